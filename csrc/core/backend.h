@@ -1,0 +1,170 @@
+// A backend: one function per stage, behind arguments that api/ has already checked.
+//
+// Backends are siblings; the list in backend.cpp is the only place that names them. A call goes to the
+// first available backend of the tensors' device. Work memory is the caller's: each stage says how
+// many bytes it needs for given arguments, whatever the values in the tensors.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core/pattern.h"
+#include "minference/minference.h"
+
+namespace minference {
+
+/// Values are those of minf_dtype; only the floating-point ones reach a backend.
+enum class DType : int32_t { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2 };
+
+inline constexpr int64_t dtype_bytes(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
+
+/// [batch, seqlen, num_heads, head_dim] with innermost stride 1. Strides in elements.
+template <typename Pointer>
+struct BasicTokens {
+  Pointer data = nullptr;
+  int64_t batch_stride = 0;
+  int64_t token_stride = 0;
+  int64_t head_stride = 0;
+};
+using ConstTokens = BasicTokens<const void*>;
+using Tokens = BasicTokens<void*>;
+
+/// [batch, num_heads_q, seqlen_q] float32, any strides (elements). data may be null: not wanted.
+template <typename Pointer>
+struct BasicRowValues {
+  Pointer data = nullptr;
+  int64_t batch_stride = 0;
+  int64_t head_stride = 0;
+  int64_t row_stride = 0;
+};
+using RowValues = BasicRowValues<float*>;
+using ConstRowValues = BasicRowValues<const float*>;
+
+/// Sizes that all stages of a call share.
+struct Shape {
+  DType dtype = DType::kFloat32;
+  int32_t batch = 0;
+  int32_t num_heads_q = 0;
+  int32_t num_heads_kv = 0;
+  int32_t head_dim = 0;
+  Lengths lengths;
+
+  int32_t group_size() const { return num_heads_q / num_heads_kv; }
+};
+
+/// Where and with how many threads a call runs. parallel_for is never null here: api/ puts the
+/// library's own pool where the caller gave none.
+struct Executor {
+  void* stream = nullptr;
+  int32_t num_threads = 1;
+  minf_parallel_for parallel_for = nullptr;
+  void* parallel_for_context = nullptr;
+};
+
+/// Borrowed work memory, 64-byte aligned by whoever makes it.
+using Workspace = std::span<std::byte>;
+
+/// Stage 1, vertical-slash: one (batch, query head) to estimate, and where its indices go. Fewer
+/// entries than `vertical_size` or `slash_size` are followed by -1.
+struct VerticalSlashTarget {
+  int32_t batch = 0;
+  int32_t head = 0;
+  int32_t vertical_size = 0;  // Already clamped: sink <= vertical_size <= seqlen_k.
+  int32_t slash_size = 0;     // Already clamped: local <= slash_size <= seqlen_k.
+  int32_t* vertical_index = nullptr;
+  int32_t* slash_index = nullptr;
+};
+
+struct EstimateVerticalSlashArgs {
+  Shape shape;
+  ConstTokens q;
+  ConstTokens k;
+  double softmax_scale = 0;
+  int32_t last_q = 0;  // Already clamped: 1 <= last_q <= min(64, seqlen_q).
+  int32_t sink = 0;    // Already clamped to seqlen_k.
+  int32_t local = 0;   // Already clamped to seqlen_k.
+  double vertical_p = 1;
+  double slash_p = 1;
+  std::span<const VerticalSlashTarget> targets;  // Ordered by (batch, head).
+};
+
+/// Stage 1, block-sparse: one (batch, query head), and where its block lists go.
+struct BlockSparseTarget {
+  int32_t batch = 0;
+  int32_t head = 0;
+  int32_t top_k = 0;               // May exceed the key blocks, at no cost in work memory.
+  int64_t row_stride = 0;          // Elements between the lists of neighbouring row blocks.
+  int32_t* block_index = nullptr;  // [row_blocks, top_k]
+};
+
+struct EstimateBlockSparseArgs {
+  Shape shape;
+  ConstTokens q;
+  ConstTokens k;
+  double softmax_scale = 0;  // Only top_p < 1 reads it.
+  double top_p = 1;
+  std::span<const BlockSparseTarget> targets;  // Ordered by (batch, head).
+};
+
+/// Stage 3. heads: [batch * num_heads_q], the key set of each query head.
+struct AttentionArgs {
+  Shape shape;
+  ConstTokens q;
+  ConstTokens k;
+  ConstTokens v;
+  Tokens out;
+  RowValues lse;
+  double softmax_scale = 0;
+  std::span<const HeadKeys> heads;
+};
+
+struct MergeArgs {
+  Shape shape;  // dtype, batch, num_heads_q, head_dim, lengths.seqlen_q.
+  ConstTokens out_a;
+  ConstTokens out_b;
+  Tokens out;
+  ConstRowValues lse_a;
+  ConstRowValues lse_b;
+  RowValues lse;
+};
+
+struct Backend {
+  const char* name;
+  minf_device_type device_type;
+  /// Empty where the backend can be used, else why not. Static storage.
+  const char* (*unavailable_reason)();
+
+  /// The *_bytes functions see targets whose pointers may be null. None shrinks when a target's sizes
+  /// grow: where the sizes are not known yet, api/ asks with the largest.
+  std::size_t (*estimate_vertical_slash_bytes)(const EstimateVerticalSlashArgs&, const Executor&);
+  void (*estimate_vertical_slash)(const EstimateVerticalSlashArgs&, Workspace, const Executor&);
+  std::size_t (*estimate_block_sparse_bytes)(const EstimateBlockSparseArgs&, const Executor&);
+  void (*estimate_block_sparse)(const EstimateBlockSparseArgs&, Workspace, const Executor&);
+  /// Reads from AttentionArgs what can be known before stage 1 has run: shape and pattern kinds.
+  std::size_t (*attention_bytes)(const AttentionArgs&, const Executor&);
+  void (*attention)(const AttentionArgs&, Workspace, const Executor&);
+  void (*merge_attention)(const MergeArgs&, const Executor&);
+};
+
+/// All built backends, most special first.
+std::span<const Backend* const> backends();
+
+/// The backend that serves tensors on `device_type`.
+/// @throws Error{MINF_ERROR_UNSUPPORTED} if there is none; the message says why.
+const Backend& select_backend(minf_device_type device_type);
+
+/// Runs task(i) for i in [0, num_tasks) on the executor's threads; returns when all have run.
+/// Tasks must not throw.
+template <typename Task>
+void parallel_for(const Executor& executor, int64_t num_tasks, const Task& task) {
+  if (num_tasks <= 0) return;
+  if (num_tasks == 1) return task(int64_t{0});
+  executor.parallel_for(
+      num_tasks,
+      [](int64_t index, void* context) { (*static_cast<const Task*>(context))(index); },
+      const_cast<void*>(static_cast<const void*>(&task)), executor.parallel_for_context);
+}
+
+}  // namespace minference

@@ -1,0 +1,223 @@
+// The one iterator: the key tiles of a row block, in order, each with what must be masked in it.
+// Every backend walks it, so the meaning of a pattern exists once and kernels know tiles only.
+//
+// Contiguous tiles are keys [begin, begin + count). Column tiles are up to 64 consecutive entries
+// of the head's column list, of which the bits of `keep` are attended: a column inside a run is
+// not, for its run attends it. Order: columns, then contiguous tiles, ascending keys. (Columns
+// first: sinks are among them and set the row maxima early, which spares rescaling.)
+//
+// Tiles of one kind lie on a grid that neighbouring row blocks share, so that a kernel can load a
+// tile once for several of them: multiples of 64 keys for dense, A-shape and block-sparse tiles;
+// for a run, steps of 64 back from its near end. SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "core/host_device.h"
+#include "core/pattern.h"
+
+namespace minference {
+
+/// What rows of the row block may not see all attended keys of a tile for.
+enum TileMask : uint8_t {
+  kMaskNone = 0,
+  kMaskCausal = 1,  // Some key is after some row.
+  kMaskWindow = 2,  // Some key is outside the window of some row (and no sink).
+};
+
+struct KeyTile {
+  int32_t begin = 0;  // First key; of a column tile, first entry of the column list.
+  int32_t count = 0;  // 1 to 64.
+  uint64_t keep = 0;  // Bit t: entry t is attended. All `count` bits in a contiguous tile.
+  bool columns = false;
+  uint8_t mask = kMaskNone;
+};
+
+MINF_HOST_DEVICE inline int32_t min_of(int32_t a, int32_t b) { return a < b ? a : b; }
+MINF_HOST_DEVICE inline int32_t max_of(int32_t a, int32_t b) { return a > b ? a : b; }
+MINF_HOST_DEVICE inline int32_t round_down(int32_t x) { return x / kBlock * kBlock; }
+MINF_HOST_DEVICE inline uint64_t low_bits(int32_t count) {
+  return count >= kBlock ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
+}
+
+/// Rows at or after this position attend every key they can see. tri_shape: its last rows; dense:
+/// all.
+MINF_HOST_DEVICE inline int32_t dense_from(const HeadKeys& head, const Lengths& lengths) {
+  switch (head.kind) {
+    case PatternKind::kDense:
+      return 0;
+    case PatternKind::kTriShape:
+      return lengths.seqlen_k - min_of(head.last, lengths.seqlen_q);
+    default:
+      return INT32_MAX;
+  }
+}
+
+/// Walks the key tiles of one row block.
+///
+///     KeyTiles tiles(head, lengths, row_block);
+///     for (KeyTile tile; tiles.next(tile);) ...
+class KeyTiles {
+ public:
+  KeyTiles() = default;  // Yields nothing.
+
+  MINF_HOST_DEVICE KeyTiles(const HeadKeys& head, const Lengths& lengths, int32_t row_block)
+      : head_(&head), row_(lengths, row_block) {
+    switch (head.kind) {
+      case PatternKind::kVerticalSlash:
+        next_run_ = column_run_ = first_run_in_reach();
+        start_run();
+        break;
+      case PatternKind::kBlockSparse:
+        break;
+      default:
+        start_shape(dense_from(head, lengths));
+    }
+  }
+
+  /// Writes the next tile, or returns false at the end.
+  MINF_HOST_DEVICE bool next(KeyTile& tile) {
+    if (head_ == nullptr) return false;
+    switch (head_->kind) {
+      case PatternKind::kVerticalSlash:
+        return next_column_tile(tile) || next_run_tile(tile);
+      case PatternKind::kBlockSparse:
+        return next_block(tile);
+      default:
+        return next_shape_tile(tile);
+    }
+  }
+
+ private:
+  // ---- dense, a_shape, tri_shape: the sink tiles [0, sink_end), then the window's, on one grid.
+
+  MINF_HOST_DEVICE void start_shape(int32_t dense_position) {
+    const int32_t visible = row_.last_position + 1;
+    if (row_.last_position >= dense_position) {
+      key_ = window_key_ = 0;
+    } else {
+      const int32_t sink_end = min_of(head_->sink, visible);
+      sink_end_ = (sink_end + kBlock - 1) / kBlock * kBlock;
+      window_key_ = round_down(max_of(0, row_.first_position - head_->window + 1));
+      if (head_->window == 0) window_key_ = visible;
+      key_ = sink_end_ > 0 ? 0 : window_key_;
+    }
+    // Rows before dense_position see a window; those from it on, all. A block of both is masked.
+    last_windowed_ = min_of(row_.last_position, dense_position - 1);
+  }
+
+  MINF_HOST_DEVICE bool next_shape_tile(KeyTile& tile) {
+    const int32_t visible = row_.last_position + 1;
+    if (key_ >= sink_end_ && key_ < window_key_) key_ = window_key_;
+    if (key_ >= visible) return false;
+    tile = contiguous_tile(key_, min_of(key_ + kBlock, visible));
+    const int32_t last_key = tile.begin + tile.count - 1;
+    // Window: the tile's first key that is no sink must be within reach of the last windowed row.
+    if (last_windowed_ >= row_.first_position && last_key >= head_->sink &&
+        last_windowed_ - max_of(tile.begin, head_->sink) >= head_->window) {
+      tile.mask |= kMaskWindow;
+    }
+    key_ += kBlock;
+    return true;
+  }
+
+  // ---- block_sparse
+
+  MINF_HOST_DEVICE bool next_block(KeyTile& tile) {
+    if (entry_ >= head_->max_blocks) return false;
+    const int32_t block = head_->blocks[row_.index * head_->block_stride + entry_];
+    // The list ascends: at the first block that no row sees, or at -1, it is over.
+    if (block < 0 || block > row_.last_position / kBlock) return false;
+    ++entry_;
+    tile = contiguous_tile(block * kBlock, min_of((block + 1) * kBlock, row_.last_position + 1));
+    return true;
+  }
+
+  // ---- vertical_slash: columns outside the runs, then the runs, far to near
+
+  /// Index one past the farthest run that reaches this row block's keys.
+  MINF_HOST_DEVICE int32_t first_run_in_reach() const {
+    int32_t lo = 0, hi = head_->num_runs;  // First run with run.lo >= end: it lies before key 0.
+    while (lo < hi) {
+      const int32_t mid = (lo + hi) / 2;
+      if (head_->runs[mid].lo < row_.end) {
+        lo = mid + 1;
+      } else {
+        hi = mid;
+      }
+    }
+    return lo;
+  }
+
+  MINF_HOST_DEVICE bool next_column_tile(KeyTile& tile) {
+    while (entry_ < head_->num_columns && head_->columns[entry_] <= row_.last_position) {
+      tile = KeyTile{.begin = entry_, .columns = true};
+      for (; tile.count < kBlock && entry_ < head_->num_columns; ++tile.count, ++entry_) {
+        const int32_t column = head_->columns[entry_];
+        if (column > row_.last_position) break;
+        if (covered(column)) continue;
+        tile.keep |= uint64_t{1} << tile.count;
+        if (column > row_.first_position) tile.mask = kMaskCausal;
+      }
+      if (tile.keep != 0) return true;
+    }
+    return false;
+  }
+
+  /// Whether a run attends `column`. Columns must come ascending: runs are left behind far to near.
+  MINF_HOST_DEVICE bool covered(int32_t column) {
+    const int32_t distance = row_.end - column;  // Covered: lo < distance <= hi.
+    while (column_run_ > 0 && head_->runs[column_run_ - 1].lo >= distance) --column_run_;
+    return column_run_ > 0 && distance <= head_->runs[column_run_ - 1].hi;
+  }
+
+  MINF_HOST_DEVICE void start_run() {
+    if (next_run_ == 0) return;
+    const Run run = head_->runs[next_run_ - 1];
+    const int32_t near = row_.end - run.lo;
+    const int32_t far = max_of(0, row_.end - run.hi);
+    key_ =
+        near - (near - far + kBlock - 1) / kBlock * kBlock;  // Maybe < 0: the grid of the near end.
+  }
+
+  MINF_HOST_DEVICE bool next_run_tile(KeyTile& tile) {
+    if (next_run_ == 0) return false;
+    const int32_t near = row_.end - head_->runs[next_run_ - 1].lo;
+    tile = contiguous_tile(max_of(0, key_), min_of(key_ + kBlock, row_.last_position + 1));
+    key_ += kBlock;
+    if (key_ >= near) {
+      --next_run_;
+      start_run();
+    }
+    return true;
+  }
+
+  // ---- shared
+
+  MINF_HOST_DEVICE KeyTile contiguous_tile(int32_t begin, int32_t end) const {
+    KeyTile tile{.begin = begin, .count = end - begin, .keep = low_bits(end - begin)};
+    if (end - 1 > row_.first_position) tile.mask = kMaskCausal;
+    return tile;
+  }
+
+  const HeadKeys* head_ = nullptr;
+  RowBlock row_;
+  int32_t key_ = 0;         // Next contiguous tile's place on its grid.
+  int32_t entry_ = 0;       // Next column, or next entry of the block list.
+  int32_t next_run_ = 0;    // Runs below this one are still to come, far to near.
+  int32_t column_run_ = 0;  // Runs from this one on lie before the columns still to come.
+  int32_t sink_end_ = 0;
+  int32_t window_key_ = 0;
+  int32_t last_windowed_ = -1;  // Position of the last row that sees a window.
+};
+
+/// Number of tiles that KeyTiles yields for a row block: the unit of scheduling and of "executed".
+MINF_HOST_DEVICE inline int64_t count_key_tiles(const HeadKeys& head, const Lengths& lengths,
+                                                int32_t row_block) {
+  KeyTiles tiles(head, lengths, row_block);
+  int64_t count = 0;
+  for (KeyTile tile; tiles.next(tile);) ++count;
+  return count;
+}
+
+}  // namespace minference

@@ -1,0 +1,76 @@
+// What a head attends: its pattern, and the index lists that estimation and planning gave it.
+// Stage 2 writes these, stage 3 reads them; kernels see only the tiles of key_tiles.h.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "core/host_device.h"
+
+namespace minference {
+
+/// Query rows of a row block and keys of a key block or tile, on every backend (design: granularity
+/// of the index format). A kernel may compute in larger tiles; it attends the same keys.
+inline constexpr int kBlock = 64;
+
+/// Values are those of minf_pattern_kind.
+enum class PatternKind : int32_t {
+  kDense = 0,
+  kAShape = 1,
+  kVerticalSlash = 2,
+  kBlockSparse = 3,
+  kTriShape = 4,
+};
+
+/// Distances [lo, hi) from end_r: row block r attends keys [end_r - hi, end_r - lo).
+struct Run {
+  int32_t lo;
+  int32_t hi;
+};
+
+/// The key set of one (batch, query head), for all its row blocks. Borrows its lists.
+struct HeadKeys {
+  PatternKind kind = PatternKind::kDense;
+  int32_t sink = 0;    // a_shape, tri_shape: tokens.
+  int32_t window = 0;  // a_shape, tri_shape: tokens, the row's own included.
+  int32_t last = 0;    // tri_shape: rows at the end of the call that are dense.
+
+  const Run* runs = nullptr;         // vertical_slash: ascending, disjoint, widths multiples of 64.
+  const int32_t* columns = nullptr;  // vertical_slash: ascending, no duplicates.
+  int32_t num_runs = 0;
+  int32_t num_columns = 0;
+
+  const int32_t* blocks =
+      nullptr;               // block_sparse: [row_blocks, max_blocks], ascending, -1 at the end.
+  int64_t block_stride = 0;  // Entries between the lists of neighbouring row blocks.
+  int32_t max_blocks = 0;
+};
+
+/// Lengths of one call. Positions count keys: row i stands at i + seqlen_k - seqlen_q.
+struct Lengths {
+  int32_t seqlen_q = 0;
+  int32_t seqlen_k = 0;
+
+  MINF_HOST_DEVICE int32_t offset() const { return seqlen_k - seqlen_q; }
+  MINF_HOST_DEVICE int32_t row_blocks() const { return (seqlen_q + kBlock - 1) / kBlock; }
+  MINF_HOST_DEVICE int32_t key_blocks() const { return (seqlen_k + kBlock - 1) / kBlock; }
+};
+
+/// One row block: the positions of its rows, and the `end_r` that distances count from.
+struct RowBlock {
+  int32_t index = 0;
+  int32_t first_position = 0;  // Of its first row.
+  int32_t last_position = 0;   // Of its last existing row.
+  int32_t end = 0;  // first_position + 64, past the sequence's end in a ragged last block.
+
+  RowBlock() = default;
+  MINF_HOST_DEVICE RowBlock(const Lengths& lengths, int32_t row_block)
+      : index(row_block),
+        first_position(row_block * kBlock + lengths.offset()),
+        last_position(first_position + kBlock - 1),
+        end(first_position + kBlock) {
+    if (last_position >= lengths.seqlen_k) last_position = lengths.seqlen_k - 1;
+  }
+};
+
+}  // namespace minference

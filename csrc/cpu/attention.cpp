@@ -1,0 +1,286 @@
+// Stage 3 on the CPU: items of work, longest first, each a few row blocks of a few heads that attend
+// the same keys, computed against tiles of 256 keys by the kernels of isa/.
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <atomic>
+#include <new>
+
+#include "core/key_tiles.h"
+#include "core/workspace.h"
+#include "cpu/isa/select.h"
+#include "cpu/query_scale.h"
+#include "cpu/stages.h"
+#include "cpu/tile_builder.h"
+
+namespace minference::cpu {
+namespace {
+
+/// Rows (of all heads) that one item computes at most: their q^T and out^T, 1 KiB a row at head_dim
+/// 128 in fp32, are then as large as a 1 MB L2 cache, beside 64 KB of values.
+constexpr int kMaxItemRows = 1024;
+
+/// What one thread takes at a time: `num_heads` neighbouring heads with the same keys, over
+/// `num_row_blocks` row blocks.
+struct Item {
+  int64_t tiles;  // 64 x 64 tiles: the cost.
+  int32_t batch;
+  int32_t head;
+  int32_t first_row_block;
+  int16_t num_heads;
+  int16_t num_row_blocks;
+};
+
+bool attend_same_keys(const HeadKeys& a, const HeadKeys& b) {
+  switch (a.kind) {
+    case PatternKind::kDense:
+      return b.kind == a.kind;
+    case PatternKind::kAShape:
+    case PatternKind::kTriShape:
+      return b.kind == a.kind && a.sink == b.sink && a.window == b.window && a.last == b.last;
+    default:
+      return false;  // Estimated per head.
+  }
+}
+
+/// Heads from `head` on that attend the same keys and read the same KV head.
+int sharing_heads(const AttentionArgs& args, int32_t batch, int32_t head) {
+  const HeadKeys* heads = &args.heads[static_cast<std::size_t>(batch) * args.shape.num_heads_q];
+  const int32_t group_end = (head / args.shape.group_size() + 1) * args.shape.group_size();
+  const int32_t limit = std::min(group_end, head + kMaxItemRows / kBlock);
+  int32_t end = head + 1;
+  while (end < limit && attend_same_keys(heads[head], heads[end])) ++end;
+  return end - head;
+}
+
+/// Row blocks that pay to compute together: a V tile is packed or converted once for all of them.
+/// A function of the input alone, so that results do not depend on the threads.
+int row_blocks_per_item(const HeadKeys& head, const Lengths& lengths, int num_heads) {
+  const int most = std::clamp(kMaxItemRows / kBlock / num_heads, 1, kMaxStreams);
+  switch (head.kind) {
+    case PatternKind::kBlockSparse:
+      return 1;
+    case PatternKind::kVerticalSlash:
+      return 1;
+    default:
+      // 256 rows of any heads amortise packing; beyond the L2 and L3 caches, 256 of each head do
+      // (at 32K keys 956 instead of 878 GF/s bf16).
+      return lengths.seqlen_k >= 16384 ? most : std::clamp(4 / num_heads, 1, most);
+  }
+}
+
+int64_t max_items(const AttentionArgs& args) {
+  return int64_t{args.shape.batch} * args.shape.num_heads_q * args.shape.lengths.row_blocks();
+}
+
+/// Writes the items, longest first, and returns how many.
+int64_t plan_items(const AttentionArgs& args, const Executor& executor, std::span<Item> items) {
+  const Lengths& lengths = args.shape.lengths;
+  int64_t count = 0;
+  for (int32_t batch = 0; batch < args.shape.batch; ++batch) {
+    for (int32_t head = 0; head < args.shape.num_heads_q;) {
+      const HeadKeys& keys = args.heads[static_cast<std::size_t>(batch) * args.shape.num_heads_q + head];
+      const int num_heads = sharing_heads(args, batch, head);
+      const int step = row_blocks_per_item(keys, lengths, num_heads);
+      for (int32_t row_block = 0; row_block < lengths.row_blocks(); row_block += step) {
+        const int num_row_blocks = std::min(step, lengths.row_blocks() - row_block);
+        items[count++] = {0, batch, head, row_block, static_cast<int16_t>(num_heads),
+                          static_cast<int16_t>(num_row_blocks)};
+      }
+      head += num_heads;
+    }
+  }
+  constexpr int64_t kItemsPerTask = 64;
+  parallel_for(executor, (count + kItemsPerTask - 1) / kItemsPerTask, [&](int64_t task) {
+    for (int64_t i = task * kItemsPerTask; i < std::min(count, (task + 1) * kItemsPerTask); ++i) {
+      Item& item = items[i];
+      const HeadKeys& keys =
+          args.heads[static_cast<std::size_t>(item.batch) * args.shape.num_heads_q + item.head];
+      for (int r = 0; r < item.num_row_blocks; ++r) {
+        item.tiles += item.num_heads * count_key_tiles(keys, lengths, item.first_row_block + r);
+      }
+    }
+  });
+  std::sort(items.begin(), items.begin() + count, [](const Item& a, const Item& b) {
+    if (a.tiles != b.tiles) return a.tiles > b.tiles;
+    if (a.batch != b.batch) return a.batch < b.batch;
+    // Heads of one KV head next to each other in time: they read the same keys.
+    if (a.first_row_block != b.first_row_block) return a.first_row_block > b.first_row_block;
+    return a.head < b.head;
+  });
+  return count;
+}
+
+/// Work memory of one thread.
+struct ThreadMemory {
+  Scratch scratch;
+  Tile* tile;
+  std::span<Unit> units;
+  std::span<float> unit_floats;
+};
+
+ThreadMemory take_thread_memory(WorkspaceAllocator& memory, const KernelTable& kernels,
+                                int32_t head_dim) {
+  const ScratchSizes sizes = kernels.scratch_sizes(head_dim);
+  ThreadMemory thread;
+  thread.scratch = {.scores = memory.take<float>(sizes.scores).data(),
+                    .probabilities = memory.take<float>(sizes.probabilities).data(),
+                    .keys = memory.take<float>(sizes.keys).data(),
+                    .values = memory.take<float>(sizes.values).data()};
+  thread.tile = memory.take<Tile>(1).data();
+  thread.units = memory.take<Unit>(static_cast<std::size_t>(kMaxItemRows / kernels.rows));
+  thread.unit_floats = memory.take<float>(std::size_t{2} * kMaxItemRows * head_dim);
+  return thread;
+}
+
+int64_t num_workers(const AttentionArgs& args, const Executor& executor) {
+  return std::min<int64_t>(executor.num_threads, max_items(args));
+}
+
+/// Computes items. One per thread and call.
+class Worker {
+ public:
+  Worker(const AttentionArgs& args, const KernelTable& kernels, const ThreadMemory& memory)
+      : args_(args), kernels_(kernels), memory_(memory), scale_(args.softmax_scale) {
+    const int64_t unit_floats = int64_t{kernels.rows} * args.shape.head_dim;
+    for (std::size_t u = 0; u < memory_.units.size(); ++u) {
+      Unit* unit = new (&memory_.units[u]) Unit;
+      unit->query = memory_.unit_floats.data() + static_cast<int64_t>(u) * 2 * unit_floats;
+      unit->out = unit->query + unit_floats;
+    }
+    new (memory_.tile) Tile;
+  }
+
+  void compute(const Item& item) {
+    const int64_t first_head = int64_t{item.batch} * args_.shape.num_heads_q;
+    const HeadKeys& keys = args_.heads[static_cast<std::size_t>(first_head + item.head)];
+    const int num_units = set_up_units(item);
+    AttendArgs attend{.tile = memory_.tile,
+                      .visibility = visibility_of(keys),
+                      .scale_log2 = scale_.log2,
+                      .head_dim = args_.shape.head_dim};
+    TileBuilder builder(keys, args_.shape.lengths, item.first_row_block, item.num_row_blocks,
+                        key_value_rows(item));
+    while (builder.next(*memory_.tile)) {
+      kernels_.load_keys(*memory_.tile, memory_.scratch, args_.shape.head_dim);
+      kernels_.load_values(*memory_.tile, memory_.scratch, args_.shape.head_dim);
+      for (int u = 0; u < num_units; ++u) {
+        kernels_.attend(memory_.units[u], attend, memory_.scratch);
+      }
+    }
+    for (int u = 0; u < num_units; ++u) kernels_.finish(memory_.units[u], args_.shape.head_dim);
+  }
+
+ private:
+  Visibility visibility_of(const HeadKeys& keys) const {
+    if (keys.kind != PatternKind::kAShape && keys.kind != PatternKind::kTriShape) return {};
+    return {keys.sink, keys.window, dense_from(keys, args_.shape.lengths)};
+  }
+
+  KeyValueRows key_value_rows(const Item& item) const {
+    const int64_t bytes = dtype_bytes(args_.shape.dtype);
+    const int64_t kv_head = item.head / args_.shape.group_size();
+    const ConstTokens &k = args_.k, &v = args_.v;
+    return {.k = static_cast<const std::byte*>(k.data) +
+                 (item.batch * k.batch_stride + kv_head * k.head_stride) * bytes,
+            .v = static_cast<const std::byte*>(v.data) +
+                 (item.batch * v.batch_stride + kv_head * v.head_stride) * bytes,
+            .k_stride_bytes = k.token_stride * bytes,
+            .v_stride_bytes = v.token_stride * bytes,
+            .v_stride = v.token_stride};
+  }
+
+  /// Deals the item's rows to units: row block by row block, head by head. Full row blocks give units
+  /// of one head; few rows (a ragged end, a decode step) of several heads share one.
+  int set_up_units(const Item& item) {
+    const Lengths& lengths = args_.shape.lengths;
+    int num_units = 0;
+    for (int32_t stream = 0; stream < item.num_row_blocks; ++stream) {
+      const int32_t first_row = (item.first_row_block + stream) * kBlock;
+      const int32_t num_rows = std::min(kBlock, lengths.seqlen_q - first_row);
+      Unit* unit = nullptr;
+      for (int32_t head = item.head; head < item.head + item.num_heads; ++head) {
+        for (int32_t row = first_row; row < first_row + num_rows; ++row) {
+          if (unit == nullptr || unit->num_rows == kernels_.rows) {
+            unit = &memory_.units[num_units++];
+            unit->num_rows = 0;
+            unit->stream = stream;
+            unit->min_position = INT32_MAX;
+            unit->max_position = 0;
+          }
+          add_row(*unit, item.batch, head, row);
+        }
+      }
+    }
+    for (int u = 0; u < num_units; ++u) {
+      Unit& unit = memory_.units[u];
+      for (int lane = unit.num_rows; lane < kernels_.rows; ++lane) {
+        unit.query_row[lane] = kZeroRow;
+        unit.position[lane] = unit.min_position;
+      }
+      kernels_.pack_query(unit, args_.shape.head_dim, scale_.sign);
+    }
+    return num_units;
+  }
+
+  void add_row(Unit& unit, int64_t batch, int64_t head, int32_t row) const {
+    const int64_t bytes = dtype_bytes(args_.shape.dtype);
+    const ConstTokens& q = args_.q;
+    const Tokens& out = args_.out;
+    const RowValues& lse = args_.lse;
+    const int lane = unit.num_rows++;
+    const int32_t position = row + args_.shape.lengths.offset();
+    unit.position[lane] = position;
+    unit.min_position = std::min(unit.min_position, position);
+    unit.max_position = std::max(unit.max_position, position);
+    unit.query_row[lane] =
+        static_cast<const std::byte*>(q.data) +
+        (batch * q.batch_stride + row * q.token_stride + head * q.head_stride) * bytes;
+    unit.out_row[lane] =
+        static_cast<std::byte*>(out.data) +
+        (batch * out.batch_stride + row * out.token_stride + head * out.head_stride) * bytes;
+    unit.lse[lane] = lse.data == nullptr ? nullptr
+                                         : lse.data + batch * lse.batch_stride +
+                                               head * lse.head_stride + row * lse.row_stride;
+  }
+
+  const AttentionArgs& args_;
+  const KernelTable& kernels_;
+  ThreadMemory memory_;
+  QueryScale scale_;
+};
+
+}  // namespace
+
+std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor) {
+  WorkspaceAllocator memory;
+  memory.take<Item>(static_cast<std::size_t>(max_items(args)));
+  for (int64_t t = 0; t < num_workers(args, executor); ++t) {
+    take_thread_memory(memory, kernels_for(args.shape.dtype), args.shape.head_dim);
+  }
+  return memory.bytes();
+}
+
+void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor) {
+  const KernelTable& kernels = kernels_for(args.shape.dtype);
+  WorkspaceAllocator memory(workspace);
+  const std::span<Item> items = memory.take<Item>(static_cast<std::size_t>(max_items(args)));
+  const int64_t num_items = plan_items(args, executor, items);
+
+  const int64_t workers = num_workers(args, executor);
+  const std::size_t thread_bytes = [&] {
+    WorkspaceAllocator one;
+    take_thread_memory(one, kernels, args.shape.head_dim);
+    return one.bytes();
+  }();
+  const std::span<std::byte> threads = memory.take<std::byte>(thread_bytes * workers);
+  std::atomic<int64_t> next{0};
+  parallel_for(executor, workers, [&](int64_t t) {
+    WorkspaceAllocator own(threads.subspan(t * thread_bytes, thread_bytes));
+    Worker worker(args, kernels, take_thread_memory(own, kernels, args.shape.head_dim));
+    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < num_items;) {
+      worker.compute(items[i]);
+    }
+  });
+}
+
+}  // namespace minference::cpu

@@ -1,0 +1,14 @@
+// Kernels for AVX-512 without BF16. Built with that instruction set's flags (cmake/).
+// SPDX-License-Identifier: Apache-2.0
+#include "cpu/isa/simd_avx512.h"
+// The vectors must be defined first.
+#include "cpu/isa/kernels_inl.h"
+
+namespace minference::cpu {
+
+const IsaKernels& avx512_kernels() {
+  static constexpr IsaKernels kIsa = isa_kernels("avx512");
+  return kIsa;
+}
+
+}  // namespace minference::cpu
