@@ -1,0 +1,115 @@
+// Stage 3 of 3, the public function: attention over a given index.
+// SPDX-License-Identifier: Apache-2.0
+#include "api/attention.h"
+
+#include <vector>
+
+#include "api/sparse_index.h"
+#include "api/status.h"
+#include "core/check.h"
+
+namespace minference::api {
+namespace {
+
+/// Key sets as far as patterns say them: what attention_bytes() may read.
+std::vector<HeadKeys> pattern_keys(const Patterns& patterns, const Shape& shape) {
+  std::vector<HeadKeys> keys;
+  keys.reserve(num_heads_of(shape));
+  for (int32_t batch = 0; batch < shape.batch; ++batch) {
+    for (int32_t head = 0; head < shape.num_heads_q; ++head) {
+      keys.push_back(head_keys_of(patterns[head]));
+    }
+  }
+  return keys;
+}
+
+}  // namespace
+
+Shape checked_attention_tensors(const AttentionTensors& tensors) {
+  const auto& [q, k, v, out, lse] = tensors;
+  const Shape shape = check_query_keys(q, k);
+  for (const TensorArg* arg : {&v, &out}) {
+    check_tensor(*arg, 4, {MINF_FLOAT32, MINF_BFLOAT16, MINF_FLOAT16});
+    check_same_dtype(*arg, q);
+    check_same_device(*arg, q);
+  }
+  check_shape(v, {k.size(0), k.size(1), k.size(2), k.size(3)}, "of k");
+  check_shape(out, {q.size(0), q.size(1), q.size(2), q.size(3)}, "of q");
+  if (!is_absent(lse.tensor)) {
+    check_tensor(lse, 3, {MINF_FLOAT32});
+    check_same_device(lse, q);
+    check_shape(lse, {q.size(0), q.size(2), q.size(1)}, "[batch, num_heads_q, seqlen_q]");
+    check_distinct_elements(lse);
+    check_data(lse);
+  }
+  check_distinct_elements(out);
+  for (const TensorArg* arg : {&q, &k, &v, &out}) check_data(*arg);
+  check_disjoint(out, {q, k, v, lse});
+  check_disjoint(lse, {q, k, v});
+  return shape;
+}
+
+AttentionArgs attention_args(const AttentionTensors& tensors, const Shape& shape,
+                             double softmax_scale) {
+  return {.shape = shape,
+          .q = const_tokens(tensors.q),
+          .k = const_tokens(tensors.k),
+          .v = const_tokens(tensors.v),
+          .out = tokens(tensors.out),
+          .lse = row_values(tensors.lse),
+          .softmax_scale = softmax_scale,
+          .heads = {}};
+}
+
+}  // namespace minference::api
+
+using namespace minference;
+using namespace minference::api;
+
+minf_status minf_sparse_attention(const minf_tensor* q, const minf_tensor* k, const minf_tensor* v,
+                                  const minf_sparse_index* index,
+                                  const minf_attention_options* options, const minf_tensor* out,
+                                  const minf_tensor* lse, void* workspace, size_t workspace_bytes,
+                                  const minf_exec* exec) {
+  return guarded([&] {
+    const AttentionTensors tensors{{"q", q}, {"k", k}, {"v", v}, {"out", out}, {"lse", lse}};
+    const Shape shape = checked_attention_tensors(tensors);
+    const Patterns patterns = checked_patterns(index, shape.num_heads_q);
+    const IndexTensors index_tensors(*index);
+    check_index_tensors(index_tensors, patterns, shape, /*reference=*/tensors.q);
+    for (const TensorArg& arg : index_tensors.all()) {
+      check_disjoint(tensors.out, arg);
+      check_disjoint(tensors.lse, arg);
+    }
+    const double scale = checked_scale(checked_options(options).softmax_scale, shape.head_dim);
+    const Executor executor = checked_executor(exec);
+    const Backend& backend = select_backend(static_cast<minf_device_type>(q->device_type));
+    const std::vector<HeadKeys> heads = checked_head_keys(index_tensors, patterns, shape);
+    if (has_no_rows(shape)) return;
+
+    AttentionArgs args = attention_args(tensors, shape, scale);
+    args.heads = heads;
+    backend.attention(
+        args,
+        checked_workspace(workspace, workspace_bytes, backend.attention_bytes(args, executor)),
+        executor);
+  });
+}
+
+minf_status minf_sparse_attention_workspace_bytes(const minf_tensor* q, const minf_tensor* k,
+                                                  const minf_sparse_index* index,
+                                                  const minf_exec* exec, size_t* bytes) {
+  return guarded([&] {
+    const Shape shape = check_query_keys({"q", q}, {"k", k});
+    const Patterns patterns = checked_patterns(index, shape.num_heads_q);
+    const Executor executor = checked_executor(exec);
+    const Backend& backend = select_backend(static_cast<minf_device_type>(q->device_type));
+    if (has_no_rows(shape)) return store_workspace_bytes(bytes, /*counted=*/0);
+
+    const std::vector<HeadKeys> heads = pattern_keys(patterns, shape);
+    AttentionArgs args;
+    args.shape = shape;
+    args.heads = heads;
+    store_workspace_bytes(bytes, backend.attention_bytes(args, executor));
+  });
+}

@@ -1,0 +1,72 @@
+// Checks of what comes with the tensors: options, patterns, threads, work memory.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core/backend.h"
+#include "core/check.h"
+#include "minference/minference.h"
+
+namespace minference::api {
+
+/// Checks a struct that grows at its end: shorter than its first published form is an error, longer
+/// (a caller newer than this library) is not.
+template <typename Options>
+void check_struct_size(const Options& options, const char* name) {
+  MINF_CHECK_ARG(options.struct_size >= sizeof(Options), name,
+                 ": expected struct_size >= ", sizeof(Options), ", got ", options.struct_size);
+}
+
+/// A null pointer gives the defaults.
+Executor checked_executor(const minf_exec* exec);
+minf_vertical_slash_options checked_options(const minf_vertical_slash_options* options);
+minf_block_sparse_options checked_options(const minf_block_sparse_options* options);
+minf_attention_options checked_options(const minf_attention_options* options);
+
+/// head_dim ** -0.5 for null.
+double checked_scale(const double* softmax_scale, int32_t head_dim);
+
+/// Whether a pattern's sizes mean anything: not where index tensors say which keys.
+enum class PatternSizes { kRead, kIgnoredWithIndex };
+
+/// One pattern per query head, or one for all.
+class Patterns {
+ public:
+  /// Checks that there are num_heads_q patterns, or 1, each of a known kind with legal sizes.
+  Patterns(const minf_pattern* patterns, int64_t num_patterns, int64_t num_heads_q,
+           PatternSizes sizes);
+
+  const minf_pattern& operator[](int64_t head) const {
+    return patterns_[patterns_.size() == 1 ? 0 : static_cast<std::size_t>(head)];
+  }
+  /// Whether some head has this kind.
+  bool has(PatternKind kind) const;
+
+ private:
+  std::span<const minf_pattern> patterns_;
+};
+
+/// The part of HeadKeys that a pattern says without lists.
+HeadKeys head_keys_of(const minf_pattern& pattern);
+
+/// Stores the answer of a *_workspace_bytes function: what a block of any alignment must have so
+/// that `counted` aligned bytes fit.
+void store_workspace_bytes(std::size_t* bytes, std::size_t counted);
+
+/// The aligned `counted` bytes inside the caller's block.
+/// @throws Error{MINF_ERROR_WORKSPACE_TOO_SMALL} with the bytes needed and given.
+Workspace checked_workspace(void* workspace, std::size_t given_bytes, std::size_t counted);
+
+/// Runs body(i) for i in [0, count), in executor.num_threads tasks of interleaved indices.
+template <typename Body>
+void parallel_interleaved(const Executor& executor, int64_t count, const Body& body) {
+  const int64_t num_tasks = count < executor.num_threads ? count : executor.num_threads;
+  parallel_for(executor, num_tasks, [&](int64_t task) {
+    for (int64_t i = task; i < count; i += num_tasks) body(i);
+  });
+}
+
+}  // namespace minference::api

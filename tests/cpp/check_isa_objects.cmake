@@ -1,0 +1,19 @@
+# Fails if an object built with the flags of an instruction set defines a symbol that the linker may
+# merge with one of the same name: nm's W, V and u.
+# SPDX-License-Identifier: Apache-2.0
+list(FILTER OBJECTS INCLUDE REGEX "/isa/avx[^/]*$")
+if(NOT OBJECTS)
+  message(FATAL_ERROR "expected objects of instruction sets, got none")
+endif()
+foreach(object IN LISTS OBJECTS)
+  execute_process(
+    COMMAND "${NM}" --demangle --defined-only "${object}"
+    OUTPUT_VARIABLE symbols
+    COMMAND_ERROR_IS_FATAL ANY
+  )
+  string(REGEX MATCHALL "[^\n]* [VWu] [^\n]*" shared "${symbols}")
+  if(shared)
+    list(JOIN shared "\n" shared)
+    message(SEND_ERROR "${object} defines mergeable symbols:\n${shared}")
+  endif()
+endforeach()
