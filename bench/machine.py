@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine under the benchmark: which cores, what it is, who else uses it, how much memory."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+# ---- Cores --------------------------------------------------------------------------------------
+
+
+def physical_cpus() -> list[int]:
+    """One logical CPU per physical core, of those this process may run on."""
+    seen: set[str] = set()
+    cpus = []
+    for cpu in sorted(os.sched_getaffinity(0)):
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        core = siblings.read_text() if siblings.exists() else str(cpu)
+        if core not in seen:
+            seen.add(core)
+            cpus.append(cpu)
+    return cpus
+
+
+def bind(num_threads: int) -> None:
+    """Confine the process to ``num_threads`` physical cores.
+
+    NOTE: not by OMP_PROC_BIND, which pins the main thread alone to one core: every thread that
+    another library starts from it (onnxruntime's pool, the peak kernels) then inherits that core.
+    """
+    cpus = physical_cpus()
+    if num_threads > len(cpus):
+        msg = f"--threads {num_threads}: this process may use {len(cpus)} physical cores"
+        raise SystemExit(msg)
+    os.sched_setaffinity(0, cpus[:num_threads])
+
+
+class NoiseMeter:
+    """Share of the machine's CPU time that went to others: other processes, or the hypervisor."""
+
+    def __init__(self) -> None:
+        self._start = self._read()
+
+    @staticmethod
+    def _read() -> tuple[float, float, float] | None:
+        stat = Path("/proc/stat")
+        if not stat.exists():
+            return None
+        # user nice system idle iowait irq softirq steal, in ticks.
+        ticks = [int(field) for field in stat.read_text().splitlines()[0].split()[1:9]]
+        busy = sum(ticks) - ticks[3] - ticks[4]
+        own = os.times()
+        own_ticks = (own.user + own.system) * os.sysconf("SC_CLK_TCK")
+        return float(busy), own_ticks, float(sum(ticks))
+
+    def others_share(self) -> float | None:
+        end = self._read()
+        if self._start is None or end is None:
+            return None
+        busy, own, total = (b - a for a, b in zip(self._start, end, strict=True))
+        return max(0.0, busy - own) / total if total > 0 else None
+
+
+def environment() -> dict[str, object]:
+    """Everything a reader needs to judge or repeat a number."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(physical_cpus()),
+        "logical_cpus": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "compiler": _output(os.environ.get("CXX", "g++"), "--version").split("\n")[0],
+        **{name: _version(name) for name in ("torch", "onnxruntime", "minference")},
+        "commit": _commit(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": " ".join(["python -m", f"bench.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+    }
+
+
+def environment_line(env: dict[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in env.items())
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    values = {key.strip(): value.strip() for key, value in fields.items()}
+    name = values.get("model name", platform.processor() or platform.machine())
+    if "cpu family" in values:
+        name += f" (family {values['cpu family']} model {values['model']})"
+    return name
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    commit = _output("git", "rev-parse", "--short=12", "HEAD") or "unknown"
+    return commit + "+changes" if _output("git", "status", "--porcelain") else commit
+
+
+def _output(*command: str) -> str:
+    folder = Path(__file__).parent
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
+
+
+# ---- Memory --------------------------------------------------------------------------------------
+
+M_MMAP_THRESHOLD, M_MMAP_MAX, M_TRIM_THRESHOLD = -3, -4, -1  # glibc, malloc.h.
+
+
+def reuse_freed_memory() -> None:
+    """Let malloc keep what is freed, as the allocators of serving processes do.
+
+    By default glibc maps a result of more than 32 MiB afresh in each call and the kernel clears it
+    page by page: milliseconds that belong to neither contender.
+    """
+    _mallopt((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def return_freed_memory() -> None:
+    """Let malloc return freed memory at once, so that none hides from a measurement of its use."""
+    libc = _mallopt((M_MMAP_THRESHOLD, 64 * 1024), (M_TRIM_THRESHOLD, 64 * 1024))
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
+def _mallopt(*options: tuple[int, int]) -> ctypes.CDLL:
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc only.
+        for option, value in options:
+            libc.mallopt(option, value)
+    return libc
+
+
+@dataclass
+class MemoryUse:
+    peak_bytes: int = 0  # Above what was resident when the block began.
+
+
+@contextmanager
+def peak_memory() -> Iterator[MemoryUse]:
+    """Measure how far the resident set rises within the block (Linux)."""
+    use = MemoryUse()
+    Path("/proc/self/clear_refs").write_text("5")  # Resets VmHWM to the current resident set.
+    before = _status_bytes("VmRSS")
+    yield use
+    use.peak_bytes = _status_bytes("VmHWM") - before
+
+
+def _status_bytes(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) * 1024
+    msg = f"/proc/self/status has no {name}"
+    raise RuntimeError(msg)

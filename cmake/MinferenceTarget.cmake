@@ -1,0 +1,87 @@
+# The only file that names a compile or link flag. Every target of the project calls
+# minference_configure_target(); the library also states its instruction sets and its exports here.
+# SPDX-License-Identifier: Apache-2.0
+include_guard()
+
+include(CheckCXXSymbolExists)
+
+set(MINF_EXPORTS_FILE "${CMAKE_CURRENT_LIST_DIR}/exports.map")
+
+# Warnings, visibility, include path and language level of one of our targets. C++20 inside; the
+# public headers stay C++17, which tests/cpp compiles them as.
+function(minference_configure_target target)
+  target_include_directories(
+    ${target}
+    PUBLIC
+      $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+      $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
+    PRIVATE ${PROJECT_SOURCE_DIR}/csrc
+  )
+  target_compile_features(${target} PRIVATE cxx_std_20)
+  set_target_properties(
+    ${target}
+    PROPERTIES
+      CXX_EXTENSIONS OFF
+      CXX_VISIBILITY_PRESET hidden
+      C_VISIBILITY_PRESET hidden
+      VISIBILITY_INLINES_HIDDEN ON
+      POSITION_INDEPENDENT_CODE ON
+  )
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wconversion ${minference_sanitize_flags})
+  target_link_options(${target} PRIVATE ${minference_sanitize_flags})
+endfunction()
+
+# Exports minf_* and nothing else: hidden visibility alone leaves instantiations of std templates.
+function(minference_export_c_api_only target)
+  if(NOT APPLE)
+    target_link_options(${target} PRIVATE "LINKER:--version-script=${MINF_EXPORTS_FILE}")
+    set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS "${MINF_EXPORTS_FILE}")
+  endif()
+endfunction()
+
+# Adds one source per CPU instruction set to `target`: <folder>/<name>.cpp, with the flags of `name`.
+# "portable" is built everywhere; the others on x86-64 only.
+function(minference_add_cpu_isas target folder)
+  set(names portable)
+  check_cxx_symbol_exists(__x86_64__ "cstddef" MINF_TARGETS_X86_64)  # As the sources ask.
+  if(MINF_TARGETS_X86_64)
+    list(PREPEND names avx512_bf16 avx512 avx2)
+  endif()
+  foreach(name IN LISTS names)
+    minference_cpu_isa_flags(${name} flags)
+    target_sources(${target} PRIVATE ${folder}/${name}.cpp)
+    set_source_files_properties(${folder}/${name}.cpp PROPERTIES COMPILE_OPTIONS "${flags}")
+  endforeach()
+endfunction()
+
+# Never -march or -mtune: a build must not depend on the machine that made it.
+function(minference_cpu_isa_flags name result)
+  set(avx2 -mavx2 -mfma -mf16c)
+  # GCC 12 takes the deliberately undefined lanes inside its own AVX-512 intrinsics for a mistake.
+  set(quiet "$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>")
+  set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq ${quiet})
+  set(avx512_bf16 ${avx512} -mavx512bf16)
+  set(portable "")
+  if(NOT DEFINED ${name})
+    message(FATAL_ERROR "unknown CPU instruction set '${name}'")
+  endif()
+  set(${result} ${${name}} PARENT_SCOPE)
+endfunction()
+
+# Hands `source` the flags of this build, for minf_build_info(). The compiler names itself.
+function(minference_define_build_flags source)
+  string(TOUPPER "${CMAKE_BUILD_TYPE}" type)
+  string(STRIP "${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${type}} ${minference_sanitize_flags}" flags)
+  set_property(
+    SOURCE ${source}
+    APPEND
+    PROPERTY
+      COMPILE_DEFINITIONS "MINF_BUILD_TYPE=\"${CMAKE_BUILD_TYPE}\"" "MINF_BUILD_FLAGS=\"${flags}\""
+  )
+endfunction()
+
+# no-recover: undefined behaviour ends the test that met it. Frame pointers: readable reports.
+set(minference_sanitize_flags "")
+if(MINF_SANITIZE)
+  set(minference_sanitize_flags -fsanitize=${MINF_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+endif()

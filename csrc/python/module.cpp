@@ -1,0 +1,59 @@
+// minference._C: version, build, and what can be used on this machine, with the reason where not.
+// SPDX-License-Identifier: Apache-2.0
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "minference/minference.hpp"
+
+namespace py = pybind11;
+
+namespace {
+
+std::vector<py::dict> to_dicts(const std::vector<minference::Capability>& capabilities) {
+  using namespace py::literals;
+  std::vector<py::dict> dicts;
+  for (const minference::Capability& capability : capabilities) {
+    dicts.push_back(py::dict("name"_a = capability.name, "available"_a = capability.available,
+                             "selected"_a = capability.selected, "reason"_a = capability.reason));
+  }
+  return dicts;
+}
+
+// The Python exceptions that the torch ops raise for the same codes.
+void translate_error(std::exception_ptr pointer) {
+  try {
+    if (pointer) std::rethrow_exception(pointer);
+  } catch (const minference::Error& error) {
+    switch (error.code()) {
+      case minference::ErrorCode::kInvalidArgument:
+        return py::set_error(PyExc_ValueError, error.what());
+      case minference::ErrorCode::kUnsupported:
+        return py::set_error(PyExc_NotImplementedError, error.what());
+      case minference::ErrorCode::kOutOfMemory:
+        return py::set_error(PyExc_MemoryError, error.what());
+      default:
+        return py::set_error(PyExc_RuntimeError, error.what());
+    }
+  }
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, module) {
+  py::register_local_exception_translator(&translate_error);
+
+  module.def("version", &minference::version, "Version of libminference.");
+  module.def("build_info", &minference::build_info, "Compiler, flags and build type, one line.");
+  module.def(
+      "backends", [] { return to_dicts(minference::backends()); },
+      "Backends of this build: name, available, selected, and why not available.");
+  module.def(
+      "cpu_isas", [] { return to_dicts(minference::cpu_isas()); },
+      "CPU instruction sets, best first: name, available, selected, and why not available.");
+  module.def("set_cpu_isa", &minference::set_cpu_isa, py::arg("name").none(true),
+             "Forces the instruction set of all later calls; None restores the best available.");
+}

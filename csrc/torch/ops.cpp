@@ -1,0 +1,414 @@
+// torch.ops.minference.*: adapters first, the table of contents last.
+//
+// Shapes, dtypes and devices are checked in libminference, so that C, C++ and Python users read the
+// same message; here only what would not survive the conversion to minference.h. Outputs are
+// contiguous whatever the strides of the inputs. Fake kernels and autograd: minference/_library.py.
+// SPDX-License-Identifier: Apache-2.0
+#include <tuple>
+
+#include "torch/interop.h"
+
+namespace minference::torch_ops {
+namespace {
+
+using torch::headeronly::ScalarType;
+using TensorPair = std::tuple<Tensor, Tensor>;
+
+// ---- Stage 1 -------------------------------------------------------------------------------
+
+TensorPair estimate_vs(const Tensor& q, const Tensor& k, int64_t vertical_size, int64_t slash_size,
+                       std::optional<double> softmax_scale, int64_t last_q, int64_t sink,
+                       int64_t local, double vertical_p, double slash_p) {
+  const minf_tensor q_view = view_of(q, "q");
+  const minf_tensor k_view = view_of(k, "k");
+  const int64_t num_columns = size_argument(vertical_size, "vertical_size");
+  const int64_t num_distances = size_argument(slash_size, "slash_size");
+  minf_vertical_slash_options options = vertical_slash_options(softmax_scale, last_q, sink, local);
+  options.vertical_p = vertical_p;
+  options.slash_p = slash_p;
+  const minf_exec exec = torch_exec();
+
+  std::size_t bytes = 0;
+  check(minf_estimate_vertical_slash_workspace_bytes(&q_view, &k_view, &options, &exec, &bytes));
+  const Workspace workspace(q, bytes);
+  const int64_t seqlen_k = k.size(1);
+  const Tensor vertical_index = empty_on(
+      q, {q.size(0), q.size(2), std::min(seqlen_k, std::max(num_columns, sink))}, ScalarType::Int);
+  const Tensor slash_index =
+      empty_on(q, {q.size(0), q.size(2), std::min(seqlen_k, std::max(num_distances, local))},
+               ScalarType::Int);
+  const minf_tensor vertical_view = mutable_view_of(vertical_index, "vertical_index");
+  const minf_tensor slash_view = mutable_view_of(slash_index, "slash_index");
+  check(minf_estimate_vertical_slash(&q_view, &k_view, &options, &vertical_view, &slash_view,
+                                     workspace.data(), workspace.bytes(), &exec));
+  return {vertical_index, slash_index};
+}
+
+Tensor estimate_blocks(const Tensor& q, const Tensor& k, int64_t top_k,
+                       std::optional<double> softmax_scale, double top_p) {
+  const minf_tensor q_view = view_of(q, "q");
+  const minf_tensor k_view = view_of(k, "k");
+  const int64_t num_blocks = size_argument(top_k, "top_k");
+  minf_block_sparse_options options = minf_block_sparse_options_default();
+  options.softmax_scale = pointer_or_null(softmax_scale);
+  options.top_p = top_p;
+  const minf_exec exec = torch_exec();
+
+  std::size_t bytes = 0;
+  check(minf_estimate_block_sparse_workspace_bytes(&q_view, &k_view, &options, &exec, &bytes));
+  const Workspace workspace(q, bytes);
+  const Tensor block_index =
+      empty_on(q, {q.size(0), q.size(2), (q.size(1) + 63) / 64, num_blocks}, ScalarType::Int);
+  const minf_tensor block_view = mutable_view_of(block_index, "block_index");
+  check(minf_estimate_block_sparse(&q_view, &k_view, &options, &block_view, workspace.data(),
+                                   workspace.bytes(), &exec));
+  return block_index;
+}
+
+// ---- Stages 2 and 3 ------------------------------------------------------------------------
+
+minf_sparse_index sparse_index(const minf_pattern* patterns, std::size_t num_patterns) {
+  minf_sparse_index index{};
+  index.struct_size = sizeof(index);
+  index.patterns = patterns;
+  index.num_patterns = static_cast<int64_t>(num_patterns);
+  return index;
+}
+
+struct Runs {
+  Tensor runs;       // int32 [batch, num_heads_q, max_runs, 2]
+  Tensor run_count;  // int32 [batch, num_heads_q]
+
+  void add_to(minf_sparse_index& index) const {
+    index.runs = view_of(runs, "runs");
+    index.run_count = view_of(run_count, "run_count");
+  }
+};
+
+Runs plan_runs(const Tensor& slash_index, int64_t seqlen_k) {
+  check_rank(slash_index, 3, "slash_index");
+  const int64_t batch = slash_index.size(0);
+  const int64_t num_heads_q = slash_index.size(1);
+  const int64_t max_runs = minf_max_runs(slash_index.size(2), seqlen_k);
+  const Runs plan{empty_on(slash_index, {batch, num_heads_q, max_runs, 2}, ScalarType::Int),
+                  empty_on(slash_index, {batch, num_heads_q}, ScalarType::Int)};
+
+  const minf_tensor slash_view = view_of(slash_index, "slash_index");
+  const minf_tensor runs_view = mutable_view_of(plan.runs, "runs");
+  const minf_tensor run_count_view = mutable_view_of(plan.run_count, "run_count");
+  const minf_exec exec = torch_exec();
+  check(minf_plan_vertical_slash(&slash_view, seqlen_k, &runs_view, &run_count_view, &exec));
+  return plan;
+}
+
+TensorPair sparse_attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                            const minf_sparse_index& index,
+                            const std::optional<double>& softmax_scale) {
+  const minf_tensor q_view = view_of(q, "q");
+  const minf_tensor k_view = view_of(k, "k");
+  const minf_tensor v_view = view_of(v, "v");
+  const minf_attention_options options = attention_options(softmax_scale);
+  const minf_exec exec = torch_exec();
+
+  std::size_t bytes = 0;
+  check(minf_sparse_attention_workspace_bytes(&q_view, &k_view, &index, &exec, &bytes));
+  const Workspace workspace(q, bytes);
+  const Tensor out = empty_on(q, {q.size(0), q.size(1), q.size(2), q.size(3)}, q.scalar_type());
+  const Tensor lse = empty_on(q, {q.size(0), q.size(2), q.size(1)}, ScalarType::Float);
+  const minf_tensor out_view = mutable_view_of(out, "out");
+  const minf_tensor lse_view = mutable_view_of(lse, "lse");
+  check(minf_sparse_attention(&q_view, &k_view, &v_view, &index, &options, &out_view, &lse_view,
+                              workspace.data(), workspace.bytes(), &exec));
+  return {out, lse};
+}
+
+TensorPair vs_sparse_attn(const Tensor& q, const Tensor& k, const Tensor& v,
+                          const Tensor& vertical_index, const Tensor& slash_index,
+                          std::optional<double> softmax_scale) {
+  check_rank(k, 4, "k");
+  const minf_pattern pattern{MINF_VERTICAL_SLASH, 0, 0, 0};
+  minf_sparse_index index = sparse_index(&pattern, /*num_patterns=*/1);
+  index.vertical_index = view_of(vertical_index, "vertical_index");
+  const Runs plan = plan_runs(slash_index, k.size(1));
+  plan.add_to(index);
+  return sparse_attention(q, k, v, index, softmax_scale);
+}
+
+TensorPair block_index_attn(const Tensor& q, const Tensor& k, const Tensor& v,
+                            const Tensor& block_index, std::optional<double> softmax_scale) {
+  const minf_pattern pattern{MINF_BLOCK_SPARSE, 0, 0, 0};
+  minf_sparse_index index = sparse_index(&pattern, /*num_patterns=*/1);
+  index.block_index = view_of(block_index, "block_index");
+  return sparse_attention(q, k, v, index, softmax_scale);
+}
+
+TensorPair merge_attn(const Tensor& out_a, const Tensor& lse_a, const Tensor& out_b,
+                      const Tensor& lse_b) {
+  check_rank(out_a, 4, "out_a");
+  const minf_tensor out_a_view = view_of(out_a, "out_a");
+  const minf_tensor lse_a_view = view_of(lse_a, "lse_a");
+  const minf_tensor out_b_view = view_of(out_b, "out_b");
+  const minf_tensor lse_b_view = view_of(lse_b, "lse_b");
+  const Tensor out = empty_on(out_a, {out_a.size(0), out_a.size(1), out_a.size(2), out_a.size(3)},
+                              out_a.scalar_type());
+  const Tensor lse =
+      empty_on(out_a, {out_a.size(0), out_a.size(2), out_a.size(1)}, ScalarType::Float);
+  const minf_tensor out_view = mutable_view_of(out, "out");
+  const minf_tensor lse_view = mutable_view_of(lse, "lse");
+  const minf_exec exec = torch_exec();
+  check(minf_merge_attention(&out_a_view, &lse_a_view, &out_b_view, &lse_b_view, &out_view,
+                             &lse_view, &exec));
+  return {out, lse};
+}
+
+// ---- All stages ----------------------------------------------------------------------------
+
+struct Attention {
+  Tensor out;
+  std::optional<Tensor> lse;
+};
+
+Attention prefill(const Tensor& q, const Tensor& k, const Tensor& v,
+                  const std::vector<minf_pattern>& patterns,
+                  const minf_vertical_slash_options& estimate, bool wants_lse) {
+  const minf_tensor q_view = view_of(q, "q");
+  const minf_tensor k_view = view_of(k, "k");
+  const minf_tensor v_view = view_of(v, "v");
+  const auto num_patterns = static_cast<int64_t>(patterns.size());
+  const minf_attention_options options{sizeof(options), estimate.softmax_scale};
+  const minf_exec exec = torch_exec();
+
+  std::size_t bytes = 0;
+  check(minf_prefill_attention_workspace_bytes(&q_view, &k_view, patterns.data(), num_patterns,
+                                               &estimate, &exec, &bytes));
+  const Workspace workspace(q, bytes);
+  Attention result{empty_on(q, {q.size(0), q.size(1), q.size(2), q.size(3)}, q.scalar_type()),
+                   std::nullopt};
+  minf_tensor lse_view{};  // Absent.
+  if (wants_lse) {
+    result.lse = empty_on(q, {q.size(0), q.size(2), q.size(1)}, ScalarType::Float);
+    lse_view = mutable_view_of(*result.lse, "lse");
+  }
+  const minf_tensor out_view = mutable_view_of(result.out, "out");
+  check(minf_prefill_attention(&q_view, &k_view, &v_view, patterns.data(), num_patterns, &estimate,
+                               &options, &out_view, &lse_view, /*tiles=*/nullptr, workspace.data(),
+                               workspace.bytes(), &exec));
+  return result;
+}
+
+TensorPair prefill_attn(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& patterns,
+                        std::optional<double> softmax_scale, int64_t last_q, int64_t sink,
+                        int64_t local) {
+  const minf_vertical_slash_options estimate =
+      vertical_slash_options(softmax_scale, last_q, sink, local);
+  const Attention result = prefill(q, k, v, patterns_of(patterns), estimate, /*wants_lse=*/true);
+  return {result.out, *result.lse};
+}
+
+Tensor vs_attn(const Tensor& q, const Tensor& k, const Tensor& v, int64_t vertical_size,
+               int64_t slash_size, std::optional<double> softmax_scale, int64_t last_q,
+               int64_t sink, int64_t local) {
+  const minf_pattern pattern{MINF_VERTICAL_SLASH, size_argument(vertical_size, "vertical_size"),
+                             size_argument(slash_size, "slash_size"), 0};
+  const minf_vertical_slash_options estimate =
+      vertical_slash_options(softmax_scale, last_q, sink, local);
+  return prefill(q, k, v, {pattern}, estimate, /*wants_lse=*/false).out;
+}
+
+Tensor a_shape_attn(const Tensor& q, const Tensor& k, const Tensor& v, int64_t sink, int64_t window,
+                    std::optional<double> softmax_scale) {
+  const minf_pattern pattern{MINF_A_SHAPE, size_argument(sink, "sink"),
+                             size_argument(window, "window"), 0};
+  minf_vertical_slash_options estimate = minf_vertical_slash_options_default();
+  estimate.softmax_scale = pointer_or_null(softmax_scale);
+  return prefill(q, k, v, {pattern}, estimate, /*wants_lse=*/false).out;
+}
+
+Tensor block_sparse_attn(const Tensor& q, const Tensor& k, const Tensor& v, int64_t top_k,
+                         std::optional<double> softmax_scale) {
+  const minf_pattern pattern{MINF_BLOCK_SPARSE, size_argument(top_k, "top_k"), 0, 0};
+  minf_vertical_slash_options estimate = minf_vertical_slash_options_default();
+  estimate.softmax_scale = pointer_or_null(softmax_scale);
+  return prefill(q, k, v, {pattern}, estimate, /*wants_lse=*/false).out;
+}
+
+// ---- Work ----------------------------------------------------------------------------------
+
+/// Entries that stage 1 writes for one head; 0 where its pattern has no such list.
+struct ListSizes {
+  int64_t columns = 0;
+  int64_t distances = 0;
+  int64_t blocks = 0;
+};
+
+ListSizes list_sizes(const minf_pattern& pattern, const minf_vertical_slash_options& options,
+                     int64_t seqlen_k) {
+  if (pattern.kind == MINF_VERTICAL_SLASH) {
+    return {.columns = std::min<int64_t>(seqlen_k, std::max(pattern.a, options.sink)),
+            .distances = std::min<int64_t>(seqlen_k, std::max(pattern.b, options.local))};
+  }
+  if (pattern.kind == MINF_BLOCK_SPARSE) {
+    return {.blocks = std::min<int64_t>((seqlen_k + 63) / 64, pattern.a)};
+  }
+  return {};
+}
+
+/// View of one head: dimension 2 of `view` reduced to [head, head + 1).
+minf_tensor head_of(minf_tensor view, int64_t head) {
+  const int64_t element_bytes = view.dtype == MINF_FLOAT32 ? 4 : 2;
+  view.data = static_cast<char*>(view.data) + head * view.stride[2] * element_bytes;
+  view.shape[2] = 1;
+  return view;
+}
+
+/// View of the first `size` entries of each list of one head; lists is int32 [batch, heads, ..,
+/// any].
+minf_tensor lists_of(const Tensor& lists, int64_t head, int64_t size) {
+  minf_tensor view = mutable_view_of(lists, "lists");
+  view.data = static_cast<int32_t*>(view.data) + head * view.stride[1];
+  view.shape[1] = 1;
+  view.shape[view.ndim - 1] = size;
+  return view;
+}
+
+/// The lists of all heads, each filled up with -1 to the length of the longest.
+struct Indices {
+  Tensor vertical_index;
+  Tensor slash_index;
+  Tensor block_index;
+};
+
+void estimate_head(const Tensor& q, const Tensor& k, int64_t head, const minf_pattern& pattern,
+                   const minf_vertical_slash_options& options, const Indices& indices) {
+  const minf_tensor q_head = head_of(view_of(q, "q"), head);
+  const minf_tensor k_head = head_of(view_of(k, "k"), head / (q.size(2) / k.size(2)));
+  const ListSizes sizes = list_sizes(pattern, options, k.size(1));
+  const minf_exec exec = torch_exec();
+  std::size_t bytes = 0;
+  if (sizes.distances > 0) {
+    check(minf_estimate_vertical_slash_workspace_bytes(&q_head, &k_head, &options, &exec, &bytes));
+    const Workspace workspace(q, bytes);
+    const minf_tensor columns = lists_of(indices.vertical_index, head, sizes.columns);
+    const minf_tensor distances = lists_of(indices.slash_index, head, sizes.distances);
+    check(minf_estimate_vertical_slash(&q_head, &k_head, &options, &columns, &distances,
+                                       workspace.data(), workspace.bytes(), &exec));
+  }
+  if (sizes.blocks > 0) {
+    check(minf_estimate_block_sparse_workspace_bytes(&q_head, &k_head, /*options=*/nullptr, &exec,
+                                                     &bytes));
+    const Workspace workspace(q, bytes);
+    const minf_tensor blocks = lists_of(indices.block_index, head, sizes.blocks);
+    check(minf_estimate_block_sparse(&q_head, &k_head, /*options=*/nullptr, &blocks,
+                                     workspace.data(), workspace.bytes(), &exec));
+  }
+}
+
+Indices estimate_heads(const Tensor& q, const Tensor& k, const std::vector<minf_pattern>& patterns,
+                       const minf_vertical_slash_options& options) {
+  const int64_t num_heads_q = q.size(2);
+  ListSizes largest{.blocks = 1};  // A list of blocks has at least one entry.
+  for (const minf_pattern& pattern : patterns) {
+    const ListSizes sizes = list_sizes(pattern, options, k.size(1));
+    largest.columns = std::max(largest.columns, sizes.columns);
+    largest.distances = std::max(largest.distances, sizes.distances);
+    largest.blocks = std::max(largest.blocks, sizes.blocks);
+  }
+  const auto filled = [&q](const std::vector<int64_t>& sizes) {
+    Tensor lists = empty_on(q, sizes, ScalarType::Int);
+    return torch::stable::fill_(lists, -1);
+  };
+  const Indices indices{
+      .vertical_index = filled({q.size(0), num_heads_q, largest.columns}),
+      .slash_index = filled({q.size(0), num_heads_q, largest.distances}),
+      .block_index = filled({q.size(0), num_heads_q, (q.size(1) + 63) / 64, largest.blocks})};
+  for (int64_t head = 0; head < num_heads_q; ++head) {
+    const std::size_t row = patterns.size() == 1 ? 0 : static_cast<std::size_t>(head);
+    estimate_head(q, k, head, patterns[row], options, indices);
+  }
+  return indices;
+}
+
+Tensor count_key_tiles(const Tensor& q, const Tensor& k, const Tensor& patterns,
+                       std::optional<double> softmax_scale) {
+  const std::vector<minf_pattern> rows = patterns_of(patterns);
+  const minf_tensor q_view = view_of(q, "q");
+  const minf_tensor k_view = view_of(k, "k");
+  const minf_exec exec = torch_exec();
+  minf_vertical_slash_options estimate = minf_vertical_slash_options_default();
+  estimate.softmax_scale = pointer_or_null(softmax_scale);
+  std::size_t bytes = 0;  // Unused: the query checks q, k and the patterns together.
+  check(minf_prefill_attention_workspace_bytes(
+      &q_view, &k_view, rows.data(), static_cast<int64_t>(rows.size()), &estimate, &exec, &bytes));
+
+  const Tensor tiles = torch::stable::empty({q.size(0), q.size(2)}, ScalarType::Long);
+  const minf_tensor tiles_view = mutable_view_of(tiles, "tiles");
+  const Indices indices = estimate_heads(q, k, rows, estimate);
+  const Runs plan = plan_runs(indices.slash_index, k.size(1));
+  minf_sparse_index index = sparse_index(rows.data(), rows.size());
+  index.vertical_index = view_of(indices.vertical_index, "vertical_index");
+  index.block_index = view_of(indices.block_index, "block_index");
+  plan.add_to(index);
+  check(
+      minf_count_key_tiles(q.size(0), q.size(2), q.size(1), k.size(1), &index, &tiles_view, &exec));
+  return tiles;
+}
+
+}  // namespace
+
+// One function per op for every device: libminference selects the backend from the tensors, and
+// says so where none serves them.
+void register_ops(torch::stable::detail::StableLibrary& m) {
+  m.impl("vs_attn", TORCH_BOX(&vs_attn));
+  m.impl("a_shape_attn", TORCH_BOX(&a_shape_attn));
+  m.impl("block_sparse_attn", TORCH_BOX(&block_sparse_attn));
+  m.impl("prefill_attn", TORCH_BOX(&prefill_attn));
+  m.impl("estimate_vs", TORCH_BOX(&estimate_vs));
+  m.impl("estimate_blocks", TORCH_BOX(&estimate_blocks));
+  m.impl("vs_sparse_attn", TORCH_BOX(&vs_sparse_attn));
+  m.impl("block_index_attn", TORCH_BOX(&block_index_attn));
+  m.impl("merge_attn", TORCH_BOX(&merge_attn));
+  m.impl("count_key_tiles", TORCH_BOX(&count_key_tiles));
+}
+
+}  // namespace minference::torch_ops
+
+// q, out [batch, seqlen_q, num_heads_q, head_dim]; k, v [batch, seqlen_k, num_heads_kv, head_dim];
+// lse [batch, num_heads_q, seqlen_q] float32; indices int32, tiles int64 [batch, num_heads_q].
+STABLE_TORCH_LIBRARY(minference, m) {
+  m.def(
+      "vs_attn(Tensor q, Tensor k, Tensor v, SymInt vertical_size, SymInt slash_size, *, "
+      "float? softmax_scale=None, SymInt last_q=64, SymInt sink=30, SymInt local=100) -> Tensor");
+  m.def(
+      "a_shape_attn(Tensor q, Tensor k, Tensor v, SymInt sink, SymInt window, *, "
+      "float? softmax_scale=None) -> Tensor");
+  m.def(
+      "block_sparse_attn(Tensor q, Tensor k, Tensor v, SymInt top_k, *, "
+      "float? softmax_scale=None) -> Tensor");
+  // patterns: int32 [num_heads_q or 1, 4] on the CPU, rows (kind, a, b, c) of minf_pattern.
+  m.def(
+      "prefill_attn(Tensor q, Tensor k, Tensor v, Tensor patterns, *, "
+      "float? softmax_scale=None, SymInt last_q=64, SymInt sink=30, SymInt local=100) "
+      "-> (Tensor out, Tensor lse)");
+  m.def(
+      "estimate_vs(Tensor q, Tensor k, SymInt vertical_size, SymInt slash_size, *, "
+      "float? softmax_scale=None, SymInt last_q=64, SymInt sink=30, SymInt local=100, "
+      "float vertical_p=1.0, float slash_p=1.0) -> (Tensor vertical_index, Tensor slash_index)");
+  m.def(
+      "estimate_blocks(Tensor q, Tensor k, SymInt top_k, *, float? softmax_scale=None, "
+      "float top_p=1.0) -> Tensor");
+  m.def(
+      "vs_sparse_attn(Tensor q, Tensor k, Tensor v, Tensor vertical_index, Tensor slash_index, "
+      "*, float? softmax_scale=None) -> (Tensor out, Tensor lse)");
+  m.def(
+      "block_index_attn(Tensor q, Tensor k, Tensor v, Tensor block_index, *, "
+      "float? softmax_scale=None) -> (Tensor out, Tensor lse)");
+  m.def(
+      "merge_attn(Tensor out_a, Tensor lse_a, Tensor out_b, Tensor lse_b) "
+      "-> (Tensor out, Tensor lse)");
+  m.def(
+      "count_key_tiles(Tensor q, Tensor k, Tensor patterns, *, float? softmax_scale=None) "
+      "-> Tensor");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(minference, CPU, m) { minference::torch_ops::register_ops(m); }
+STABLE_TORCH_LIBRARY_IMPL(minference, CUDA, m) { minference::torch_ops::register_ops(m); }

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Says what the demo is doing, and for how much longer."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from tqdm import tqdm
+
+
+class Progress:
+    """A bar on a terminal, one line per step elsewhere. Counts tokens times layers."""
+
+    def __init__(self, total: int) -> None:
+        layout = "{desc:<46}{percentage:3.0f}% |{bar:20}| {elapsed}, {remaining} to go"
+        # disable=None: only where stderr is no terminal.
+        self.bar = tqdm(total=total, bar_format=layout, disable=None, leave=False)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.close()
+
+    def step(self, text: str) -> None:
+        """Say what happens next."""
+        if self.bar.disable:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self.bar.set_description_str(text)
+
+    def advance(self, tokens: int) -> None:
+        """Count ``tokens`` more, through one layer."""
+        self.bar.update(tokens)

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures: every backend present, and every CPU instruction set this machine has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import hypothesis
+import minference
+import minference._C as _C
+import pytest
+import torch
+
+# No deadline: the first call of a process starts threads. `isa` holds for all examples of a test.
+hypothesis.settings.register_profile(
+    "minference",
+    parent=hypothesis.settings(),
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[
+        hypothesis.HealthCheck.function_scoped_fixture,
+        hypothesis.HealthCheck.too_slow,
+    ],
+)
+hypothesis.settings.load_profile("minference")
+
+BACKENDS = _C.backends()
+ISAS = _C.cpu_isas()
+DEVICES = ["cpu"]
+if any(b["name"] != "cpu" and b["available"] for b in BACKENDS) and torch.cuda.is_available():
+    DEVICES.append("cuda")
+
+
+def pytest_report_header() -> list[str]:
+    def described(capabilities: list[dict]) -> str:
+        return ", ".join(
+            c["name"] if c["available"] else f"not {c['name']} ({c['reason']})"
+            for c in capabilities
+        )
+
+    return [
+        f"minference {minference.__version__}: backends {described(BACKENDS)}",
+        f"CPU instruction sets: {described(ISAS)}",
+    ]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """``device``: backends present. ``isa``: instruction sets present, on the CPU."""
+    isas = [isa["name"] for isa in ISAS if isa["available"]]
+    wants_device, wants_isa = (name in metafunc.fixturenames for name in ("device", "isa"))
+    if wants_device and wants_isa:
+        cells = [("cpu", isa) for isa in isas] + [(device, None) for device in DEVICES[1:]]
+        ids = [isa or device for device, isa in cells]
+        metafunc.parametrize(("device", "isa"), cells, indirect=["isa"], ids=ids)
+    elif wants_device:
+        metafunc.parametrize("device", DEVICES)
+    elif wants_isa:
+        metafunc.parametrize("isa", isas, indirect=True)
+
+
+@pytest.fixture
+def isa(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """Forces one CPU instruction set for the length of a test; None leaves the best available."""
+    _C.set_cpu_isa(request.param)
+    yield request.param
+    _C.set_cpu_isa(None)
+
+
+@pytest.fixture
+def num_threads() -> Iterator[None]:
+    """Restores torch's number of threads after a test that changes it."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
