@@ -191,7 +191,10 @@ def run_elsewhere(chosen: Experiment, args: argparse.Namespace, threads: int) ->
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         root = Path(__file__).parent.parent
         done = subprocess.run(command, cwd=root, env=environment, check=False)
-        return json.loads(result.read_text()) if done.returncode == 0 else None
+        if done.returncode != 0:  # Negative: killed by that signal.
+            print(f"  FAILED with exit status {done.returncode}", flush=True)
+            return None
+        return json.loads(result.read_text())
 
 
 def run_alternating(
