@@ -511,8 +511,13 @@ void pack_value_pairs(Tile& tile, int slot, int32_t head_dim, float* panels) {
     const auto* even = static_cast<const uint16_t*>(row[t]);
     const auto* odd = static_cast<const uint16_t*>(row[t + 1]);
     float* words = panels + t / 2 * kPanelWords;
-    for (int d = 0; d < head_dim; d += 2 * kPanelWords, words += 2 * kPanelStride) {
-      Math::Vectors::interleave_rows(even + d, odd + d, head_dim - d, words, words + kPanelStride);
+    int d = 0;
+    for (; d + 2 * kPanelWords <= head_dim; d += 2 * kPanelWords, words += 2 * kPanelStride) {
+      Math::Vectors::interleave_rows(even + d, odd + d, words, words + kPanelStride);
+    }
+    if (d < head_dim) {
+      Math::Vectors::interleave_row_ends(even + d, odd + d, head_dim - d, words,
+                                         words + kPanelStride);
     }
   }
 }

@@ -62,19 +62,29 @@ struct Simd {
     return _mm512_castsi512_ps(_mm512_permutexvar_epi16(interleave, packed));
   }
 #endif
-  /// 32 elements of two 16-bit rows -> 32 pairs (a[i], b[i]); elements from `count` on are 0.
-  static void interleave_rows(const uint16_t* a, const uint16_t* b, int count, float* first,
-                              float* second) {
-    const __mmask32 valid = count >= 32 ? ~__mmask32{0} : (__mmask32{1} << count) - 1;
+  /// 32 elements of two 16-bit rows -> 32 pairs (a[i], b[i]), 16 to each destination.
+  static void interleave_rows(const uint16_t* a, const uint16_t* b, float* first, float* second) {
+    const __m512i x = _mm512_loadu_si512(a);
+    const __m512i y = _mm512_loadu_si512(b);
+    _mm512_storeu_ps(first, interleave(x, y, low_halves()));
+    _mm512_storeu_ps(second, interleave(x, y, _mm512_add_epi16(low_halves(), _mm512_set1_epi16(16))));
+  }
+  /// The same for the last `count` < 32 elements of rows; the rest is 0. `second` only if count > 16.
+  static void interleave_row_ends(const uint16_t* a, const uint16_t* b, int count, float* first,
+                                  float* second) {
+    const auto valid = static_cast<__mmask32>((1u << count) - 1);
     const __m512i x = _mm512_maskz_loadu_epi16(valid, a);
     const __m512i y = _mm512_maskz_loadu_epi16(valid, b);
-    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8,
-                                         39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
-    const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
-    _mm512_storeu_ps(first, _mm512_castsi512_ps(_mm512_permutex2var_epi16(x, low, y)));
-    if (count > 16) {
-      _mm512_storeu_ps(second, _mm512_castsi512_ps(_mm512_permutex2var_epi16(x, high, y)));
-    }
+    _mm512_storeu_ps(first, interleave(x, y, low_halves()));
+    if (count <= 16) return;
+    _mm512_storeu_ps(second, interleave(x, y, _mm512_add_epi16(low_halves(), _mm512_set1_epi16(16))));
+  }
+  static __m512i low_halves() {
+    return _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6,
+                            37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+  }
+  static F interleave(__m512i x, __m512i y, __m512i order) {
+    return _mm512_castsi512_ps(_mm512_permutex2var_epi16(x, order, y));
   }
 
   // ---- Elements of a row, the first n lanes; the others read as 0 and are not written.
@@ -88,7 +98,11 @@ struct Simd {
   static F load_float16(const uint16_t* p, int n) {
     return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(n), p));
   }
-  static void store_words(float* p, F x, int n) { _mm512_mask_storeu_ps(p, first(n), x); }
+  // Masked stores are slow on Zen: only where a row ends.
+  static void store_words(float* p, F x, int n) {
+    if (n >= kLanes) return _mm512_storeu_ps(p, x);
+    _mm512_mask_storeu_ps(p, first(n), x);
+  }
   static void store_bfloat16(uint16_t* p, F x, int n) {
 #if defined(__AVX512BF16__)
     const __m256i half = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x));
@@ -101,10 +115,14 @@ struct Simd {
                                    _mm512_set1_epi32(0x00400000));
     const __m256i half = _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
 #endif
-    _mm256_mask_storeu_epi16(p, first(n), half);
+    store_halves(p, half, n);
   }
   static void store_float16(uint16_t* p, F x, int n) {
-    _mm256_mask_storeu_epi16(p, first(n), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+    store_halves(p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT), n);
+  }
+  static void store_halves(uint16_t* p, __m256i x, int n) {
+    if (n >= kLanes) return _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x);
+    _mm256_mask_storeu_epi16(p, first(n), x);
   }
 
   static F flip_bits(F x, uint32_t and_bits, uint32_t xor_bits) {
