@@ -23,18 +23,6 @@ const char* dtype_name(int32_t dtype) {
   return dtype >= 0 && dtype < 5 ? kNames[dtype] : "an unknown dtype";
 }
 
-std::size_t element_bytes(const minf_tensor& tensor) {
-  switch (tensor.dtype) {
-    case MINF_BFLOAT16:
-    case MINF_FLOAT16:
-      return 2;
-    case MINF_INT64:
-      return 8;
-    default:
-      return 4;
-  }
-}
-
 std::string device_text(const minf_tensor& tensor) {
   return tensor.device_type == MINF_DEVICE_CPU ? "cpu"
                                                : detail::concat("cuda:", tensor.device_index);
@@ -68,7 +56,7 @@ int64_t reach(const TensorArg& arg) {
 }
 
 std::size_t extent_bytes(const TensorArg& arg) {
-  return arg.empty() ? 0 : (static_cast<std::size_t>(reach(arg)) + 1) * element_bytes(*arg.tensor);
+  return arg.empty() ? 0 : static_cast<std::size_t>((reach(arg) + 1) * arg.element_bytes());
 }
 
 void check_strides(const TensorArg& arg) {
@@ -93,13 +81,16 @@ std::uintptr_t begin_of(const TensorArg& arg) {
   return reinterpret_cast<std::uintptr_t>(arg.tensor->data);
 }
 
+std::size_t stride_bytes(const TensorArg& arg, int dim) {
+  return static_cast<std::size_t>(arg.stride(dim) * arg.element_bytes());
+}
+
 /// Every element of a view lies, modulo `modulus` bytes, in [begin, begin + width): strides that
 /// are multiples of the modulus add nothing to the width.
 std::size_t residue_width(const TensorArg& arg, std::size_t modulus) {
-  const std::size_t bytes = element_bytes(*arg.tensor);
-  std::size_t width = bytes;
+  std::size_t width = static_cast<std::size_t>(arg.element_bytes());
   for (int dim = 0; dim < arg.tensor->ndim; ++dim) {
-    const std::size_t stride = static_cast<std::size_t>(arg.stride(dim)) * bytes;
+    const std::size_t stride = stride_bytes(arg, dim);
     if (stride % modulus != 0) width += static_cast<std::size_t>(arg.size(dim) - 1) * stride;
   }
   return width;
@@ -119,8 +110,7 @@ bool may_overlap(const TensorArg& a, const TensorArg& b) {
   if (begin_of(b) + extent_bytes(b) <= begin_of(a)) return false;
   for (const TensorArg* arg : {&a, &b}) {
     for (int dim = 0; dim < arg->tensor->ndim; ++dim) {
-      const std::size_t modulus =
-          static_cast<std::size_t>(arg->stride(dim)) * element_bytes(*arg->tensor);
+      const std::size_t modulus = stride_bytes(*arg, dim);
       if (modulus != 0 && disjoint_modulo(a, b, modulus)) return false;
     }
   }
@@ -145,6 +135,18 @@ Result row_values_of(const TensorArg& arg) {
 }
 
 }  // namespace
+
+int64_t TensorArg::element_bytes() const {
+  switch (tensor->dtype) {
+    case MINF_BFLOAT16:
+    case MINF_FLOAT16:
+      return 2;
+    case MINF_INT64:
+      return 8;
+    default:
+      return 4;
+  }
+}
 
 bool TensorArg::empty() const {
   return is_absent(tensor) || std::ranges::find(shape(*tensor), 0) != shape(*tensor).end();
@@ -203,7 +205,7 @@ void check_same_device(const TensorArg& arg, const TensorArg& reference) {
 
 void check_data(const TensorArg& arg) {
   if (arg.empty()) return;
-  const std::size_t bytes = element_bytes(*arg.tensor);
+  const auto bytes = static_cast<std::size_t>(arg.element_bytes());
   MINF_CHECK_ARG(arg.tensor->data != nullptr, arg.name, ": expected memory for shape ",
                  list_text(shape(*arg.tensor)), ", got data = null");
   MINF_CHECK_ARG(begin_of(arg) % bytes == 0, arg.name, ": expected data aligned to ", bytes,

@@ -30,6 +30,7 @@ struct TensorArg {
   int64_t size(int dim) const { return tensor->shape[dim]; }
   /// Stride in elements; 0 where it never counts.
   int64_t stride(int dim) const { return size(dim) > 1 ? tensor->stride[dim] : 0; }
+  int64_t element_bytes() const;
   bool empty() const;
 };
 
@@ -86,11 +87,13 @@ ConstRowValues const_row_values(const TensorArg& arg);
 /// Null row values for an absent tensor.
 RowValues row_values(const TensorArg& arg);
 
-/// Entries of a [batch, num_heads_q, ...] tensor that belong to (batch, head); null if it is empty.
+/// Where the entries of (batch, head) begin in a [batch, num_heads_q, ...] tensor; null if it is
+/// empty. An Element may be several entries of the tensor, as a Run is two.
 template <typename Element>
 Element* head_entries(const TensorArg& arg, int64_t batch, int64_t head) {
   if (arg.empty()) return nullptr;
-  return static_cast<Element*>(arg.tensor->data) + batch * arg.stride(0) + head * arg.stride(1);
+  const int64_t offset = batch * arg.stride(0) + head * arg.stride(1);
+  return reinterpret_cast<Element*>(address(arg) + offset * arg.element_bytes());
 }
 
 }  // namespace minference::api

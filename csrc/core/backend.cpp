@@ -21,10 +21,10 @@ const Backend& select_backend(minf_device_type device_type) {
     reasons += detail::concat(" ", backend->name, ": ", reason, ";");
   }
   if (reasons.empty()) reasons = " this build has none";
-  detail::throw_error(MINF_ERROR_UNSUPPORTED,
-                      detail::concat("q: no backend serves tensors on ",
-                                     device_type == MINF_DEVICE_CPU ? "the CPU" : "CUDA devices",
-                                     ":", reasons));
+  detail::throw_error(
+      MINF_ERROR_UNSUPPORTED,
+      detail::concat("q: no backend serves tensors on ",
+                     device_type == MINF_DEVICE_CPU ? "the CPU" : "CUDA devices", ":", reasons));
 }
 
 }  // namespace minference

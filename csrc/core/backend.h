@@ -1,8 +1,8 @@
 // A backend: one function per stage, behind arguments that api/ has already checked.
 //
-// Backends are siblings; the list in backend.cpp is the only place that names them. A call goes to the
-// first available backend of the tensors' device. Work memory is the caller's: each stage says how
-// many bytes it needs for given arguments, whatever the values in the tensors.
+// Backends are siblings; the list in backend.cpp is the only place that names them. A call goes to
+// the first available backend of the tensors' device. Work memory is the caller's: each stage says
+// how many bytes it needs for given arguments, whatever the values in the tensors.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -136,8 +136,8 @@ struct Backend {
   /// Empty where the backend can be used, else why not. Static storage.
   const char* (*unavailable_reason)();
 
-  /// The *_bytes functions see targets whose pointers may be null. None shrinks when a target's sizes
-  /// grow: where the sizes are not known yet, api/ asks with the largest.
+  /// The *_bytes functions see targets whose pointers may be null. None shrinks when a target's
+  /// sizes grow: where the sizes are not known yet, api/ asks with the largest.
   std::size_t (*estimate_vertical_slash_bytes)(const EstimateVerticalSlashArgs&, const Executor&);
   void (*estimate_vertical_slash)(const EstimateVerticalSlashArgs&, Workspace, const Executor&);
   std::size_t (*estimate_block_sparse_bytes)(const EstimateBlockSparseArgs&, const Executor&);
@@ -162,8 +162,7 @@ void parallel_for(const Executor& executor, int64_t num_tasks, const Task& task)
   if (num_tasks <= 0) return;
   if (num_tasks == 1) return task(int64_t{0});
   executor.parallel_for(
-      num_tasks,
-      [](int64_t index, void* context) { (*static_cast<const Task*>(context))(index); },
+      num_tasks, [](int64_t index, void* context) { (*static_cast<const Task*>(context))(index); },
       const_cast<void*>(static_cast<const void*>(&task)), executor.parallel_for_context);
 }
 

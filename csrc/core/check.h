@@ -40,18 +40,18 @@ std::string concat(const Args&... args) {
 }  // namespace minference
 
 /// The caller passed something wrong. Say which argument, what was expected, and what came.
-#define MINF_CHECK_ARG(condition, ...)                                            \
-  do {                                                                            \
-    if (!(condition)) {                                                           \
-      ::minference::detail::throw_error(MINF_ERROR_INVALID_ARGUMENT,              \
+#define MINF_CHECK_ARG(condition, ...)                                              \
+  do {                                                                              \
+    if (!(condition)) {                                                             \
+      ::minference::detail::throw_error(MINF_ERROR_INVALID_ARGUMENT,                \
                                         ::minference::detail::concat(__VA_ARGS__)); \
-    }                                                                             \
+    }                                                                               \
   } while (false)
 
 /// A bug of this library, never of its caller.
-#define MINF_ASSERT(condition)                                                 \
-  do {                                                                         \
-    if (!(condition)) {                                                        \
-      ::minference::detail::throw_assert(__FILE__, __LINE__, #condition);      \
-    }                                                                          \
+#define MINF_ASSERT(condition)                                            \
+  do {                                                                    \
+    if (!(condition)) {                                                   \
+      ::minference::detail::throw_assert(__FILE__, __LINE__, #condition); \
+    }                                                                     \
   } while (false)

@@ -9,8 +9,8 @@ void throw_error(minf_status status, std::string message) {
 }
 
 void throw_assert(const char* file, int line, const char* condition) {
-  throw Error(MINF_ERROR_INTERNAL,
-              concat("internal error (please report): ", condition, " does not hold at ", file, ":", line));
+  throw Error(MINF_ERROR_INTERNAL, concat("internal error (please report): ", condition,
+                                          " does not hold at ", file, ":", line));
 }
 
 }  // namespace minference::detail

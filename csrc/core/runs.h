@@ -27,7 +27,8 @@ MINF_HOST_DEVICE inline int32_t round_far_end(int32_t lo, int32_t hi) {
 /// `runs` must hold max_runs() entries. Returns how many were written.
 ///
 /// A distance d joins the current run when [d, d + 64) touches or overlaps the run as rounded so
-/// far; rounding again from the run's own lo then gives what merging first and rounding after would.
+/// far; rounding again from the run's own lo then gives what merging first and rounding after
+/// would.
 MINF_HOST_DEVICE inline int32_t plan_runs(const int32_t* distances, int64_t num_distances,
                                           Run* runs) {
   int32_t count = 0;

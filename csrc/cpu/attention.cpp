@@ -1,9 +1,10 @@
-// Stage 3 on the CPU: items of work, longest first, each a few row blocks of a few heads that attend
-// the same keys, computed against tiles of 256 keys by the kernels of isa/.
+// Stage 3 on the CPU: items of work, longest first, each a few row blocks of a few heads that
+// attend the same keys, computed against tiles of 256 keys by the kernels of isa/.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <atomic>
 #include <new>
+#include <utility>
 
 #include "core/key_tiles.h"
 #include "core/workspace.h"
@@ -60,8 +61,9 @@ int row_blocks_per_item(const HeadKeys& head, const Lengths& lengths, int num_he
     case PatternKind::kBlockSparse:
       return 1;
     case PatternKind::kVerticalSlash: {
-      // Together, four row blocks load a run's width and 3 x 64 keys more, and each column once. That
-      // pays when it is clearly less than they load apart: runs of 128 keys on average, or columns.
+      // Together, four row blocks load a run's width and 3 x 64 keys more, and each column once.
+      // That pays when it is clearly less than they load apart: runs of 128 keys on average, or
+      // columns.
       int64_t apart = head.num_columns;
       for (int32_t i = 0; i < head.num_runs; ++i) apart += head.runs[i].hi - head.runs[i].lo;
       const int64_t together = apart + int64_t{head.num_runs} * (kMaxStreams - 1) * kBlock;
@@ -84,12 +86,17 @@ int64_t plan_items(const AttentionArgs& args, const Executor& executor, std::spa
   int64_t count = 0;
   for (int32_t batch = 0; batch < args.shape.batch; ++batch) {
     for (int32_t head = 0; head < args.shape.num_heads_q;) {
-      const HeadKeys& keys = args.heads[static_cast<std::size_t>(batch) * args.shape.num_heads_q + head];
+      const HeadKeys& keys =
+          args.heads[static_cast<std::size_t>(batch) * args.shape.num_heads_q + head];
       const int num_heads = sharing_heads(args, batch, head);
       const int step = row_blocks_per_item(keys, lengths, num_heads);
       for (int32_t row_block = 0; row_block < lengths.row_blocks(); row_block += step) {
         const int num_row_blocks = std::min(step, lengths.row_blocks() - row_block);
-        items[count++] = {0, batch, head, row_block, static_cast<int16_t>(num_heads),
+        items[count++] = {0,
+                          batch,
+                          head,
+                          row_block,
+                          static_cast<int16_t>(num_heads),
                           static_cast<int16_t>(num_row_blocks)};
       }
       head += num_heads;
@@ -119,7 +126,7 @@ int64_t plan_items(const AttentionArgs& args, const Executor& executor, std::spa
 /// Work memory of one thread.
 struct ThreadMemory {
   Scratch scratch;
-  Tile* tile;
+  Tile* tiles;  // [2]: the one computed, and the one to come.
   std::span<Unit> units;
   std::span<float> unit_floats;
 };
@@ -132,7 +139,7 @@ ThreadMemory take_thread_memory(WorkspaceAllocator& memory, const KernelTable& k
                     .probabilities = memory.take<float>(sizes.probabilities).data(),
                     .keys = memory.take<float>(sizes.keys).data(),
                     .values = memory.take<float>(sizes.values).data()};
-  thread.tile = memory.take<Tile>(1).data();
+  thread.tiles = memory.take<Tile>(2).data();
   thread.units = memory.take<Unit>(static_cast<std::size_t>(kMaxItemRows / kernels.rows));
   thread.unit_floats = memory.take<float>(std::size_t{2} * kMaxItemRows * head_dim);
   return thread;
@@ -153,7 +160,7 @@ class Worker {
       unit->query = memory_.unit_floats.data() + static_cast<int64_t>(u) * 2 * unit_floats;
       unit->out = unit->query + unit_floats;
     }
-    new (memory_.tile) Tile;
+    for (int t = 0; t < 2; ++t) new (&memory_.tiles[t]) Tile;
   }
 
   /// `next` is the item that will probably follow; its queries are fetched ahead.
@@ -164,17 +171,22 @@ class Worker {
     const int num_units = set_up_units(item);
     if (next != nullptr) prefetch_queries(*next);
 
-    // Not prefetched: rows of the next tile. It costs 2 to 5 % at 8K keys and brings that back at best.
-    const AttendArgs attend{.tile = memory_.tile,
-                            .visibility = visibility_of(keys),
-                            .scale_log2 = scale_.log2,
-                            .head_dim = head_dim};
+    AttendArgs attend{
+        .visibility = visibility_of(keys), .scale_log2 = scale_.log2, .head_dim = head_dim};
     TileBuilder builder(keys, args_.shape.lengths, item.first_row_block, item.num_row_blocks,
                         key_value_rows(item));
-    while (builder.next(*memory_.tile)) {
-      kernels_.load_keys(*memory_.tile, memory_.scratch, head_dim);
-      kernels_.load_values(*memory_.tile, memory_.scratch, head_dim);
-      for (int u = 0; u < num_units; ++u) kernels_.attend(memory_.units[u], attend, memory_.scratch);
+    Tile* tile = &memory_.tiles[0];
+    Tile* ahead = &memory_.tiles[1];
+    for (bool more = builder.next(*tile); more; std::swap(tile, ahead)) {
+      more = builder.next(*ahead);
+      kernels_.load_keys(*tile, memory_.scratch, head_dim);
+      kernels_.load_values(*tile, memory_.scratch, head_dim);
+      attend.tile = tile;
+      attend.ahead = more ? ahead : nullptr;
+      for (int u = 0; u < num_units; ++u) {
+        kernels_.attend(memory_.units[u], attend, memory_.scratch);
+        attend.ahead = nullptr;  // Once is enough.
+      }
     }
     prefetch_outputs(num_units);
     for (int u = 0; u < num_units; ++u) kernels_.finish(memory_.units[u], head_dim);
@@ -199,8 +211,8 @@ class Worker {
             .v_stride = v.token_stride};
   }
 
-  // Inlined by force: gcc takes a function that only prefetches for one without effect, and drops its
-  // calls.
+  // Inlined by force: gcc takes a function that only prefetches for one without effect, and drops
+  // its calls.
   template <int kForWriting>
   [[gnu::always_inline]] void prefetch_row(const void* row) const {
     const auto* bytes = static_cast<const char*>(row);
@@ -235,8 +247,8 @@ class Worker {
                dtype_bytes(args_.shape.dtype);
   }
 
-  /// Deals the item's rows to units: row block by row block, head by head. Full row blocks give units
-  /// of one head; few rows (a ragged end, a decode step) of several heads share one.
+  /// Deals the item's rows to units: row block by row block, head by head. Full row blocks give
+  /// units of one head; few rows (a ragged end, a decode step) of several heads share one.
   int set_up_units(const Item& item) {
     const Lengths& lengths = args_.shape.lengths;
     int num_units = 0;
@@ -311,7 +323,8 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
   const int64_t num_items = plan_items(args, executor, items);
 
   const int64_t workers = num_workers(args, executor);
-  const std::span<ThreadMemory> threads = memory.take<ThreadMemory>(static_cast<std::size_t>(workers));
+  const std::span<ThreadMemory> threads =
+      memory.take<ThreadMemory>(static_cast<std::size_t>(workers));
   for (ThreadMemory& thread : threads) {
     thread = take_thread_memory(memory, kernels, args.shape.head_dim);
   }

@@ -1,9 +1,9 @@
-// Stage 1 of block-sparse on the CPU: mean-pooled queries against mean-pooled keys, then the largest
-// scores of each row block.
+// Stage 1 of block-sparse on the CPU: mean-pooled queries against mean-pooled keys, then the
+// largest scores of each row block.
 //
-// The attention kernels serve again, with row blocks as query rows and key blocks as keys: the means
-// are fp32 rows. Nothing of size row_blocks x key_blocks is kept; a task holds the scores of one unit
-// of row blocks. KV heads go in waves, so that their pooled keys stay small.
+// The attention kernels serve again, with row blocks as query rows and key blocks as keys: the
+// means are fp32 rows. Nothing of size row_blocks x key_blocks is kept; a task holds the scores of
+// one unit of row blocks. KV heads go in waves, so that their pooled keys stay small.
 //
 // Source: MInference (arXiv:2407.02490), Algorithm 2.
 // SPDX-License-Identifier: Apache-2.0
@@ -120,7 +120,8 @@ class Estimator {
     const auto num_targets = static_cast<int64_t>(end - first);
     share_out(executor_, executor_.num_threads, num_targets * row_groups_,
               [&](int64_t worker, int64_t task) {
-                select_blocks(threads_[worker], first + static_cast<std::size_t>(task / row_groups_),
+                select_blocks(threads_[worker],
+                              first + static_cast<std::size_t>(task / row_groups_),
                               static_cast<int32_t>(task % row_groups_));
               });
     return end;
@@ -130,9 +131,10 @@ class Estimator {
     const BlockSparseTarget& target = args_.targets[first_of_head_[wave_head]];
     for (int32_t block = begin; block < end; ++block) {
       const int32_t first = block * kBlock;
-      kernels_.mean_of_rows(row(args_.k, target.batch, first, target.head / args_.shape.group_size()),
-                            args_.k.token_stride, std::min(kBlock, lengths_.seqlen_k - first),
-                            args_.shape.head_dim, pooled_key(wave_head, block));
+      kernels_.mean_of_rows(
+          row(args_.k, target.batch, first, target.head / args_.shape.group_size()),
+          args_.k.token_stride, std::min(kBlock, lengths_.seqlen_k - first), args_.shape.head_dim,
+          pooled_key(wave_head, block));
     }
   }
 
@@ -148,8 +150,9 @@ class Estimator {
       if (lane >= unit.num_rows) continue;
       const int32_t first_row = (first_block + lane) * kBlock;
       float* mean = thread.pooled + int64_t{lane} * head_dim;
-      kernels_.mean_of_rows(row(args_.q, target.batch, first_row, target.head), args_.q.token_stride,
-                            std::min(kBlock, lengths_.seqlen_q - first_row), head_dim, mean);
+      kernels_.mean_of_rows(row(args_.q, target.batch, first_row, target.head),
+                            args_.q.token_stride, std::min(kBlock, lengths_.seqlen_q - first_row),
+                            head_dim, mean);
       unit.query_row[lane] = mean;
     }
     mean_kernels_.pack_query(unit, head_dim, QuerySign::kPositive);
@@ -236,8 +239,8 @@ class Estimator {
   const int32_t padded_blocks_;
   int32_t max_top_k_ = 0;
   int64_t wave_heads_ = 0;
-  float* pooled_keys_ = nullptr;         // [wave_heads][key_blocks][head_dim]
-  int32_t* wave_index_ = nullptr;        // [targets]: which of the wave's KV heads.
+  float* pooled_keys_ = nullptr;          // [wave_heads][key_blocks][head_dim]
+  int32_t* wave_index_ = nullptr;         // [targets]: which of the wave's KV heads.
   std::size_t* first_of_head_ = nullptr;  // [wave_heads]: a target that reads it.
   ThreadMemory* threads_ = nullptr;
 };

@@ -1,11 +1,11 @@
 // Stage 1 of vertical-slash on the CPU: attention of the last rows (up to 64) to all keys, in two
 // passes over K, summed over columns and diagonals; then the largest sums.
 //
-// Keys are cut into chunks. Pass 1: per chunk, each row's maximum and sum of exponentials. Pass 2: the
-// probabilities, of which only the sums are kept. A chunk's columns are its own; its nearest 63
+// Keys are cut into chunks. Pass 1: per chunk, each row's maximum and sum of exponentials. Pass 2:
+// the probabilities, of which only the sums are kept. A chunk's columns are its own; its nearest 63
 // distances are also the next chunk's farthest, so they are kept apart and added afterwards. Query
-// heads of a KV group go together, so K is read twice in all. Every sum has one order: the number of
-// threads does not change a bit.
+// heads of a KV group go together, so K is read twice in all. Every sum has one order: the number
+// of threads does not change a bit.
 //
 // Source: MInference (arXiv:2407.02490), Algorithm 1.
 // SPDX-License-Identifier: Apache-2.0
@@ -27,10 +27,12 @@ namespace {
 /// Query heads of one KV group estimated together: 256 rows make a K tile from DRAM compute-bound.
 constexpr int kGroupHeads = 4;
 
-/// Keys of one task: long enough to forget its set-up (up to 256 rows packed), short enough to share.
+/// Keys of one task: long enough to forget its set-up (up to 256 rows packed), short enough to
+/// share.
 constexpr int32_t kChunkKeys = 4096;
 
-/// Scores of 32 heads at 128K keys would take 32 MB at once, so groups go in waves of about this much.
+/// Scores of 32 heads at 128K keys would take 32 MB at once, so groups go in waves of about this
+/// much.
 constexpr int64_t kWaveBytes = int64_t{4} << 20;
 
 /// Distances of a chunk that also belong to the next one.
@@ -53,11 +55,11 @@ struct ThreadMemory {
 
 /// Memory of one wave of targets; w counts targets from the wave's first.
 struct WaveMemory {
-  float* vertical;  // [targets][seqlen_k]
-  float* slash;     // [targets][seqlen_k]
-  float* overlap;   // [targets][chunks][64]
-  float* row_max;   // [targets][chunks][64], log2 units
-  float* row_sum;   // [targets][chunks][64]
+  float* vertical;        // [targets][seqlen_k]
+  float* slash;           // [targets][seqlen_k]
+  float* overlap;         // [targets][chunks][64]
+  float* row_max;         // [targets][chunks][64], log2 units
+  float* row_sum;         // [targets][chunks][64]
   Candidate* candidates;  // [targets][2][max_size], with mass budgets
 };
 
@@ -74,7 +76,8 @@ class Estimator {
         first_position_(seqlen_k_ - args.last_q) {
     const int64_t bytes_per_target = int64_t{seqlen_k_} * 2 * 4;
     const auto num_targets = static_cast<int64_t>(args.targets.size());
-    wave_targets_ = std::min(num_targets, std::max<int64_t>(kGroupHeads, kWaveBytes / bytes_per_target));
+    wave_targets_ =
+        std::min(num_targets, std::max<int64_t>(kGroupHeads, kWaveBytes / bytes_per_target));
     for (const VerticalSlashTarget& target : args.targets) {
       max_size_ = std::max({max_size_, target.vertical_size, target.slash_size});
     }
@@ -106,7 +109,8 @@ class Estimator {
     wave_.row_max = memory.take<float>(targets * rows).data();
     wave_.row_sum = memory.take<float>(targets * rows).data();
     wave_.candidates =
-        memory.take<Candidate>(by_mass ? targets * 2 * static_cast<std::size_t>(max_size_) : 0).data();
+        memory.take<Candidate>(by_mass ? targets * 2 * static_cast<std::size_t>(max_size_) : 0)
+            .data();
     threads_ = memory.take<ThreadMemory>(static_cast<std::size_t>(executor_.num_threads)).data();
     for (int32_t t = 0; t < executor_.num_threads; ++t) {
       const ThreadMemory thread = take_thread(memory);
@@ -148,7 +152,8 @@ class Estimator {
     for (int32_t t = first; t < end; ++t) {
       Group* group = num_groups > 0 ? &groups_[num_groups - 1] : nullptr;
       if (group != nullptr && group->num_targets < kGroupHeads &&
-          targets[t].batch == targets[t - 1].batch && kv_head(targets[t]) == kv_head(targets[t - 1])) {
+          targets[t].batch == targets[t - 1].batch &&
+          kv_head(targets[t]) == kv_head(targets[t - 1])) {
         ++group->num_targets;
       } else {
         groups_[num_groups++] = {t, 1};
@@ -218,11 +223,12 @@ class Estimator {
         std::fill_n(columns, std::min(end - key, kBlock), 0.0f);
         for (int u = 0; u < units_per_head_; ++u) {
           const int32_t row = u * kernels_.rows;
-          kernels_.add_score_sums(thread.units[i * units_per_head_ + u], attend, offsets[i] + row, row,
-                                  columns, thread.skew, thread.scratch);
+          kernels_.add_score_sums(thread.units[i * units_per_head_ + u], attend, offsets[i] + row,
+                                  row, columns, thread.skew, thread.scratch);
         }
         float* diagonals = thread.diagonals + i * (kChunkKeys + kBlock);
-        kernels_.add_diagonals(thread.skew, diagonals + (num_diagonals - kSkewColumns - (key - begin)));
+        kernels_.add_diagonals(thread.skew,
+                               diagonals + (num_diagonals - kSkewColumns - (key - begin)));
       }
     }
     for (int32_t i = 0; i < group.num_targets; ++i) {
@@ -257,7 +263,8 @@ class Estimator {
     return first_position_ + kBlock - chunk * kChunkKeys - num_diagonals;
   }
 
-  /// A chunk owns its distances but the nearest 63, which the next chunk owns; the last one owns all.
+  /// A chunk owns its distances but the nearest 63, which the next chunk owns; the last one owns
+  /// all.
   void store_diagonals(int32_t target, int32_t chunk, int32_t num_diagonals,
                        const float* diagonals) const {
     const int32_t owned_from = chunk + 1 < num_chunks_ ? kOverlap : 0;
@@ -343,9 +350,10 @@ class Estimator {
         for (int32_t lane = 0; lane < kernels_.rows; ++lane) {
           const bool valid = lane < unit.num_rows;
           unit.position[lane] = valid ? unit.min_position + lane : unit.min_position;
-          unit.query_row[lane] =
-              valid ? static_cast<const void*>(head + (first_row + begin + lane) * q.token_stride * bytes)
-                    : kZeroRow;
+          unit.query_row[lane] = valid
+                                     ? static_cast<const void*>(head + (first_row + begin + lane) *
+                                                                           q.token_stride * bytes)
+                                     : kZeroRow;
         }
         kernels_.pack_query(unit, args_.shape.head_dim, scale_.sign);
       }
@@ -373,7 +381,8 @@ class Estimator {
         const bool exists = t < slot.count;
         tile.position[s * kBlock + t] = exists ? first + t : INT32_MAX;
         tile.key_row[s * kBlock + t] =
-            exists ? static_cast<const void*>(rows + (first + t) * k.token_stride * bytes) : kZeroRow;
+            exists ? static_cast<const void*>(rows + (first + t) * k.token_stride * bytes)
+                   : kZeroRow;
       }
     }
     kernels_.load_keys(tile, thread.scratch, args_.shape.head_dim);

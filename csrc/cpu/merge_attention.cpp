@@ -48,11 +48,10 @@ void merge_attention(const MergeArgs& args, const Executor& executor) {
     const int64_t begin = task % tasks_per_head * kRowsPerTask;
     for (int64_t i = begin; i < std::min<int64_t>(seqlen, begin + kRowsPerTask); ++i) {
       const Weights weights = weigh(*lse_of(args.lse_a, b, i, h), *lse_of(args.lse_b, b, i, h));
-      kernels.merge_row(static_cast<const std::byte*>(args.out_a.data) + row_of(args.out_a, b, i, h),
-                        weights.a,
-                        static_cast<const std::byte*>(args.out_b.data) + row_of(args.out_b, b, i, h),
-                        weights.b, static_cast<std::byte*>(args.out.data) + row_of(args.out, b, i, h),
-                        args.shape.head_dim);
+      kernels.merge_row(
+          static_cast<const std::byte*>(args.out_a.data) + row_of(args.out_a, b, i, h), weights.a,
+          static_cast<const std::byte*>(args.out_b.data) + row_of(args.out_b, b, i, h), weights.b,
+          static_cast<std::byte*>(args.out.data) + row_of(args.out, b, i, h), args.shape.head_dim);
       *lse_of(args.lse, b, i, h) = weights.lse;
     }
   });

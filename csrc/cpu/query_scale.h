@@ -12,7 +12,8 @@ namespace minference::cpu {
 /// goes to the query, so that the largest score stays the largest.
 struct QueryScale {
   QuerySign sign;
-  float log2;  // |scale| * log2(e); 1 for a scale of 0, whose query is zero (0 * -inf would be NaN).
+  float
+      log2;  // |scale| * log2(e); 1 for a scale of 0, whose query is zero (0 * -inf would be NaN).
 
   explicit QueryScale(double scale)
       : sign(scale > 0   ? QuerySign::kPositive

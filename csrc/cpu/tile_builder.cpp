@@ -9,9 +9,7 @@ namespace minference::cpu {
 
 TileBuilder::TileBuilder(const HeadKeys& head, const Lengths& lengths, int32_t first_row_block,
                          int32_t num_streams, const KeyValueRows& rows)
-    : head_(head),
-      rows_(rows),
-      num_streams_(num_streams) {
+    : head_(head), rows_(rows), num_streams_(num_streams) {
   for (int s = 0; s < num_streams; ++s) {
     streams_[s].tiles = KeyTiles(head, lengths, first_row_block + s);
     streams_[s].advance();

@@ -1,5 +1,5 @@
-// From key tiles to loaded tiles: merges the KeyTiles of an item's row blocks into 256-key tiles, so
-// that keys which several row blocks attend are read, converted and packed once.
+// From key tiles to loaded tiles: merges the KeyTiles of an item's row blocks into 256-key tiles,
+// so that keys which several row blocks attend are read, converted and packed once.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -49,7 +49,7 @@ class TileBuilder {
 
   // The column tile being given out: entries [columns_begin_, + 64) of the column list.
   int32_t columns_begin_ = 0;
-  uint64_t columns_left_ = 0;               // Union over the streams, not yet given out.
+  uint64_t columns_left_ = 0;  // Union over the streams, not yet given out.
   uint64_t columns_keep_[kMaxStreams] = {};
   bool columns_masked_ = false;
 };

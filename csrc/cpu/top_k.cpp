@@ -50,14 +50,16 @@ void select_largest(std::span<const float> scores, int32_t count, int32_t* index
   int32_t selected = 0;
   for (int32_t i = 0; selected < count; ++i) {
     const uint32_t key = order_key(scores[static_cast<std::size_t>(i)]);
-    if (key > threshold.key || (key == threshold.key && threshold.ties-- > 0)) index[selected++] = i;
+    if (key > threshold.key || (key == threshold.key && threshold.ties-- > 0))
+      index[selected++] = i;
   }
 }
 
 void keep_mass(std::span<const float> scores, double forced_mass, int32_t count, double budget,
                int32_t* index, std::span<Candidate> candidates) {
   for (int32_t i = 0; i < count; ++i) {
-    candidates[static_cast<std::size_t>(i)] = {scores[static_cast<std::size_t>(index[i])], index[i]};
+    candidates[static_cast<std::size_t>(i)] = {scores[static_cast<std::size_t>(index[i])],
+                                               index[i]};
   }
   std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
     return a.score != b.score ? a.score > b.score : a.index < b.index;
@@ -67,9 +69,8 @@ void keep_mass(std::span<const float> scores, double forced_mass, int32_t count,
   for (double sum = forced_mass; kept != candidates.end() && sum < budget; ++kept) {
     sum += kept->score;
   }
-  std::sort(candidates.begin(), kept, [](const Candidate& a, const Candidate& b) {
-    return a.index < b.index;
-  });
+  std::sort(candidates.begin(), kept,
+            [](const Candidate& a, const Candidate& b) { return a.index < b.index; });
   std::transform(candidates.begin(), kept, index, [](const Candidate& c) { return c.index; });
   std::fill(index + (kept - candidates.begin()), index + count, -1);
 }

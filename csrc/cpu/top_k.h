@@ -17,13 +17,13 @@ struct Candidate {
   int32_t index;
 };
 
-/// Writes the indices of the `count` largest scores, ascending. 0 <= count <= scores.size(). Scores are not
-/// NaN.
+/// Writes the indices of the `count` largest scores, ascending. 0 <= count <= scores.size(). Scores
+/// are not NaN.
 void select_largest(std::span<const float> scores, int32_t count, int32_t* index);
 
-/// Of `count` selected indices keeps the largest scores until they sum to `budget`; writes -1 over the
-/// rest. Entries of kForcedScore come first; `forced_mass` is what they count for in the
-/// sum. Scores are not negative. `candidates` is scratch of `count`.
+/// Of `count` selected indices keeps the largest scores until they sum to `budget`; writes -1 over
+/// the rest. Entries of kForcedScore come first; `forced_mass` is what they count for in the sum.
+/// Scores are not negative. `candidates` is scratch of `count`.
 void keep_mass(std::span<const float> scores, double forced_mass, int32_t count, double budget,
                int32_t* index, std::span<Candidate> candidates);
 

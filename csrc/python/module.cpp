@@ -1,10 +1,8 @@
 // minference._C: version, build, and what can be used on this machine, with the reason where not.
 // SPDX-License-Identifier: Apache-2.0
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
-#include <optional>
-#include <string>
+#include <exception>
 #include <vector>
 
 #include "minference/minference.hpp"
@@ -13,12 +11,12 @@ namespace py = pybind11;
 
 namespace {
 
-std::vector<py::dict> to_dicts(const std::vector<minference::Capability>& capabilities) {
+py::list to_dicts(const std::vector<minference::Capability>& capabilities) {
   using namespace py::literals;
-  std::vector<py::dict> dicts;
+  py::list dicts;
   for (const minference::Capability& capability : capabilities) {
-    dicts.push_back(py::dict("name"_a = capability.name, "available"_a = capability.available,
-                             "selected"_a = capability.selected, "reason"_a = capability.reason));
+    dicts.append(py::dict("name"_a = capability.name, "available"_a = capability.available,
+                          "selected"_a = capability.selected, "reason"_a = capability.reason));
   }
   return dicts;
 }

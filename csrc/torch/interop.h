@@ -175,6 +175,7 @@ inline std::vector<minf_pattern> patterns_of(const Tensor& tensor) {
   const int64_t row_stride = tensor.stride(0);
   const int64_t column_stride = tensor.stride(1);
   std::vector<minf_pattern> patterns(static_cast<std::size_t>(tensor.size(0)));
+  patterns.reserve(1);  // Never null: the library then says how many it expected, not none.
   for (minf_pattern& pattern : patterns) {
     pattern = {data[0], data[column_stride], data[2 * column_stride], data[3 * column_stride]};
     data += row_stride;

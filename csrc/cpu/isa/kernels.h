@@ -19,24 +19,24 @@
 namespace minference::cpu {
 
 inline constexpr int kMaxHeadDim = 256;
-inline constexpr int kMaxRows = 32;    // Largest unit of any instruction set.
-inline constexpr int kTileSlots = 4;   // 256 keys a tile: within 2 % of the best for 64 to 512.
+inline constexpr int kMaxRows = 32;   // Largest unit of any instruction set.
+inline constexpr int kTileSlots = 4;  // 256 keys a tile: within 2 % of the best for 64 to 512.
 inline constexpr int kTileKeys = kTileSlots * kBlock;
 inline constexpr int kMaxStreams = 4;  // Row blocks that one item computes together.
 
 /// 1 KiB of zeros: what absent keys and rows point at.
 extern const float kZeroRow[kMaxHeadDim];
 
-/// Up to kRows query rows, usually of one head; several heads that attend the same keys share a unit
-/// when there are few rows. Lanes past num_rows compute on zeros and are never stored.
+/// Up to kRows query rows, usually of one head; several heads that attend the same keys share a
+/// unit when there are few rows. Lanes past num_rows compute on zeros and are never stored.
 struct Unit {
   float* query = nullptr;  // [head_dim / words per float][kRows]: fp32, or bf16 pairs.
   float* out = nullptr;    // [head_dim][kRows], not yet divided by row_sum.
   int32_t num_rows = 0;
-  int32_t stream = 0;          // Which of the item's row blocks: selects keys in a tile.
-  int32_t min_position = 0;    // Over the valid lanes.
+  int32_t stream = 0;        // Which of the item's row blocks: selects keys in a tile.
+  int32_t min_position = 0;  // Over the valid lanes.
   int32_t max_position = 0;
-  bool fresh = true;           // No tile attended yet: out is not initialised.
+  bool fresh = true;                    // No tile attended yet: out is not initialised.
   alignas(64) float row_max[kMaxRows];  // log2 units; -FLT_MAX before the first visible key.
   alignas(64) float row_sum[kMaxRows];  // Of 2^(score - row_max).
   alignas(64) int32_t position[kMaxRows];
@@ -47,10 +47,10 @@ struct Unit {
 
 /// 64 keys of a tile.
 struct Slot {
-  int32_t count = 0;          // Keys, 1 to 64.
-  uint8_t streams = 0;        // Bit s: stream s attends (some of) the slot.
-  bool contiguous = false;    // Consecutive tokens: rows are token_stride apart.
-  bool masked = false;        // Some key is not for all rows, or padding follows the keys.
+  int32_t count = 0;           // Keys, 1 to 64.
+  uint8_t streams = 0;         // Bit s: stream s attends (some of) the slot.
+  bool contiguous = false;     // Consecutive tokens: rows are token_stride apart.
+  bool masked = false;         // Some key is not for all rows, or padding follows the keys.
   uint64_t keep[kMaxStreams];  // Bit t: the stream attends key t.
 };
 
@@ -110,6 +110,7 @@ struct ScratchSizes {
 
 struct AttendArgs {
   const Tile* tile = nullptr;
+  const Tile* ahead = nullptr;  // The tile to come, whose rows attend fetches to L2; null: none.
   Visibility visibility;
   float scale_log2 = 1;  // |softmax_scale| * log2(e), or 1 when the scale is 0 (q is zeroed then).
   int32_t head_dim = 0;
@@ -143,8 +144,8 @@ struct KernelTable {
 
   /// Adds the tile to row_max and row_sum, without out.
   void (*add_row_statistics)(Unit& unit, const AttendArgs& args, Scratch& scratch);
-  /// For a tile of one slot: P = 2^(score - row_offset), then column_sums[key] += sum over the unit's
-  /// rows, and skew[key][63 - key + first_row + lane] = P. What is not finite counts as 0.
+  /// For a tile of one slot: P = 2^(score - row_offset), then column_sums[key] += sum over the
+  /// unit's rows, and skew[key][63 - key + first_row + lane] = P. What is not finite counts as 0.
   void (*add_score_sums)(const Unit& unit, const AttendArgs& args, const float* row_offset,
                          int32_t first_row, float* column_sums, float* skew, Scratch& scratch);
   /// diagonals[c] += sum of column c over the 64 rows of skew; c < 127.

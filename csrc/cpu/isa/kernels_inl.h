@@ -5,9 +5,9 @@
 //   kLanes, kRegs      a unit is kRows = kLanes * kRegs query rows
 //   kKeys              height of the micro-kernels (keys in QK, elements of head_dim in PV)
 //   kHasPairs          dot_pairs, round_pairs, interleave_rows: bf16 dot products
-// and arithmetic under the same names. Everything here is in an unnamed namespace, and nothing of the
-// standard library is called (builtins instead): two instruction sets must never share a symbol that
-// the linker could fold.
+// and arithmetic under the same names. Everything here is in an unnamed namespace, and nothing of
+// the standard library is called (builtins instead): two instruction sets must never share a symbol
+// that the linker could fold.
 //
 // Per tile and unit:
 //     S^T[key][row] = K q^T, masked        score_slots     max per row in the same registers
@@ -133,20 +133,19 @@ struct Bounded {
   }
 };
 
-/// Scores of kCount keys, and the running row maximum in the same registers (a pass of its own would
-/// cost 2 %).
-template <typename Math, int kCount, typename Masking>
-[[gnu::noinline]] void score_group(const void* const* key_row, int words, const float* query,
-                                   const Masking& masking, float* scores, float* tile_max) {
-  F acc[kCount][kRegs];
-  const char* key[kCount];
-#pragma GCC unroll 8
-  for (int i = 0; i < kCount; ++i) {
-    key[i] = static_cast<const char*>(key_row[i]);
-#pragma GCC unroll 4
-    for (int j = 0; j < kRegs; ++j) acc[i][j] = Simd::zero();
-  }
-  for (int64_t w = 0; w < words; ++w) {
+/// Rows of the tile to come, fetched while a group of keys is scored.
+struct AheadRows {
+  const void* const* key_row = nullptr;  // [kAheadKeys]; null: nothing to fetch.
+  const void* const* value_row = nullptr;
+};
+constexpr int kAheadKeys = 8;
+constexpr int kLineWords = 16;
+
+/// The inner loop of the micro-kernel: words [begin, end) of kCount keys against q^T.
+template <typename Math, int kCount>
+[[gnu::always_inline]] inline void add_products(const char* const* key, int64_t begin, int64_t end,
+                                                const float* query, F (&acc)[kCount][kRegs]) {
+  for (int64_t w = begin; w < end; ++w) {
     F q[kRegs];
 #pragma GCC unroll 4
     for (int j = 0; j < kRegs; ++j) q[j] = Simd::load(query + w * kRows + j * kLanes);
@@ -155,6 +154,37 @@ template <typename Math, int kCount, typename Masking>
       const F k = Simd::broadcast_word(key[i] + w * 4);
 #pragma GCC unroll 4
       for (int j = 0; j < kRegs; ++j) acc[i][j] = multiply_add<Math>(q[j], k, acc[i][j]);
+    }
+  }
+}
+
+/// Scores of kCount keys, and the running row maximum in the same registers (a pass of its own
+/// would cost 2 %).
+template <typename Math, int kCount, typename Masking>
+[[gnu::noinline]] void score_group(const void* const* key_row, int words, const float* query,
+                                   const Masking& masking, const AheadRows& ahead, float* scores,
+                                   float* tile_max) {
+  F acc[kCount][kRegs];
+  const char* key[kCount];
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+    key[i] = static_cast<const char*>(key_row[i]);
+#pragma GCC unroll 4
+    for (int j = 0; j < kRegs; ++j) acc[i][j] = Simd::zero();
+  }
+  if (ahead.key_row == nullptr) {
+    add_products<Math>(key, 0, words, query, acc);
+  } else {
+    // One cache line of the next tile per step: the loop has load slots to spare, a burst has not.
+    const int64_t lines = words / kLineWords;
+    for (int64_t row = 0; row < 2 * kAheadKeys; ++row) {
+      const auto* next = static_cast<const char*>(row % 2 == 0 ? ahead.key_row[row / 2]
+                                                               : ahead.value_row[row / 2]);
+      for (int64_t line = 0; line < lines; ++line) {
+        __builtin_prefetch(next + line * 64, 0, 2);
+        const int64_t w = row * lines + line;
+        add_products<Math>(key, w, w + 1, query, acc);
+      }
     }
   }
 #pragma GCC unroll 4
@@ -170,7 +200,8 @@ template <typename Math, int kCount, typename Masking>
   }
 }
 
-/// Height of the next micro-kernel call when `left` keys (or elements) remain: kKeys, or the tail of
+/// Height of the next micro-kernel call when `left` keys (or elements) remain: kKeys, or the tail
+/// of
 /// 4. `left` is even and never ends at 2: from 8, a height of 6 would leave it.
 inline int group_height(int left) {
   if constexpr (Simd::kKeys == 8) return left >= 8 ? 8 : 4;
@@ -181,8 +212,8 @@ inline int group_height(int left) {
 /// The keys of one slot that a unit scored: rows [first_row, first_row + padded) of S^T and P^T.
 struct ScoredSlot {
   int slot;
-  int count;      // Keys.
-  int padded;     // Multiple of 4; the rest is masked.
+  int count;   // Keys.
+  int padded;  // Multiple of 4; the rest is masked.
   int first_row;
 };
 
@@ -212,12 +243,12 @@ inline bool needs_mask(const Unit& unit, const Visibility& visibility, const int
 
 template <typename Math, int kCount>
 void score_group_of(const Unit& unit, const AttendArgs& args, const void* const* key_row,
-                    const int32_t* position, uint64_t keep, bool may_mask, float* scores,
-                    float* tile_max) {
+                    const int32_t* position, uint64_t keep, bool may_mask, const AheadRows& ahead,
+                    float* scores, float* tile_max) {
   const int words = row_words<Math>(args.head_dim);
   keep &= low_bits(kCount);
   if (!may_mask || !needs_mask(unit, args.visibility, position, keep, kCount)) {
-    score_group<Math, kCount>(key_row, words, unit.query, AllVisible{}, scores, tile_max);
+    score_group<Math, kCount>(key_row, words, unit.query, AllVisible{}, ahead, scores, tile_max);
     return;
   }
   KeyBounds bounds;
@@ -227,7 +258,19 @@ void score_group_of(const Unit& unit, const AttendArgs& args, const void* const*
     bounds.first[i] = (keep >> i) & 1 ? position[i] : INT32_MAX;
     bounds.last[i] = last_row_to_see(position[i], args.visibility);
   }
-  score_group<Math, kCount>(key_row, words, unit.query, Bounded{bounds}, scores, tile_max);
+  score_group<Math, kCount>(key_row, words, unit.query, Bounded{bounds}, AheadRows{}, scores,
+                            tile_max);
+}
+
+/// The rows to fetch beside the group at (slot, key): those in the same place of the tile to come.
+template <typename Math>
+AheadRows rows_ahead(const AttendArgs& args, int slot, int key) {
+  const Tile* ahead = args.ahead;
+  if (ahead == nullptr || slot >= ahead->num_slots || key + kAheadKeys > ahead->slots[slot].count ||
+      row_words<Math>(args.head_dim) % kLineWords != 0) {
+    return {};
+  }
+  return {ahead->key_row + slot * kBlock + key, ahead->value_row + slot * kBlock + key};
 }
 
 /// Scores the unit against the slots of its stream. With `trim`, keys after the unit's last row are
@@ -252,11 +295,12 @@ ScoredTile score_slots(const Unit& unit, const AttendArgs& args, bool trim, floa
       const int height = group_height(padded - k);
       float* group_scores = scores + (scored.num_keys + k) * kRows;
       const uint64_t keep = slot.keep[unit.stream] >> k;
+      const AheadRows ahead = rows_ahead<Math>(args, s, k);
       if (height == Simd::kKeys) {
         score_group_of<Math, Simd::kKeys>(unit, args, key_row + k, position + k, keep, slot.masked,
-                                          group_scores, tile_max);
+                                          ahead, group_scores, tile_max);
       } else {
-        score_group_of<Math, 4>(unit, args, key_row + k, position + k, keep, slot.masked,
+        score_group_of<Math, 4>(unit, args, key_row + k, position + k, keep, slot.masked, {},
                                 group_scores, tile_max);
       }
       k += height;
@@ -298,8 +342,8 @@ inline void raise_maxima(Unit& unit, const float* tile_max, float scale_log2, fl
 
 /// P^T from S^T, row sums in fp32. Pairs: rows 2k and 2k + 1 become one row of bf16 pairs.
 template <typename Math>
-[[gnu::noinline]] void exponentiate(const float* scores, int num_keys, float scale_log2,
-                                    Unit& unit, float* probabilities) {
+[[gnu::noinline]] void exponentiate(const float* scores, int num_keys, float scale_log2, Unit& unit,
+                                    float* probabilities) {
   constexpr int kStep = Math::kPairs ? 2 : 1;
   const F scale = Simd::set1(scale_log2);
   F max[kRegs], sum[kRegs];
@@ -329,8 +373,8 @@ template <typename Math>
 // ---------------------------------------------------------------- values
 
 // bf16 pairs: panels of 16 words (elements of head_dim), each [pairs of keys][16], so that one
-// cache line feeds two micro-kernel heights. 2 extra pairs keep panels off a 4 KiB stride, where all
-// of them would fall into one L1 set (5.5 % of the time instead of 1.8 %).
+// cache line feeds two micro-kernel heights. 2 extra pairs keep panels off a 4 KiB stride, where
+// all of them would fall into one L1 set (5.5 % of the time instead of 1.8 %).
 constexpr int kPanelWords = 16;
 constexpr int64_t kPanelStride = (kTileKeys / 2 + 2) * kPanelWords;
 
@@ -672,8 +716,7 @@ void add_score_sums(const Unit& unit, const AttendArgs& args, const float* row_o
 #pragma GCC unroll 4
     for (int j = 0; j < kRegs; ++j) {
       const F score = Simd::load(scratch.scores + t * kRows + j * kLanes);
-      const F p = Simd::finite_or_zero(
-          exp2<Math::kExpDegree>(Simd::fms(score, scale, offset[j])));
+      const F p = Simd::finite_or_zero(exp2<Math::kExpDegree>(Simd::fms(score, scale, offset[j])));
       sum = Simd::add(sum, p);
       Simd::store(diagonal + j * kLanes, p);
     }
@@ -699,7 +742,8 @@ void mean_of_rows(const void* first_row, int64_t row_stride, int32_t count, int3
   for (int d = 0; d < head_dim; d += kLanes) {
     const int n = min_of(kLanes, head_dim - d);
     F sum = Simd::zero();
-    for (int64_t i = 0; i < count; ++i) sum = Simd::add(sum, Math::load(rows + i * row_stride + d, n));
+    for (int64_t i = 0; i < count; ++i)
+      sum = Simd::add(sum, Math::load(rows + i * row_stride + d, n));
     Simd::store_words(mean + d, Simd::mul(sum, inverse), n);
   }
 }
@@ -714,9 +758,11 @@ void score_keys(const Unit& unit, const void* const* key_row, int32_t num_keys, 
     const int height = group_height(num_keys - k);
     float* group = scores + k * kRows;
     if (height == Simd::kKeys) {
-      score_group<Math, Simd::kKeys>(key_row + k, words, unit.query, AllVisible{}, group, tile_max);
+      score_group<Math, Simd::kKeys>(key_row + k, words, unit.query, AllVisible{}, AheadRows{},
+                                     group, tile_max);
     } else {
-      score_group<Math, 4>(key_row + k, words, unit.query, AllVisible{}, group, tile_max);
+      score_group<Math, 4>(key_row + k, words, unit.query, AllVisible{}, AheadRows{}, group,
+                           tile_max);
     }
     k += height;
   }

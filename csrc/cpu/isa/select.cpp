@@ -89,8 +89,9 @@ void force_isa(std::string_view name) {
       continue;
     }
     if (!is_available(isa)) {
-      detail::throw_error(MINF_ERROR_UNSUPPORTED, detail::concat("cpu_isa: ", name, " cannot be used: ",
-                                                                 isa.unavailable_reason()));
+      detail::throw_error(
+          MINF_ERROR_UNSUPPORTED,
+          detail::concat("cpu_isa: ", name, " cannot be used: ", isa.unavailable_reason()));
     }
     forced_isa.store(&kernels, std::memory_order_release);
     return;

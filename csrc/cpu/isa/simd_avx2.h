@@ -59,8 +59,8 @@ struct Simd {
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
     const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x00400000));  // NaN stays one.
-    rounded = _mm256_blendv_epi8(rounded, quiet,
-                                 _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
+    rounded =
+        _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
     const __m256i words = _mm256_srli_epi32(rounded, 16);
     const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(words, words), 0x08);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
@@ -96,7 +96,8 @@ struct Simd {
   static F fraction(F x) { return _mm256_sub_ps(x, _mm256_floor_ps(x)); }
   /// p * 2^floor(x), 0 below the normal range: a masked key must count exactly nothing.
   static F scale_by_floor(F p, F x) {
-    const __m256 clamped = _mm256_max_ps(_mm256_set1_ps(-126.0f), x);  // Second operand wins on NaN.
+    const __m256 clamped =
+        _mm256_max_ps(_mm256_set1_ps(-126.0f), x);  // Second operand wins on NaN.
     const __m256i exponent = _mm256_cvttps_epi32(_mm256_floor_ps(clamped));
     const __m256 scaled = _mm256_castsi256_ps(
         _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(exponent, 23)));

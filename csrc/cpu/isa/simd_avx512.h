@@ -15,9 +15,9 @@ struct Simd {
   using F = __m512;
   using Mask = __mmask16;
   static constexpr int kLanes = 16;
-  static constexpr int kRegs = 2;   // 32 rows: q^T, P^T and a value panel fit the 48 KB L1 together.
-  static constexpr int kKeys = 8;   // 16 accumulators + 2 operands + 1 broadcast of 32 registers;
-                                    // divides 64 keys and every head_dim, so one tail kernel of 4.
+  static constexpr int kRegs = 2;  // 32 rows: q^T, P^T and a value panel fit the 48 KB L1 together.
+  static constexpr int kKeys = 8;  // 16 accumulators + 2 operands + 1 broadcast of 32 registers;
+                                   // divides 64 keys and every head_dim, so one tail kernel of 4.
 #if defined(__AVX512BF16__)
   static constexpr bool kHasPairs = true;
 #else
@@ -38,8 +38,8 @@ struct Simd {
   static F max(F a, F b) { return _mm512_max_ps(a, b); }
   static float sum(F x) { return _mm512_reduce_add_ps(x); }
 
-  /// One 32-bit word to all lanes. The barrier keeps it one load: gcc would fold it into each of the
-  /// FMAs that use it (216 instead of 272 GF/s fp32 on a Zen 5 core).
+  /// One 32-bit word to all lanes. The barrier keeps it one load: gcc would fold it into each of
+  /// the FMAs that use it (216 instead of 272 GF/s fp32 on a Zen 5 core).
   static F broadcast_word(const char* p) {
     int32_t word;
     std::memcpy(&word, p, sizeof word);
@@ -56,9 +56,9 @@ struct Simd {
   /// Lane = (bf16(low), bf16(high)), round to nearest even.
   static F round_pairs(F low, F high) {
     const __m512i packed = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
-    const __m512i interleave = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9,
-                                                24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1,
-                                                16, 0);
+    const __m512i interleave =
+        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     return _mm512_castsi512_ps(_mm512_permutexvar_epi16(interleave, packed));
   }
 #endif
@@ -67,9 +67,11 @@ struct Simd {
     const __m512i x = _mm512_loadu_si512(a);
     const __m512i y = _mm512_loadu_si512(b);
     _mm512_storeu_ps(first, interleave(x, y, low_halves()));
-    _mm512_storeu_ps(second, interleave(x, y, _mm512_add_epi16(low_halves(), _mm512_set1_epi16(16))));
+    _mm512_storeu_ps(second,
+                     interleave(x, y, _mm512_add_epi16(low_halves(), _mm512_set1_epi16(16))));
   }
-  /// The same for the last `count` < 32 elements of rows; the rest is 0. `second` only if count > 16.
+  /// The same for the last `count` < 32 elements of rows; the rest is 0. `second` only if count
+  /// > 16.
   static void interleave_row_ends(const uint16_t* a, const uint16_t* b, int count, float* first,
                                   float* second) {
     const auto valid = static_cast<__mmask32>((1u << count) - 1);
@@ -77,11 +79,12 @@ struct Simd {
     const __m512i y = _mm512_maskz_loadu_epi16(valid, b);
     _mm512_storeu_ps(first, interleave(x, y, low_halves()));
     if (count <= 16) return;
-    _mm512_storeu_ps(second, interleave(x, y, _mm512_add_epi16(low_halves(), _mm512_set1_epi16(16))));
+    _mm512_storeu_ps(second,
+                     interleave(x, y, _mm512_add_epi16(low_halves(), _mm512_set1_epi16(16))));
   }
   static __m512i low_halves() {
-    return _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6,
-                            37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+    return _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38,
+                            6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
   }
   static F interleave(__m512i x, __m512i y, __m512i order) {
     return _mm512_castsi512_ps(_mm512_permutex2var_epi16(x, order, y));
