@@ -27,7 +27,11 @@ function(minference_configure_target target)
       VISIBILITY_INLINES_HIDDEN ON
       POSITION_INDEPENDENT_CODE ON
   )
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wconversion ${minference_sanitize_flags})
+  # -Wno-sign-conversion: clang counts it to -Wconversion, gcc does not.
+  target_compile_options(
+    ${target}
+    PRIVATE -Wall -Wextra -Wconversion -Wno-sign-conversion ${minference_sanitize_flags}
+  )
   target_link_options(${target} PRIVATE ${minference_sanitize_flags})
 endfunction()
 
@@ -71,7 +75,8 @@ endfunction()
 # Hands `source` the flags of this build, for minf_build_info(). The compiler names itself.
 function(minference_define_build_flags source)
   string(TOUPPER "${CMAKE_BUILD_TYPE}" type)
-  string(STRIP "${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${type}} ${minference_sanitize_flags}" flags)
+  list(JOIN minference_sanitize_flags " " sanitize_flags)
+  string(STRIP "${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${type}} ${sanitize_flags}" flags)
   set_property(
     SOURCE ${source}
     APPEND
@@ -83,5 +88,11 @@ endfunction()
 # no-recover: undefined behaviour ends the test that met it. Frame pointers: readable reports.
 set(minference_sanitize_flags "")
 if(MINF_SANITIZE)
-  set(minference_sanitize_flags -fsanitize=${MINF_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+  set(
+    minference_sanitize_flags
+    -fsanitize=${MINF_SANITIZE}
+    -fno-sanitize-recover=all
+    -fno-omit-frame-pointer
+    -g
+  )
 endif()

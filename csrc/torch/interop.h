@@ -214,11 +214,17 @@ inline const double* pointer_or_null(const std::optional<double>& value) {
   return value ? &*value : nullptr;
 }
 
-/// `softmax_scale` must outlive the result.
+/// The defaults. `softmax_scale` must outlive the result, here and below.
 inline minf_vertical_slash_options vertical_slash_options(
-    const std::optional<double>& softmax_scale, int64_t last_q, int64_t sink, int64_t local) {
+    const std::optional<double>& softmax_scale) {
   minf_vertical_slash_options options = minf_vertical_slash_options_default();
   options.softmax_scale = pointer_or_null(softmax_scale);
+  return options;
+}
+
+inline minf_vertical_slash_options vertical_slash_options(
+    const std::optional<double>& softmax_scale, int64_t last_q, int64_t sink, int64_t local) {
+  minf_vertical_slash_options options = vertical_slash_options(softmax_scale);
   options.last_q = size_argument(last_q, "last_q");
   options.sink = size_argument(sink, "sink");
   options.local = size_argument(local, "local");

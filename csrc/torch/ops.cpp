@@ -14,6 +14,12 @@ namespace {
 using torch::headeronly::ScalarType;
 using TensorPair = std::tuple<Tensor, Tensor>;
 
+/// out and lse for rank-4 queries; lse is empty if not wanted.
+TensorPair empty_outputs(const Tensor& q, bool wants_lse = true) {
+  return {empty_on(q, {q.size(0), q.size(1), q.size(2), q.size(3)}, q.scalar_type()),
+          empty_on(q, {q.size(0), q.size(2), wants_lse ? q.size(1) : 0}, ScalarType::Float)};
+}
+
 // ---- Stage 1 -------------------------------------------------------------------------------
 
 TensorPair estimate_vs(const Tensor& q, const Tensor& k, int64_t vertical_size, int64_t slash_size,
@@ -113,8 +119,7 @@ TensorPair sparse_attention(const Tensor& q, const Tensor& k, const Tensor& v,
   std::size_t bytes = 0;
   check(minf_sparse_attention_workspace_bytes(&q_view, &k_view, &index, &exec, &bytes));
   const Workspace workspace(q, bytes);
-  const Tensor out = empty_on(q, {q.size(0), q.size(1), q.size(2), q.size(3)}, q.scalar_type());
-  const Tensor lse = empty_on(q, {q.size(0), q.size(2), q.size(1)}, ScalarType::Float);
+  const auto [out, lse] = empty_outputs(q);
   const minf_tensor out_view = mutable_view_of(out, "out");
   const minf_tensor lse_view = mutable_view_of(lse, "lse");
   check(minf_sparse_attention(&q_view, &k_view, &v_view, &index, &options, &out_view, &lse_view,
@@ -149,10 +154,7 @@ TensorPair merge_attn(const Tensor& out_a, const Tensor& lse_a, const Tensor& ou
   const minf_tensor lse_a_view = view_of(lse_a, "lse_a");
   const minf_tensor out_b_view = view_of(out_b, "out_b");
   const minf_tensor lse_b_view = view_of(lse_b, "lse_b");
-  const Tensor out = empty_on(out_a, {out_a.size(0), out_a.size(1), out_a.size(2), out_a.size(3)},
-                              out_a.scalar_type());
-  const Tensor lse =
-      empty_on(out_a, {out_a.size(0), out_a.size(2), out_a.size(1)}, ScalarType::Float);
+  const auto [out, lse] = empty_outputs(out_a);
   const minf_tensor out_view = mutable_view_of(out, "out");
   const minf_tensor lse_view = mutable_view_of(lse, "lse");
   const minf_exec exec = torch_exec();
@@ -163,14 +165,9 @@ TensorPair merge_attn(const Tensor& out_a, const Tensor& lse_a, const Tensor& ou
 
 // ---- All stages ----------------------------------------------------------------------------
 
-struct Attention {
-  Tensor out;
-  std::optional<Tensor> lse;
-};
-
-Attention prefill(const Tensor& q, const Tensor& k, const Tensor& v,
-                  const std::vector<minf_pattern>& patterns,
-                  const minf_vertical_slash_options& estimate, bool wants_lse) {
+TensorPair prefill(const Tensor& q, const Tensor& k, const Tensor& v,
+                   const std::vector<minf_pattern>& patterns,
+                   const minf_vertical_slash_options& estimate, bool wants_lse) {
   const minf_tensor q_view = view_of(q, "q");
   const minf_tensor k_view = view_of(k, "k");
   const minf_tensor v_view = view_of(v, "v");
@@ -182,18 +179,13 @@ Attention prefill(const Tensor& q, const Tensor& k, const Tensor& v,
   check(minf_prefill_attention_workspace_bytes(&q_view, &k_view, patterns.data(), num_patterns,
                                                &estimate, &exec, &bytes));
   const Workspace workspace(q, bytes);
-  Attention result{empty_on(q, {q.size(0), q.size(1), q.size(2), q.size(3)}, q.scalar_type()),
-                   std::nullopt};
-  minf_tensor lse_view{};  // Absent.
-  if (wants_lse) {
-    result.lse = empty_on(q, {q.size(0), q.size(2), q.size(1)}, ScalarType::Float);
-    lse_view = mutable_view_of(*result.lse, "lse");
-  }
-  const minf_tensor out_view = mutable_view_of(result.out, "out");
+  const auto [out, lse] = empty_outputs(q, wants_lse);
+  const minf_tensor out_view = mutable_view_of(out, "out");
+  const minf_tensor lse_view = wants_lse ? mutable_view_of(lse, "lse") : minf_tensor{};
   check(minf_prefill_attention(&q_view, &k_view, &v_view, patterns.data(), num_patterns, &estimate,
                                &options, &out_view, &lse_view, /*tiles=*/nullptr, workspace.data(),
                                workspace.bytes(), &exec));
-  return result;
+  return {out, lse};
 }
 
 TensorPair prefill_attn(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& patterns,
@@ -201,8 +193,7 @@ TensorPair prefill_attn(const Tensor& q, const Tensor& k, const Tensor& v, const
                         int64_t local) {
   const minf_vertical_slash_options estimate =
       vertical_slash_options(softmax_scale, last_q, sink, local);
-  const Attention result = prefill(q, k, v, patterns_of(patterns), estimate, /*wants_lse=*/true);
-  return {result.out, *result.lse};
+  return prefill(q, k, v, patterns_of(patterns), estimate, /*wants_lse=*/true);
 }
 
 Tensor vs_attn(const Tensor& q, const Tensor& k, const Tensor& v, int64_t vertical_size,
@@ -212,24 +203,22 @@ Tensor vs_attn(const Tensor& q, const Tensor& k, const Tensor& v, int64_t vertic
                              size_argument(slash_size, "slash_size"), 0};
   const minf_vertical_slash_options estimate =
       vertical_slash_options(softmax_scale, last_q, sink, local);
-  return prefill(q, k, v, {pattern}, estimate, /*wants_lse=*/false).out;
+  return std::get<0>(prefill(q, k, v, {pattern}, estimate, /*wants_lse=*/false));
 }
 
 Tensor a_shape_attn(const Tensor& q, const Tensor& k, const Tensor& v, int64_t sink, int64_t window,
                     std::optional<double> softmax_scale) {
   const minf_pattern pattern{MINF_A_SHAPE, size_argument(sink, "sink"),
                              size_argument(window, "window"), 0};
-  minf_vertical_slash_options estimate = minf_vertical_slash_options_default();
-  estimate.softmax_scale = pointer_or_null(softmax_scale);
-  return prefill(q, k, v, {pattern}, estimate, /*wants_lse=*/false).out;
+  const minf_vertical_slash_options estimate = vertical_slash_options(softmax_scale);
+  return std::get<0>(prefill(q, k, v, {pattern}, estimate, /*wants_lse=*/false));
 }
 
 Tensor block_sparse_attn(const Tensor& q, const Tensor& k, const Tensor& v, int64_t top_k,
                          std::optional<double> softmax_scale) {
   const minf_pattern pattern{MINF_BLOCK_SPARSE, size_argument(top_k, "top_k"), 0, 0};
-  minf_vertical_slash_options estimate = minf_vertical_slash_options_default();
-  estimate.softmax_scale = pointer_or_null(softmax_scale);
-  return prefill(q, k, v, {pattern}, estimate, /*wants_lse=*/false).out;
+  const minf_vertical_slash_options estimate = vertical_slash_options(softmax_scale);
+  return std::get<0>(prefill(q, k, v, {pattern}, estimate, /*wants_lse=*/false));
 }
 
 // ---- Work ----------------------------------------------------------------------------------
@@ -334,8 +323,7 @@ Tensor count_key_tiles(const Tensor& q, const Tensor& k, const Tensor& patterns,
   const minf_tensor q_view = view_of(q, "q");
   const minf_tensor k_view = view_of(k, "k");
   const minf_exec exec = torch_exec();
-  minf_vertical_slash_options estimate = minf_vertical_slash_options_default();
-  estimate.softmax_scale = pointer_or_null(softmax_scale);
+  const minf_vertical_slash_options estimate = vertical_slash_options(softmax_scale);
   std::size_t bytes = 0;  // Unused: the query checks q, k and the patterns together.
   check(minf_prefill_attention_workspace_bytes(
       &q_view, &k_view, rows.data(), static_cast<int64_t>(rows.size()), &estimate, &exec, &bytes));

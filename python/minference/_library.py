@@ -14,7 +14,7 @@ MIN_TORCH = "2.11"
 ROW_BLOCK = 64  # Query rows per list of block_index.
 
 # What the text of an op's error begins with -> what the Python functions raise. The stable ABI
-# turns every C++ exception into RuntimeError, so the text carries the status (csrc/torch/interop.h).
+# makes every C++ exception a RuntimeError, so the text carries the status (csrc/torch/interop.h).
 EXCEPTIONS: dict[str, type[Exception]] = {
     "minference: invalid argument: ": ValueError,
     "minference: unsupported: ": NotImplementedError,

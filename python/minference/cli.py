@@ -60,47 +60,56 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "demo",
         help="compare dense and sparse prefill of a real text by a real model",
-        description="Prefill a real text with SmolLM2-135M-Instruct, dense and sparse. Compare times,"
-        " density, perplexity and passkey retrieval; write demo.json and demo.png.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Prefill a real text with SmolLM2-135M-Instruct, dense and sparse. Compare"
+        " times, density, perplexity and passkey retrieval; write demo.json and demo.png.",
     )
     add = command.add_argument
-    add("--text", type=Path, metavar="FILE", help="UTF-8 text; without it, Python's reference manual")
+    add(
+        "--text",
+        type=Path,
+        metavar="FILE",
+        help="UTF-8 text; without it, Python's reference manual",
+    )
     add(
         "--tokens",
         type=integer(MIN_TOKENS, CONTEXT_TOKENS),
         default=CONTEXT_TOKENS,
         metavar="N",
-        help=f"length of the prompt, {MIN_TOKENS} to {CONTEXT_TOKENS}, the context of the model",
+        help=f"length of the prompt, {MIN_TOKENS} to %(default)s (the model's context; default)",
     )
     add(
         "--patterns",
         type=candidates,
         default=DEFAULT_PATTERNS,
         metavar="LIST",
-        help="comma-separated: KIND:SIZE:..., or a head config FILE.json",
+        help="comma-separated: KIND:SIZE:..., or a head config FILE.json (default: %(default)s)",
     )
     add(
         "--threads",
         type=integer(1, 1024),
         default=torch.get_num_threads(),
         metavar="N",
-        help="CPU threads",
+        help="CPU threads (default: %(default)s)",
     )
     add(
         "--dtype",
         choices=("float32", "bfloat16"),
-        default="float32",
-        help="of weights and activations",
+        help="of weights and activations; without it, what the processor multiplies fastest",
     )
     add(
         "--repeats",
         type=integer(1, 100),
         default=3,
         metavar="N",
-        help="prefills to time, each way",
+        help="prefills to time each way, at most: fewer on a slow machine (default: %(default)s)",
     )
-    add("--out", type=Path, default=Path("out"), metavar="DIR", help="folder for the results")
+    add(
+        "--out",
+        type=Path,
+        default=Path("out"),
+        metavar="DIR",
+        help="folder for the results (default: %(default)s)",
+    )
     return parser
 
 
@@ -146,8 +155,8 @@ def demo(arguments: argparse.Namespace) -> None:
             tokens=arguments.tokens,
             repeats=arguments.repeats,
             threads=arguments.threads,
-            dtype=getattr(torch, arguments.dtype),
             out=arguments.out,
             text=arguments.text,
+            dtype=getattr(torch, arguments.dtype) if arguments.dtype else None,
         )
     )

@@ -1,27 +1,38 @@
-// The C++ tests' one tool: a check that counts what does not hold and says where.
+// The C++ tests' one tool: a check that counts, and says where and with what it did not hold.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstdio>
+#include <cstdint>
+#include <iostream>
 
-namespace test {
+namespace minference::test {
 
-inline int num_checks = 0;
-inline int num_failed = 0;
+inline int64_t num_checks = 0;
+inline int64_t num_failed = 0;
 
-/// To be returned from main(): 1 if a check failed, or if none was made.
-inline int result() {
-  std::printf("%d checks, %d failed\n", num_checks, num_failed);
-  return num_failed == 0 && num_checks > 0 ? 0 : 1;
+/// To be returned from main(): 0 if checks were made and all held.
+inline int finish() {
+  std::cout << num_checks << " checks, " << num_failed << " failed\n";
+  return num_checks > 0 && num_failed == 0 ? 0 : 1;
 }
 
-}  // namespace test
+/// Says what failed, with the values that the check was given. A broken loop need not fill a disk.
+template <typename... Values>
+void report(const char* file, int line, const char* condition, const Values&... values) {
+  constexpr int64_t kMaxReports = 20;
+  if (++num_failed > kMaxReports) return;
+  std::cout << file << ":" << line << ": does not hold: " << condition;
+  ((std::cout << " " << values), ...);
+  std::cout << '\n' << std::flush;
+}
 
-#define CHECK(condition)                                                         \
-  do {                                                                           \
-    ++test::num_checks;                                                          \
-    if (!(condition)) {                                                          \
-      ++test::num_failed;                                                        \
-      std::printf("%s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition); \
-    }                                                                            \
+}  // namespace minference::test
+
+/// CHECK(condition) or CHECK(condition, "name", value, ...).
+#define CHECK(condition, ...)                                                              \
+  do {                                                                                     \
+    ++minference::test::num_checks;                                                        \
+    if (!(condition)) {                                                                    \
+      minference::test::report(__FILE__, __LINE__, #condition __VA_OPT__(, ) __VA_ARGS__); \
+    }                                                                                      \
   } while (false)

@@ -241,5 +241,5 @@ int main() {
   test_merge();
   test_errors();
   test_capabilities();
-  return test::result();
+  return minference::test::finish();
 }

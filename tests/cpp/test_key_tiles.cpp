@@ -78,17 +78,20 @@ RowRange rows_of(const Lengths& lengths, int32_t row_block) {
   return {row_block * 64, std::min(row_block * 64 + 64, lengths.seqlen_q) - 1};
 }
 
-/// A mask is set where, and only where, some row needs it.
+/// A mask is set where, and only where, some row needs it; and some row attends some key.
 void check_masks(const KeyTile& tile, const HeadKeys& head, const Lengths& lengths,
                  const RowRange& rows) {
-  bool causal = false, window = false;
+  bool causal = false, window = false, useful = false;
   for (const int32_t key : keys_of(tile, head)) {
     for (int32_t row = rows.first; row <= rows.last; ++row) {
       const int32_t position = row + lengths.offset();
       causal |= key > position;
-      window |= key <= position && !attends(head, lengths, row, key);
+      const bool attended = attends(head, lengths, row, key);
+      window |= key <= position && !attended;
+      useful |= attended;
     }
   }
+  CHECK(useful, "nobody attends the tile at", tile.begin, "rows", rows.first);
   CHECK(((tile.mask & kMaskCausal) != 0) == causal, "tile at", tile.begin, "rows", rows.first);
   CHECK(((tile.mask & kMaskWindow) != 0) == window, "tile at", tile.begin, "rows", rows.first);
 }

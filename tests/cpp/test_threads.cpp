@@ -108,5 +108,5 @@ int main() {
     test_any_number_of_threads(problem);
     test_concurrent_calls(problem);
   }
-  return test::result();
+  return minference::test::finish();
 }

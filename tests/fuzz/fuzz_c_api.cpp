@@ -136,7 +136,8 @@ bool estimate_lists(Input& input, const Sizes& sizes, Inputs& inputs, Call& call
 void plan_lists(Input& input, const Sizes& sizes, Tensor& slash, const minf_exec& exec,
                 IndexLists& lists) {
   const int64_t max_runs = minf_max_runs(slash.size(2), sizes.seqlen_k);
-  lists.runs = Tensor(input, MINF_INT32, {sizes.batch, sizes.num_heads_q, max_runs, 2});
+  lists.runs = Tensor(input, MINF_INT32, {sizes.batch, sizes.num_heads_q, max_runs, 2},
+                      /*num_packed=*/2);
   lists.run_count = Tensor(input, MINF_INT32, {sizes.batch, sizes.num_heads_q});
   FUZZ_REQUIRE(minf_plan_vertical_slash(slash.get(), sizes.seqlen_k, lists.runs.get(),
                                         lists.run_count.get(), &exec) == MINF_OK);
@@ -242,7 +243,7 @@ void fuzz_plan(Input& input) {
   const int64_t seqlen_k = input.pick<int64_t>({0, 1, 64, 1000, 100000, INT64_C(1) << 40, -1});
   const int64_t heads = input.between(1, 3), slash_size = input.below(40);
   Tensor slash(input, MINF_INT32, {1, heads, slash_size});
-  Tensor runs(input, MINF_INT32, {1, heads, input.below(41), 2});
+  Tensor runs(input, MINF_INT32, {1, heads, input.below(41), 2}, /*num_packed=*/2);
   Tensor run_count(input, MINF_INT32, {1, heads});
   for (int64_t h = 0; h < heads; ++h) {
     int64_t distance = -1;

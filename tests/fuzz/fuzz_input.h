@@ -118,22 +118,25 @@ class Tensor {
   /// Absent.
   Tensor() = default;
 
-  /// Lays the dimensions out in a drawn order with drawn gaps; the innermost stride is 1.
-  Tensor(Input& input, minf_dtype dtype, std::initializer_list<int64_t> shape) {
+  /// Lays the dimensions out in a drawn order with drawn gaps; the `num_packed` innermost ones stay
+  /// innermost and without gaps.
+  Tensor(Input& input, minf_dtype dtype, std::initializer_list<int64_t> shape, int num_packed = 1) {
     view_.dtype = dtype;
     view_.ndim = static_cast<int32_t>(shape.size());
     std::copy(shape.begin(), shape.end(), view_.shape);
     std::array<int, MINF_MAX_DIMS> order{};  // Of the dimensions, innermost first.
     for (int i = 0; i < view_.ndim; ++i) order[static_cast<std::size_t>(i)] = view_.ndim - 1 - i;
-    if (view_.ndim > 2 && input.one_in(2)) {
-      std::swap(order[1], order[static_cast<std::size_t>(input.between(1, view_.ndim - 1))]);
+    if (view_.ndim > num_packed && input.one_in(2)) {
+      const auto first = static_cast<std::size_t>(num_packed);
+      std::swap(order[first],
+                order[static_cast<std::size_t>(input.between(num_packed, view_.ndim - 1))]);
     }
     int64_t stride = 1;
     for (int i = 0; i < view_.ndim; ++i) {
       const int dim = order[static_cast<std::size_t>(i)];
       view_.stride[dim] = stride;
       stride *= std::max<int64_t>(view_.shape[dim], 1);
-      if (input.one_in(4)) stride += input.below(9);
+      if (i + 1 >= num_packed && input.one_in(4)) stride += input.below(9);
     }
     allocate();
   }
@@ -208,7 +211,7 @@ class Tensor {
   double value(std::initializer_list<int64_t> index) const {
     const std::size_t offset = offset_of(index);
     uint32_t bits = 0;
-    std::memcpy(&bits, memory_.get() + offset, element_bytes(view_.dtype));
+    std::memcpy(&bits, memory_.get() + offset, element_bytes(view_.dtype) == 2 ? 2 : 4);
     if (view_.dtype == MINF_BFLOAT16) return bits_to_float(bits << 16);
     if (view_.dtype == MINF_FLOAT16) return half_to_float(static_cast<uint16_t>(bits));
     return bits_to_float(bits);

@@ -24,6 +24,10 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("minference")
 
+# The oracle's sums are small: waking a second thread costs more than it saves, most of all where
+# pytest-xdist keeps all cores busy. Tests named *threads* set their own numbers.
+torch.set_num_threads(1)
+
 BACKENDS = _C.backends()
 ISAS = _C.cpu_isas()
 DEVICES = ["cpu"]

@@ -181,13 +181,13 @@ def merge_float64(
 def select(score: Tensor, size: int, forced: Tensor, mass: float = 1.0) -> Tensor:
     """Indices kept of one score vector, ascending, ``[size]``; -1 fills the end.
 
-    Forced ones come first and count, then the largest scores, ties to the smaller index. ``mass``
-    below 1 stops as soon as the kept scores sum to that share of the total. A score of -inf is
-    never kept.
+    Forced ones come first and count, then the largest scores; among equals, forced ones included,
+    the smaller index. ``mass`` below 1 stops after the forced ones, as soon as the kept scores sum
+    to that share of the total. A score of -inf is never kept.
     """
     scores, is_forced = score.tolist(), forced.tolist()
     allowed = [j for j, s in enumerate(scores) if s > -torch.inf]
-    order = sorted(allowed, key=lambda j: (not is_forced[j], -scores[j], j))[:size]
+    order = sorted(allowed, key=lambda j: (-torch.inf if is_forced[j] else -scores[j], j))[:size]
     if mass < 1.0:
         wanted = mass * sum(scores[j] for j in allowed)
         kept = sum(is_forced[j] for j in order)
@@ -316,13 +316,13 @@ def probability_error(
 
     A logit, of magnitude at most L = scale * sum_d |q_d k_d|, carries the error of a sum of
     head_dim products, and four roundings: scale * log2(e), its product, the maximum, the exponent's
-    fraction. exp turns that into a relative error; its polynomial adds 2^-13 where probabilities
-    are rounded to bf16 anyway (by up to 2^-8), else 2^-22. Numerator and denominator have it.
+    fraction. exp turns that into a relative error and adds its own: 2^-22, or 2^-17 where 16 bits
+    are stored, which is the 1e-5 that lse allows. Numerator and denominator both have it.
     """
     magnitude = scores_float64(q.abs(), k.abs(), abs(scale_or_default(q, softmax_scale)))
     largest = magnitude.masked_fill(~mask, 0.0).amax(dim=-1)
     logit_error = (fp32_sum_error(q.shape[-1]) + 4 * UNIT_ROUNDOFF_FP32) * largest
-    exp_error = 2.0**-13 if q.dtype == torch.bfloat16 else 2.0**-22
+    exp_error = 2.0**-22 if q.dtype == torch.float32 else 2.0**-17
     return 2 * (logit_error + exp_error)
 
 

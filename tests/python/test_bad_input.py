@@ -90,7 +90,7 @@ BAD_QKV = {
     "v_stride": (Q, KV, strided(KV), r"v: expected innermost stride 1, got strides \[.*, 2\]"),
     "k_huge": (
         *(Q[:1], *[torch.ones(1, 1, 1, 64).expand(1, 2**31, 2, -1)] * 2),
-        r"k: expected sizes in \[0, 1073741824\], got shape \[1, 2147483648, 2, 64\]",
+        r"k: expected .* in \[0, 1073741824\], got .*2147483648",
     ),
 }
 
@@ -114,12 +114,17 @@ def assert_refused(call: Callable[[Api], object], message: str, error: type[Exce
     assert type(through_torch.value) is RuntimeError
 
 
-@pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize("bad", BAD_QKV)
+@pytest.mark.parametrize(
+    ("op", "bad"),
+    [
+        (op, bad)
+        for op in OPS
+        for bad in BAD_QKV
+        if not (op.startswith("estimate") and bad.startswith("v_"))  # These take no v.
+    ],
+)
 def test_tensors(op, bad):
     q, k, v, message = BAD_QKV[bad]
-    if op.startswith("estimate") and bad.startswith("v_"):
-        pytest.skip("takes no v")
     assert_refused(lambda api: OPS[op](api, q, k, v), message, ValueError)
 
 
@@ -203,7 +208,7 @@ NUMBERS: dict[str, tuple[Callable[[Api], object], str]] = {
     ),
     "top_k_0_estimate": (
         lambda api: api.estimate_blocks(Q, KV, 0),
-        "top_k.* expected .*1.*, got 0",
+        "expected top_k >= 1, got 0",
     ),
     "top_k_0": (lambda api: api.block_sparse_attn(Q, KV, KV, 0), "top_k >= 1, got 0"),
     "a_shape_sink": (
@@ -390,7 +395,13 @@ BAD_MERGES = {
     "lse_a_rank": (Q, LSE[0], Q, LSE, "lse_a: expected 3 dimensions, got 2"),
     "out_b_shape": (Q, LSE, Q[:, :9], LSE, r"out_b: expected .*70.*, got \[2, 9, 4, 64\]"),
     "lse_b_shape": (Q, LSE, Q, LSE[:1], r"lse_b: expected .*, got \[1, 4, 70\]"),
-    "lse_a_like_out": (Q, LSE.mT, Q, LSE, r"lse_a: expected .*, got \[2, 70, 4\]"),
+    "lse_a_like_out": (
+        Q,
+        LSE.mT.contiguous(),
+        Q,
+        LSE,
+        r"lse_a: expected shape .*, got \[2, 70, 4\]",
+    ),
     "out_b_dtype": (Q, LSE, Q.half(), LSE, "out_b: expected dtype float32 like out_a, got float16"),
     "lse_b_dtype": (Q, LSE, Q, LSE.half(), "lse_b: expected dtype float32, got float16"),
     "out_a_stride": (strided(Q), LSE, Q, LSE, "out_a: expected innermost stride 1, got "),

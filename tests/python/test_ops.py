@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import minference
 import pytest
@@ -85,6 +86,13 @@ def as_tuple(result: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_schema(name):
     assert str(getattr(OPS, name).default._schema) == f"minference::{name}{SCHEMAS[name]}"
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_cuda_tensors_reach_the_library_too(name):
+    """It refuses them in words where it has no backend for them; the dispatcher would not."""
+    for key in ("CPU", "CUDA"):
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"minference::{name}", key)
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -202,6 +210,16 @@ def test_bits_do_not_depend_on_torch_threads(threads, num_threads):
     got = minference.prefill_attn(q, k, v, MIXED_PATTERNS)
     assert torch.equal(got[0], want[0])
     assert torch.equal(got[1], want[1])
+
+
+def test_work_runs_on_torchs_own_threads(num_threads):
+    q, k, v = make_qkv(1024, 1024)
+    torch.set_num_threads(3)
+    torch.mm(torch.zeros(512, 512), torch.zeros(512, 512))  # Starts the pool.
+    tasks = Path("/proc/self/task")
+    before = len(list(tasks.iterdir()))
+    minference.prefill_attn(q, k, v, MIXED_PATTERNS)
+    assert len(list(tasks.iterdir())) == before
 
 
 def test_density():

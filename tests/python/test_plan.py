@@ -122,7 +122,7 @@ def distances_touched(slash: list[int], seqlen_k: int) -> set[int]:
 
 @hypothesis.given(st.integers(1, 700).flatmap(distances))
 def test_runs_cover_the_distances_and_little_more(slash):
-    """Of the oracle: all 64 keys per distance; whole blocks, disjoint; at most 63 keys more each."""
+    """Of the oracle: all keys of all distances; whole blocks, disjoint, at most 63 keys more."""
     runs = reference.runs_of(torch.tensor(slash))
     touched = distances_touched(slash, 10**6)
     covered = [t for lo, hi in runs for t in range(lo, hi)]

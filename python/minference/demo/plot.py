@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import matplotlib
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -21,9 +20,12 @@ from minference.demo.maps import HeadMaps
 
 INK, MUTED, PAPER, FUTURE = "#1d2433", "#6b7487", "#ffffff", "#eceef3"
 DENSE_BAR, SPARSE_BAR, REST_BAR = "#8a93a6", "#0f7b6c", "#dfe3ea"
-MASS_COLORS = "magma"
+MISSED = "#e0243a"
+DENSE_COLORS = matplotlib.colormaps["magma"]
 KEPT_COLORS = LinearSegmentedColormap.from_list("kept", ["#fbfcfd", "#9fd8cd", "#0f7b6c"])
-MASS_RANGE = (1e-5, 1e-1)  # Share of a query's attention in one cell: four decades tell heads apart.
+MISSED_COLORS = LinearSegmentedColormap.from_list("missed", ["#fbfcfd", MISSED])
+MASS_RANGE = (1e-5, 1e-1)  # Share of a query's attention in a cell; heads differ over 4 decades.
+MASS_NORM = LogNorm(*MASS_RANGE)
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,16 @@ def draw_picture(
             draw_map(axes, head, row, seqlen=seqlen)
             axes.tick_params(labelleft=column == 0, labelbottom=row == rows - 1)
             if column == 0:
-                axes.set_ylabel(("dense attention", *patterns)[row], color=INK, fontsize=11, labelpad=8)
+                name = ("dense attention", *patterns)[row]
+                axes.set_ylabel(name, color=INK, fontsize=11, labelpad=8)
+            if row == rows - 1:
+                axes.set_xlabel("key", color=MUTED, fontsize=9)
     scales = [
-        (ScalarMappable(LogNorm(*MASS_RANGE), MASS_COLORS), "share of a query's attention"),
-        *[(ScalarMappable(Normalize(0, 100), KEPT_COLORS), "keys kept, %")] * len(patterns),
+        (ScalarMappable(MASS_NORM, DENSE_COLORS), "share of a query's attention"),
+        (ScalarMappable(Normalize(0, 100), KEPT_COLORS), "keys kept, %"),
+        (ScalarMappable(MASS_NORM, MISSED_COLORS), "share of a query's attention missed"),
     ]
-    for row, (scale, label) in enumerate(scales):
+    for row, (scale, label) in enumerate(scales[:rows]):
         color_bar = figure.colorbar(scale, cax=figure.add_subplot(maps[row, -1]))
         color_bar.set_label(label, color=MUTED, fontsize=9)
         color_bar.outline.set_visible(False)
@@ -101,25 +107,23 @@ def draw_picture(
 
 
 def draw_map(axes: Axes, head: HeadMaps, row: int, *, seqlen: int) -> None:
-    """Draw row 0, the dense attention of a head, or row ``i + 1``, the keys its pattern ``i`` kept."""
-    future = torch.ones_like(head.attention, dtype=torch.bool).triu(1)
+    """Draw row 0, the dense attention of a head, or row ``i + 1``, what its pattern ``i`` kept."""
+    future = np.triu(np.ones(head.attention.shape, dtype=bool), 1)
+    attention = np.asarray(head.attention)
     if row == 0:
-        values = head.attention.clamp(min=MASS_RANGE[0]).masked_fill(future, math.nan)
-        colors, norm = MASS_COLORS, LogNorm(*MASS_RANGE)
+        pixels = DENSE_COLORS(MASS_NORM(np.maximum(attention, MASS_RANGE[0])))
         caption = f"layer {head.layer_idx}, head {head.head_idx}"
     else:
         kept = head.kept[row - 1]
-        values = 100 * kept.kept.masked_fill(future, math.nan)
-        colors, norm = KEPT_COLORS, Normalize(0, 100)
+        share = np.nan_to_num(np.asarray(kept.kept))
+        pixels = KEPT_COLORS(share)
+        # The mass of a cell is not known by key: a cell kept in part loses in proportion.
+        missed = np.maximum(attention * (1 - share), MASS_RANGE[0])
+        strength = MASS_NORM(missed)[..., None]
+        pixels = (1 - strength) * pixels + strength * np.array(to_rgba(MISSED))
         caption = f"{kept.mass:.1%} of the attention in {kept.density:.0%} of the tiles"
-    axes.set_facecolor(FUTURE)
-    axes.imshow(
-        np.asarray(values),
-        cmap=colors,
-        norm=norm,
-        extent=(0, seqlen, seqlen, 0),
-        interpolation="nearest",
-    )
+    pixels[future] = to_rgba(FUTURE)
+    axes.imshow(pixels, extent=(0, seqlen, seqlen, 0), interpolation="nearest")
     axes.set_title(caption, fontsize=10.5 if row == 0 else 9.5, color=INK, pad=5)
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 4, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 4, 10]))
@@ -147,7 +151,9 @@ def draw_times(axes: Axes, bars: Sequence[TimeBar]) -> None:
     axes.set_yticks(range(len(bars)), [bar.name for bar in bars], fontsize=10.5, color=INK)
     axes.invert_yaxis()
     axes.set_xlim(0, longest * 1.45)
-    axes.set_xlabel("seconds to prefill (dark: attention, light: everything else)", fontsize=9, color=MUTED)
+    axes.set_xlabel(
+        "seconds to prefill (dark: attention, light: everything else)", fontsize=9, color=MUTED
+    )
     axes.tick_params(axis="x", labelsize=8, colors=MUTED, length=2)
     axes.tick_params(axis="y", length=0)
     axes.spines[:].set_visible(False)

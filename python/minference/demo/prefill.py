@@ -67,8 +67,7 @@ def use_dense(loaded: LoadedModel) -> None:
 
 def use_candidate(loaded: LoadedModel, candidate: Candidate) -> None:
     """Let the model attend through minference, each head with its pattern."""
-    minference.set_patterns(loaded.model, candidate.patterns)
-    loaded.model.set_attn_implementation("minference")
+    minference.set_patterns(loaded.model, candidate.patterns, min_seqlen=1)
 
 
 @contextlib.contextmanager
@@ -109,7 +108,7 @@ def probe_attention(
     try:
         yield clock
     finally:
-        del ALL_ATTENTION_FUNCTIONS[implementation]
+        del ALL_ATTENTION_FUNCTIONS[implementation]  # type: ignore[no-untyped-call]
 
 
 def prefill(
@@ -154,7 +153,7 @@ def predict_last_half(loaded: LoadedModel, hidden: Tensor, ids: Tensor) -> Predi
 
 @dataclass
 class PatternObserver:
-    """Collects, per layer, what a candidate costs and what it keeps: two lists of ``[num_heads_q]``.
+    """Collects what a candidate costs and keeps: per layer, ``[num_heads_q]`` of each.
 
     Attributes:
         density: Tiles computed, over those of dense causal attention.
@@ -163,14 +162,17 @@ class PatternObserver:
     """
 
     candidate: Candidate
-    density: list[Tensor] = field(default_factory=list)
-    kept_mass: list[Tensor] = field(default_factory=list)
+    density: list[list[float]] = field(default_factory=list)
+    kept_mass: list[list[float]] = field(default_factory=list)
 
-    def __call__(self, layer_idx: int, q: Tensor, k: Tensor, v: Tensor, softmax_scale: float) -> None:
+    def __call__(
+        self, layer_idx: int, q: Tensor, k: Tensor, v: Tensor, softmax_scale: float
+    ) -> None:
         """Measure one layer on its queries and keys."""
         patterns = self.candidate.of_layer(layer_idx)
-        self.density.append(minference.density(q, k, patterns)[0].double())
-        self.kept_mass.append(kept_mass(q, k, v, patterns, softmax_scale=softmax_scale))
+        density = minference.density(q, k, patterns, softmax_scale=softmax_scale)[0]
+        self.density.append(density.tolist())
+        self.kept_mass.append(kept_mass(q, k, v, patterns, softmax_scale=softmax_scale).tolist())
 
 
 def kept_mass(

@@ -31,7 +31,7 @@ class Outcome:
         density: Tiles computed over those of dense attention, per layer and query head.
         kept_mass: Share of the dense attention on the kept keys, per layer and query head.
         perplexity: Over the last half of the text.
-        next_token_agreement: Share of positions of that half with the next token of dense attention.
+        next_token_agreement: Share of that half whose likeliest next token is the baseline's.
         passkeys: Whether each hidden key was retrieved, in the order of the depths.
     """
 

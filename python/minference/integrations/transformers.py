@@ -9,13 +9,12 @@ what the layers may do. It knows where the rows of the call stand, also in a sta
 hands over its whole capacity. It returns one of
 
 - ``None``: plain causal, and the rows are the last ones of the keys;
-- a placement, int64 ``[batch, 4]`` on the CPU: per sequence, which keys exist, where the rows stand;
-- a 4D mask: anything else (packed sequences, chunked attention, overlays, most of what is traced).
+- a placement: per sequence, which keys exist and where the rows stand;
+- a dense mask: anything else (packed sequences, chunked attention, overlays, most that is traced).
 
 The kernels serve the first two: sparse as the layer's patterns say, exact within a sliding window,
-sinks (``s_aux``) by way of lse. The rest is dense, and is what transformers itself would compute:
-SDPA with a 4D mask, the model's own eager function with ``softcap``. Dropout and paged caches are
-refused.
+sinks (``s_aux``) by way of lse. The rest is what transformers itself would compute: SDPA with a
+dense mask, the model's own eager function with ``softcap``. Dropout and paged caches are refused.
 """
 
 from __future__ import annotations
@@ -139,7 +138,11 @@ def _pattern_table(layer: nn.Module, rows: int, keys: int, window: int) -> Tenso
 
 
 class Placement(NamedTuple):
-    """Where one sequence of a call lies in the key tensor: a row of a placement mask."""
+    """Where one sequence of a call lies in the key tensor.
+
+    As a mask: int64 ``[batch, 1, 1, 4]`` on the CPU. It must have four dimensions, for generate()
+    makes masks of its own and hands them back to be made again, where 4D ones are left alone.
+    """
 
     first_key: int  # Keys [first_key, end_key) exist; others are padding, or not written yet.
     end_key: int
@@ -159,7 +162,7 @@ def minference_mask(
     allow_is_causal_skip: bool = True,
     **kwargs: Any,
 ) -> Tensor | None:
-    """Return None, a placement or a 4D mask, as told above. The arguments are transformers'."""
+    """Return None, a placement or a dense mask, as told above. The arguments are transformers'."""
     window = _window_of(mask_function, local_size)
     # A caller that does not allow to skip the mask wants a real one, to change it or to compile.
     if window is not None and allow_is_causal_skip:
@@ -176,7 +179,7 @@ def minference_mask(
                 plain = Placement(0, kv_length, kv_length - q_length, window=0)
                 if q_length in (1, kv_length) and all(row == plain for row in rows):
                     return None
-                return torch.tensor(rows, dtype=torch.int64)
+                return torch.tensor(rows, dtype=torch.int64)[:, None, None]
     kwargs["allow_is_bidirectional_skip"] = False  # None would be taken for plain causal.
     return sdpa_mask(
         batch_size=batch_size,
@@ -275,7 +278,7 @@ def minference_attention_forward(
         query: ``[batch, num_heads_q, seqlen_q, head_dim]``.
         key: ``[batch, num_heads_kv, seqlen_k, head_dim]``; heads are never repeated.
         value: Same shape as ``key``.
-        attention_mask: What :func:`minference_mask` returned, or a 4D mask of the user's own.
+        attention_mask: What :func:`minference_mask` returned, or a dense mask of the user's own.
         dropout: Must be 0.
         scaling: Multiplies ``query @ key.T``; None selects ``head_dim ** -0.5``.
         is_causal: None asks the layer.
@@ -303,10 +306,9 @@ def minference_attention_forward(
     _warn_if_sparse_was_asked_for(module, query.shape[2], key.shape[2])
     if softcap is not None or s_aux is not None:
         extras = {"softcap": softcap, "s_aux": s_aux}
-        kwargs |= {name: value for name, value in extras.items() if value is not None}
+        kwargs |= {name: extra for name, extra in extras.items() if extra is not None}
         return _eager_by_rows(module, query, key, value, attention_mask, scaling, kwargs), None
-    if attention_mask is not None and attention_mask.ndim == 2:
-        placements = _placements_of(attention_mask)
+    if (placements := _placements_of(attention_mask)) is not None:
         every_row = slice(0, query.shape[2])
         attention_mask = _visible_keys(placements, every_row, key.shape[2]).to(query.device)
     out, _ = sdpa_attention_forward(
@@ -336,26 +338,28 @@ EVERYTHING = Share(slice(None), slice(None), slice(None), window=0)
 
 
 def _shares(attention_mask: Tensor | None, query: Tensor, key: Tensor) -> list[Share] | None:
-    """Split a call; None where the mask is 4D, or nothing says where the rows stand."""
+    """Split a call; None where the mask is dense, or nothing says where the rows stand."""
     batch, _, rows, _ = query.shape
     keys = key.shape[2]
     if attention_mask is None:
         return [EVERYTHING] if rows in (1, keys) else None
-    if attention_mask.ndim == 4:
+    if (placements := _placements_of(attention_mask)) is None:
         return None
-    shares = list(_shares_of(_placements_of(attention_mask), rows))
+    shares = list(_shares_of(placements, rows))
     whole = Share(slice(0, batch), slice(0, rows), slice(0, keys), window=0)
     return [EVERYTHING] if shares == [whole] else shares
 
 
-def _placements_of(attention_mask: Tensor) -> list[Placement]:
-    if attention_mask.ndim != 2 or attention_mask.dtype != torch.int64:
-        msg = (
-            "minference: attention_mask: expected None, a placement or 4 dimensions,"
-            f" got {attention_mask.dtype} of shape {list(attention_mask.shape)}"
-        )
+def _placements_of(attention_mask: Tensor | None) -> list[Placement] | None:
+    """None where there is no mask, or a dense one."""
+    if attention_mask is None:
+        return None
+    if attention_mask.ndim != 4:
+        msg = f"minference: attention_mask: expected 4 dimensions, got {attention_mask.ndim}"
         raise ValueError(msg)
-    return [Placement(*row) for row in attention_mask.tolist()]
+    if attention_mask.dtype != torch.int64:
+        return None
+    return [Placement(*row) for row in attention_mask.flatten(1).tolist()]
 
 
 def _shares_of(placements: Sequence[Placement], rows: int) -> Iterator[Share]:
@@ -389,7 +393,13 @@ def _attend(
     out = q.new_zeros(q.shape)  # Rows that are padding stay 0.
     for batch, rows, keys, window in shares:
         out[batch, rows] = _attend_share(
-            layer, q[batch, rows], k[batch, keys], v[batch, keys], window, scaling, s_aux
+            layer,
+            q[batch, rows],
+            k[batch, keys],
+            v[batch, keys],
+            window=window,
+            scaling=scaling,
+            s_aux=s_aux,
         )
     return out
 
@@ -399,6 +409,7 @@ def _attend_share(
     q: Tensor,
     k: Tensor,
     v: Tensor,
+    *,
     window: int,
     scaling: float | None,
     s_aux: Tensor | None,
@@ -430,16 +441,16 @@ def _eager_by_rows(
         what = "an eager_attention_forward" if eager is None else "a mask"
         msg = f"minference: {type(layer).__name__}: softcap or sinks: expected {what}, got none"
         raise NotImplementedError(msg)
-    placements = [Placement(0, keys, keys - rows, window=0)] * query.shape[0]
-    if attention_mask is not None and attention_mask.ndim == 2:
-        placements = _placements_of(attention_mask)
+    placements = _placements_of(attention_mask)
+    if attention_mask is None:
+        placements = [Placement(0, keys, keys - rows, window=0)] * query.shape[0]
     outs = []
     for begin in range(0, rows, EAGER_ROWS):
         part = slice(begin, min(begin + EAGER_ROWS, rows))
-        if attention_mask is not None and attention_mask.ndim == 4:
-            mask = attention_mask[:, :, part]
-        else:
+        if placements is not None:
             mask = _visible_keys(placements, part, keys).to(query.device)
+        elif attention_mask is not None:
+            mask = attention_mask[:, :, part]
         if mask.dtype == torch.bool:
             mask = torch.where(mask, 0.0, torch.finfo(query.dtype).min).to(query.dtype)
         out, _ = eager(
@@ -451,14 +462,20 @@ def _eager_by_rows(
 
 def _warn_if_sparse_was_asked_for(layer: nn.Module, rows: int, keys: int) -> None:
     patterns: Any = getattr(layer, "minference_patterns", None)
-    if torch.compiler.is_compiling() or patterns is None:
-        return
-    if rows >= MIN_ROWS and keys >= patterns.min_seqlen:
-        warnings.warn(
-            f"minference: {type(layer).__name__} runs dense: the sparse kernels have no 4D masks,"
-            " softcap, position bias, nor values of a head_dim of their own",
-            stacklevel=3,
-        )
+    if patterns is not None and rows >= MIN_ROWS and keys >= patterns.min_seqlen:
+        _warn_of_dense(type(layer).__name__)
+
+
+# Warns while tracing, and leaves nothing in the graph.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _warn_of_dense(layer: str) -> bool:
+    warnings.warn(
+        f"minference: {layer} runs dense: the sparse kernels take no dense mask, softcap, position"
+        " bias, nor values of a head_dim of their own (a traced call makes a mask where it may not"
+        " look whether it needs one)",
+        stacklevel=2,
+    )
+    return True
 
 
 # ---- Registration --------------------------------------------------------------------------------

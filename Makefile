@@ -1,0 +1,93 @@
+# From a machine with Python 3.10+ (with venv and headers), make and a C++20 compiler to the result:
+# `make demo`, `make test`. Everything goes into .venv and build/; any target may be run again.
+# SPDX-License-Identifier: Apache-2.0
+PYTHON ?= python3
+# Pinned for tests that repeat. Users keep whatever torch they have, from 2.11 on.
+TORCH ?= torch==2.13.0
+PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadgroup
+FUZZ_SECONDS ?= 60
+# Lint the C++ files changed since this commit; all of them if empty.
+LINT_BASE ?=
+
+VENV := $(CURDIR)/.venv
+export PATH := $(VENV)/bin:$(PATH)
+CHANGED = $(if $(LINT_BASE),git diff --name-only --diff-filter=d $(LINT_BASE) --,git ls-files)
+EDITABLE_BUILD = build/cmake-$(shell $(VENV)/bin/python -c 'import sys; print(sys.implementation.cache_tag)')
+
+.NOTPARALLEL:
+.PHONY: demo test test-python test-cpp build info lint format sanitize fuzz clean
+
+demo: $(VENV)/demo.stamp build
+	minference demo --out out
+
+test: test-cpp test-python
+
+test-python: $(VENV)/dev.stamp build info
+	pytest $(PYTEST_ARGS)
+
+test-cpp: $(VENV)/base.stamp
+	cmake --workflow --preset tests
+
+# The compiled parts, in place; a second when nothing has changed.
+build: $(VENV)/base.stamp
+	python setup.py -q build_ext --inplace
+
+# What this machine can test: a skipped backend or instruction set is not a tested one.
+info: build
+	@python -c "import minference._C as c; print(c.version(), c.build_info()); \
+	[print(x['name'], '(selected)' if x['selected'] else x['reason'] or 'available') \
+	for x in c.backends() + c.cpu_isas()]"
+
+lint: $(VENV)/dev.stamp build
+	ruff check
+	ruff format --check
+	mypy
+	git ls-files '*.h' '*.hpp' '*.c' '*.cpp' | xargs clang-format --dry-run -Werror
+	cmake --preset tests >build/configure.log || { cat build/configure.log; exit 1; }
+	$(CHANGED) 'csrc/*.cpp' | xargs -r -n1 -P$$(nproc) clang-tidy --quiet -p $(EDITABLE_BUILD)
+	$(CHANGED) 'tests/*.cpp' | xargs -r -n1 -P$$(nproc) clang-tidy --quiet -p build/tests
+
+format: $(VENV)/dev.stamp
+	ruff check --fix
+	ruff format
+	git ls-files '*.h' '*.hpp' '*.c' '*.cpp' | xargs clang-format -i
+
+sanitize: $(VENV)/base.stamp
+	cmake --workflow --preset asan
+	cmake --workflow --preset tsan
+
+# CXX must name a clang++ (16 or later) with libFuzzer. What it finds: tests/fuzz/corpus, then a test.
+fuzz: $(VENV)/base.stamp
+	cmake --preset fuzz
+	cmake --build --preset fuzz
+	mkdir -p build/fuzz/corpus
+	build/fuzz/tests/fuzz/fuzz_c_api -max_total_time=$(FUZZ_SECONDS) -max_len=512 \
+	  -artifact_prefix=build/fuzz/ build/fuzz/corpus tests/fuzz/corpus
+
+clean:
+	rm -rf build dist out python/minference/*.so
+
+# ---- Environment: base can build, dev and demo can also do what their names say.
+
+PYTHON_NEEDS := $(PYTHON): need Python 3.10 or later, its venv module and its headers. \
+  On Debian and Ubuntu: apt install g++ make python3-dev python3-venv
+define CHECK_PYTHON
+import ensurepip, os, sys, sysconfig
+header = os.path.join(sysconfig.get_path("include"), "Python.h")
+sys.exit(sys.version_info < (3, 10) or not os.path.exists(header))
+endef
+export CHECK_PYTHON
+
+$(VENV)/base.stamp: pyproject.toml
+	@$(PYTHON) -c "$$CHECK_PYTHON" || { echo '$(PYTHON_NEEDS)' >&2; exit 1; }
+	test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
+	pip install --quiet $(TORCH) 'cmake>=3.25' ninja 'pybind11>=2.13' 'setuptools>=77'
+	touch $@
+
+$(VENV)/dev.stamp: $(VENV)/base.stamp
+	pip install --quiet --no-build-isolation --editable '.[dev]'
+	touch $@
+
+$(VENV)/demo.stamp: $(VENV)/base.stamp
+	pip install --quiet --no-build-isolation --editable '.[demo]'
+	touch $@
