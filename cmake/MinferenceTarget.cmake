@@ -86,6 +86,7 @@ function(minference_define_build_flags source)
 endfunction()
 
 # no-recover: undefined behaviour ends the test that met it. Frame pointers: readable reports.
+# Assertions: indexing past a span or vector is caught even where the memory happens to be ours.
 set(minference_sanitize_flags "")
 if(MINF_SANITIZE)
   set(
@@ -93,6 +94,7 @@ if(MINF_SANITIZE)
     -fsanitize=${MINF_SANITIZE}
     -fno-sanitize-recover=all
     -fno-omit-frame-pointer
+    -D_GLIBCXX_ASSERTIONS
     -g
   )
 endif()

@@ -59,11 +59,10 @@ int row_blocks_per_item(const HeadKeys& head, const Lengths& lengths, int num_he
   const int most = std::clamp(kMaxItemRows / kBlock / num_heads, 1, kMaxStreams);
   switch (head.kind) {
     case PatternKind::kBlockSparse:
-      return 1;
+      return 1;  // Measured 2 and 4: no faster on random blocks.
     case PatternKind::kVerticalSlash: {
       // Together, four row blocks load a run's width and 3 x 64 keys more, and each column once.
-      // That pays when it is clearly less than they load apart: runs of 128 keys on average, or
-      // columns.
+      // That pays when it is clearly less than they load apart: columns, or runs of 128 keys.
       int64_t apart = head.num_columns;
       for (int32_t i = 0; i < head.num_runs; ++i) apart += head.runs[i].hi - head.runs[i].lo;
       const int64_t together = apart + int64_t{head.num_runs} * (kMaxStreams - 1) * kBlock;
@@ -163,13 +162,12 @@ class Worker {
     for (int t = 0; t < 2; ++t) new (&memory_.tiles[t]) Tile;
   }
 
-  /// `next` is the item that will probably follow; its queries are fetched ahead.
+  /// `next` is the item that follows, if any; its queries are fetched ahead.
   void compute(const Item& item, const Item* next) {
     const int64_t first_head = int64_t{item.batch} * args_.shape.num_heads_q;
     const HeadKeys& keys = args_.heads[static_cast<std::size_t>(first_head + item.head)];
     const int32_t head_dim = args_.shape.head_dim;
     const int num_units = set_up_units(item);
-    if (next != nullptr) prefetch_queries(*next);
 
     AttendArgs attend{
         .visibility = visibility_of(keys), .scale_log2 = scale_.log2, .head_dim = head_dim};
@@ -179,16 +177,16 @@ class Worker {
     Tile* ahead = &memory_.tiles[1];
     for (bool more = builder.next(*tile); more; std::swap(tile, ahead)) {
       more = builder.next(*ahead);
+      if (!more) point_at_next_rows(*ahead, num_units, next);
       kernels_.load_keys(*tile, memory_.scratch, head_dim);
       kernels_.load_values(*tile, memory_.scratch, head_dim);
       attend.tile = tile;
-      attend.ahead = more ? ahead : nullptr;
+      attend.ahead = ahead;
       for (int u = 0; u < num_units; ++u) {
         kernels_.attend(memory_.units[u], attend, memory_.scratch);
         attend.ahead = nullptr;  // Once is enough.
       }
     }
-    prefetch_outputs(num_units);
     for (int u = 0; u < num_units; ++u) kernels_.finish(memory_.units[u], head_dim);
   }
 
@@ -211,32 +209,28 @@ class Worker {
             .v_stride = v.token_stride};
   }
 
-  // Inlined by force: gcc takes a function that only prefetches for one without effect, and drops
-  // its calls.
-  template <int kForWriting>
-  [[gnu::always_inline]] void prefetch_row(const void* row) const {
-    const auto* bytes = static_cast<const char*>(row);
-    const int64_t row_bytes = args_.shape.head_dim * dtype_bytes(args_.shape.dtype);
-    for (int64_t b = 0; b < row_bytes; b += 64) {
-      __builtin_prefetch(bytes + b, kForWriting, /*locality=*/2);
-    }
-  }
-
-  [[gnu::always_inline]] void prefetch_queries(const Item& item) const {
-    const int32_t first_row = item.first_row_block * kBlock;
-    const int32_t end_row =
-        std::min(first_row + item.num_row_blocks * kBlock, args_.shape.lengths.seqlen_q);
-    for (int32_t head = item.head; head < item.head + item.num_heads; ++head) {
-      for (int32_t row = first_row; row < end_row; ++row) {
-        prefetch_row<0>(query_row(item.batch, head, row));
-      }
-    }
-  }
-
-  [[gnu::always_inline]] void prefetch_outputs(int num_units) const {
+  /// After the last tile come the rows of out, and the queries of the next item: what attend
+  /// fetches in place of keys and values.
+  void point_at_next_rows(Tile& ahead, int num_units, const Item* next) const {
+    int rows = 0;
     for (int u = 0; u < num_units; ++u) {
       const Unit& unit = memory_.units[u];
-      for (int lane = 0; lane < unit.num_rows; ++lane) prefetch_row<1>(unit.out_row[lane]);
+      for (int lane = 0; lane < unit.num_rows && rows < kTileKeys; ++lane, ++rows) {
+        ahead.key_row[rows] = ahead.value_row[rows] = unit.out_row[lane];
+      }
+    }
+    if (next != nullptr) {
+      const int32_t first_row = next->first_row_block * kBlock;
+      const int32_t num_rows =
+          std::min(next->num_row_blocks * kBlock, args_.shape.lengths.seqlen_q - first_row);
+      for (int i = 0; i < std::min(rows, next->num_heads * num_rows); ++i) {
+        ahead.value_row[i] =
+            query_row(next->batch, next->head + i / num_rows, first_row + i % num_rows);
+      }
+    }
+    ahead.num_slots = (rows + kBlock - 1) / kBlock;
+    for (int s = 0; s < ahead.num_slots; ++s) {
+      ahead.slots[s].count = std::min(kBlock, rows - s * kBlock);
     }
   }
 
@@ -331,8 +325,11 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
   std::atomic<int64_t> next{0};
   parallel_for(executor, workers, [&](int64_t t) {
     Worker worker(args, kernels, threads[static_cast<std::size_t>(t)]);
-    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < num_items;) {
-      const int64_t following = next.load(std::memory_order_relaxed);
+    // Each worker takes an item ahead, to know which queries to fetch; the last items are the small
+    // ones, so that costs no balance.
+    const auto take = [&] { return next.fetch_add(1, std::memory_order_relaxed); };
+    for (int64_t i = take(), following; i < num_items; i = following) {
+      following = take();
       worker.compute(items[i], following < num_items ? &items[following] : nullptr);
     }
   });

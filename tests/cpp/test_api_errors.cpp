@@ -1,6 +1,7 @@
 // Every refusal of the C surface: its status, a text with argument, expected and got, and outputs
 // left as they were. Beside them, what looks odd and is right. SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -310,10 +311,7 @@ void test_strides_and_memory() {
   refuse(prefill, {"tiles: expected data aligned to 8 bytes"},
          [](Arguments& a) { a.tiles.data = static_cast<char*>(a.tiles.data) + 4; });
   refuse(prefill, {"k: expected 102400 bytes of memory from data on, got address"},
-         [](Arguments& a) {
-           const std::uintptr_t near_the_end = UINTPTR_MAX - 1023;
-           std::memcpy(&a.k.data, &near_the_end, sizeof near_the_end);
-         });
+         [](Arguments& a) { a.k.data = std::bit_cast<void*>(UINTPTR_MAX - 1023); });
 }
 
 void test_overlap() {

@@ -125,7 +125,10 @@ void check_row_block(const HeadKeys& head, const Lengths& lengths, int32_t row_b
 
   int32_t previous_key = -1;
   bool previous_columns = true;
-  std::vector<char> reached(seen.size() * static_cast<std::size_t>(rows.last - rows.first + 1), 0);
+  std::vector<char> reached(seen.size() * 64, 0);  // [row of the block][key]
+  const auto place = [&](int32_t row, int32_t key) {
+    return static_cast<std::size_t>(int64_t{row - rows.first} * lengths.seqlen_k + key);
+  };
   for (const KeyTile& tile : tiles) {
     check_form(tile, head, lengths, row_block);
     check_masks(tile, head, lengths, rows);
@@ -139,14 +142,13 @@ void check_row_block(const HeadKeys& head, const Lengths& lengths, int32_t row_b
       CHECK(++seen[static_cast<std::size_t>(key)] == 1, "key twice:", key);
       for (int32_t row = rows.first; row <= rows.last; ++row) {
         const bool attended = survives_masks(tile, head, lengths, row + lengths.offset(), key);
-        reached[static_cast<std::size_t>((row - rows.first) * lengths.seqlen_k + key)] = attended;
+        reached[place(row, key)] = attended;
       }
     }
   }
   for (int32_t row = rows.first; row <= rows.last; ++row) {
     for (int32_t key = 0; key < lengths.seqlen_k; ++key) {
-      const bool got =
-          reached[static_cast<std::size_t>((row - rows.first) * lengths.seqlen_k + key)];
+      const bool got = reached[place(row, key)] != 0;
       CHECK(got == attends(head, lengths, row, key), "kind", static_cast<int>(head.kind), "row",
             row, "key", key, "seqlen_q", lengths.seqlen_q, "seqlen_k", lengths.seqlen_k);
     }

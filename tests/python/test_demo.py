@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import json
 import shutil
@@ -416,13 +417,6 @@ def pooled(values: torch.Tensor) -> torch.Tensor:
     return values.double().reshape(maps.CELLS, side, maps.CELLS, side).sum(3).mean(1)
 
 
-def test_attention_map() -> None:
-    q, k, _ = qkv()
-    scores = (q[0, :, 0] @ k[0, :, 0].T / 4).masked_fill(~dense_mask(SEQLEN, SEQLEN), -torch.inf)
-    result = maps.attention_map(q[0, :, 0], k[0, :, 0], softmax_scale=0.25)
-    torch.testing.assert_close(result.double(), pooled(scores.softmax(-1)), rtol=1e-4, atol=1e-6)
-
-
 @pytest.mark.parametrize(
     "pattern",
     [
@@ -448,9 +442,14 @@ def test_kept_map(pattern: minference.Pattern) -> None:
         mask = a_shape_mask(SEQLEN, SEQLEN, pattern.sink, pattern.window)
         mask[SEQLEN - getattr(pattern, "last", 0) :] = True
         mask &= dense
-    expected = pooled(mask) / pooled(dense)
+    scores = (q[0, :, 0] @ k[0, :, 0].T / 4).masked_fill(~dense, -torch.inf)
+    attention = scores.softmax(-1) * mask
     result = maps.kept_map(q, k, pattern, softmax_scale=0.25)
-    torch.testing.assert_close(result.double(), expected, rtol=1e-4, atol=1e-5, equal_nan=True)
+    close = functools.partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5, equal_nan=True)
+    close(result.keys.double(), pooled(mask) / pooled(dense))
+    close(result.attention.double(), pooled(attention))
+    assert result.mass == pytest.approx(attention[SEQLEN // 2 :].sum(-1).mean().item(), rel=1e-4)
+    assert result.density == minference.density(q, k, pattern).item()
 
 
 # ---- Report and picture --------------------------------------------------------------------------
@@ -475,8 +474,10 @@ def test_table_compares_medians() -> None:
 def test_picture_is_a_png() -> None:
     generator = torch.Generator().manual_seed(0)
     attention = torch.rand(64, 64, generator=generator).tril() ** 8
-    kept = maps.KeptMap((attention > 0.1).float(), density=0.3, mass=0.9)
-    heads = [maps.HeadMaps(layer, 0, attention, [kept, kept]) for layer in range(3)]
+    keys = (attention > 0.1).float()
+    dense = maps.KeptMap(torch.ones(64, 64).tril(), attention, density=1.0, mass=1.0)
+    kept = maps.KeptMap(keys, attention * keys, density=0.3, mass=0.9)
+    heads = [maps.HeadMaps(layer, 0, dense, [kept, kept]) for layer in range(3)]
     bars = [plot.TimeBar("dense", 4.0, 9.0), plot.TimeBar("sparse", 1.0, 6.0)]
     stream = io.BytesIO()
     plot.draw_picture(

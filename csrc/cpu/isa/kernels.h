@@ -96,7 +96,7 @@ struct Tile {
 struct Scratch {
   float* scores = nullptr;         // [kTileKeys][kRows]
   float* probabilities = nullptr;  // [kTileKeys][kRows]
-  float* keys = nullptr;           // Converted K rows, where dtype is not the arithmetic's own.
+  float* keys = nullptr;           // Converted K rows.
   float* values = nullptr;         // Converted, gathered or packed V.
 };
 

@@ -40,6 +40,8 @@ void convert_row(const void* row, int head_dim, float* converted) {
   }
 }
 
+/// Not gathered: scattered rows that need no conversion. Copying 256 of them to scratch, against
+/// TLB misses in the product, made column tiles 2 to 4 % slower.
 template <typename Math>
 void load_keys(Tile& tile, Scratch& scratch, int32_t head_dim) {
   if constexpr (Math::kConverts) {

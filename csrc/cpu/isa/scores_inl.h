@@ -155,8 +155,7 @@ void score_group_of(const Unit& unit, const AttendArgs& args, const void* const*
     bounds.first[i] = (keep >> i) & 1 ? position[i] : INT32_MAX;
     bounds.last[i] = last_row_to_see(position[i], args.visibility);
   }
-  score_group<Math, kCount>(key_row, words, unit.query, Bounded{bounds}, AheadRows{}, scores,
-                            tile_max);
+  score_group<Math, kCount>(key_row, words, unit.query, Bounded{bounds}, ahead, scores, tile_max);
 }
 
 /// The rows to fetch beside the group at (slot, key): those in the same place of the tile to come.

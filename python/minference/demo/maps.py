@@ -6,7 +6,7 @@ A map is ``[cells, cells]``: each cell stands for a square of queries x keys.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,108 +49,113 @@ class LayerCapture:
 
 @dataclass(frozen=True)
 class KeptMap:
-    """Of each cell, the share of its causal keys that a pattern kept; and its two summaries."""
+    """What a pattern keeps of one head.
 
-    kept: Tensor
+    Attributes:
+        keys: Of each cell, the share of its causal keys that are kept; NaN where it has none.
+        attention: Of each cell, the dense softmax mass on its kept keys, mean over its rows.
+        density: Tiles computed, over those of dense attention.
+        mass: Sum of ``attention`` over the keys, mean over the last half of the rows.
+    """
+
+    keys: Tensor
+    attention: Tensor
     density: float
     mass: float
 
 
 @dataclass(frozen=True)
 class HeadMaps:
-    """One head: its dense attention (mean mass per query row), and what each pattern kept."""
+    """One query head: its dense attention, and what each of several patterns keeps of it."""
 
     layer_idx: int
     head_idx: int
-    attention: Tensor
+    dense: KeptMap
     kept: list[KeptMap]
-
-
-def cell_of_keys(seqlen: int) -> Tensor:
-    """Return the cell that each of ``seqlen`` positions falls into, 0 to ``CELLS - 1``."""
-    return torch.arange(seqlen) * CELLS // seqlen
-
-
-def attention_map(q: Tensor, k: Tensor, *, softmax_scale: float) -> Tensor:
-    """Sum dense causal attention of one head over the keys of a cell, average it over its rows.
-
-    Args:
-        q: ``[seqlen, head_dim]``
-        k: ``[seqlen, head_dim]``
-        softmax_scale: Multiplies ``q @ k.T``.
-    """
-    seqlen = q.shape[0]
-    cell = cell_of_keys(seqlen)
-    members = F.one_hot(cell, CELLS).float()
-    rows_of_cells = []
-    positions = torch.arange(seqlen)
-    for rows in torch.split(positions, 512):
-        scores = q[rows].float() @ k.float().T * softmax_scale
-        scores.masked_fill_(positions > rows[:, None], -torch.inf)
-        rows_of_cells.append(scores.softmax(-1) @ members)
-    mass = torch.cat(rows_of_cells)
-    return members.T @ mass / members.sum(0)[:, None]
-
-
-def kept_map(q: Tensor, k: Tensor, pattern: minference.Pattern, *, softmax_scale: float) -> Tensor:
-    """Return the share of each cell's causal keys that ``pattern`` kept; NaN where there are none.
-
-    The kernel itself says which keys it attends. With q = 0 all kept keys weigh the same, so
-    with one-hot values ``out`` is the share of a row's kept keys in each cell, and exp(lse) is the
-    number of them.
-
-    Args:
-        q: ``[1, seqlen, 1, head_dim]``, from which the pattern is estimated.
-        k: ``[1, seqlen, 1, head_dim]``
-        pattern: Of this head.
-        softmax_scale: Multiplies ``q @ k.T``.
-    """
-    seqlen = q.shape[1]
-    members = F.one_hot(cell_of_keys(seqlen), CELLS).float()
-    values = members[None, :, None]
-    zeros = torch.zeros_like(values)
-    if isinstance(pattern, minference.VerticalSlash):
-        sizes = pattern.vertical_size, pattern.slash_size
-        index = minference.estimate_vs(q, k, *sizes, softmax_scale=softmax_scale)
-        out, lse = minference.vs_sparse_attn(zeros, zeros, values, *index)
-    elif isinstance(pattern, minference.BlockSparse):
-        block_index = minference.estimate_blocks(q, k, pattern.top_k)
-        out, lse = minference.block_index_attn(zeros, zeros, values, block_index)
-    else:  # The position alone decides.
-        out, lse = minference.prefill_attn(zeros, zeros, values, pattern)
-    count = out[0, :, 0] * lse[0, 0].exp()[:, None]
-    size = members.sum(0)
-    first_key = size.cumsum(0) - size
-    visible = (torch.arange(1, seqlen + 1)[:, None] - first_key).clamp(min=0).minimum(size)
-    return (members.T @ count) / (members.T @ visible)
 
 
 def choose_heads(layers: Sequence[CapturedLayer]) -> list[int]:
     """Choose one head of each layer to show: the one that looks furthest back.
 
-    Most heads attend the first key and their neighbourhood, which any pattern keeps. The mass that
-    the last rows put elsewhere is what a pattern must find.
+    Most heads attend the first keys and their neighbourhood, which any pattern keeps. The mass that
+    they put elsewhere is what a pattern must find.
     """
     chosen = []
     for layer in layers:
-        far = minference.AShape(64, max(64, layer.q.shape[1] // 8))
-        near_mass = kept_mass(layer.q, layer.k, layer.v, far, softmax_scale=layer.softmax_scale)
+        near = minference.AShape(64, max(64, layer.q.shape[1] // 8))
+        near_mass = kept_mass(layer.q, layer.k, layer.v, near, softmax_scale=layer.softmax_scale)
         chosen.append(int(near_mass.argmin()))
     return chosen
 
 
 def head_maps(layer: CapturedLayer, head_idx: int, candidates: Sequence[Candidate]) -> HeadMaps:
-    """Draw up the maps of one head, with what each of ``candidates`` keeps of it."""
-    group = layer.q.shape[2] // layer.k.shape[2]
-    q = layer.q[:, :, head_idx : head_idx + 1]
-    k, v = (tensor[:, :, head_idx // group][:, :, None] for tensor in (layer.k, layer.v))
-    kept = []
-    for candidate in candidates:
-        pattern = candidate.of_head(layer.layer_idx, head_idx)
-        scale = layer.softmax_scale
-        mass = kept_mass(q, k, v, pattern, softmax_scale=scale)
-        density = minference.density(q, k, pattern, softmax_scale=scale)
-        kept_keys = kept_map(q, k, pattern, softmax_scale=scale)
-        kept.append(KeptMap(kept_keys, float(density), float(mass)))
-    attention = attention_map(q[0, :, 0], k[0, :, 0], softmax_scale=layer.softmax_scale)
-    return HeadMaps(layer.layer_idx, head_idx, attention, kept)
+    """Draw up the maps of one head."""
+    kv_head_idx = head_idx * layer.k.shape[2] // layer.q.shape[2]
+    q = layer.q[:, :, head_idx : head_idx + 1].float()
+    k = layer.k[:, :, kv_head_idx : kv_head_idx + 1].float()
+    patterns = [candidate.of_head(layer.layer_idx, head_idx) for candidate in candidates]
+    dense, *kept = (
+        kept_map(q, k, pattern, softmax_scale=layer.softmax_scale)
+        for pattern in (minference.Dense(), *patterns)
+    )
+    return HeadMaps(layer.layer_idx, head_idx, dense, kept)
+
+
+def kept_map(q: Tensor, k: Tensor, pattern: minference.Pattern, *, softmax_scale: float) -> KeptMap:
+    """Let the kernel itself say which keys it attends, and how much.
+
+    With one-hot values, ``out`` is the softmax mass per cell, normalised over the kept keys;
+    exp(lse_kept - lse_all) makes it a share of the dense mass. With q = 0 all kept keys weigh the
+    same, so that ``out`` is the share of them in each cell, and exp(lse) their number.
+
+    Args:
+        q: ``[1, seqlen, 1, head_dim]``, float32.
+        k: Like ``q``.
+        pattern: Of this head; estimated from ``q`` and ``k``.
+        softmax_scale: Multiplies ``q @ k.T``.
+    """
+    seqlen, head_dim = q.shape[1], q.shape[3]
+    members = F.one_hot(torch.arange(seqlen) * CELLS // seqlen, CELLS).float()
+    values = members[None, :, None]
+    # Zeros up to the width of the values change no product of q and k.
+    wide_q, wide_k = (F.pad(tensor, (0, CELLS - head_dim)) for tensor in (q, k))
+    attend = estimated_attention(q, k, pattern, softmax_scale=softmax_scale)
+
+    out, lse = attend(wide_q, wide_k, values)
+    _, lse_all = minference.prefill_attn(
+        wide_q, wide_k, values, minference.Dense(), softmax_scale=softmax_scale
+    )
+    kept = (lse - lse_all)[0, 0].exp()
+    rows_of_cell = members.sum(0)
+    attention = members.T @ (out[0, :, 0] * kept[:, None]) / rows_of_cell[:, None]
+
+    out, lse = attend(torch.zeros_like(wide_q), wide_k, values)
+    num_kept = members.T @ (out[0, :, 0] * lse[0, 0].exp()[:, None])
+    first_key = rows_of_cell.cumsum(0) - rows_of_cell
+    visible = (torch.arange(1, seqlen + 1)[:, None] - first_key).clamp(min=0).minimum(rows_of_cell)
+    keys = num_kept / (members.T @ visible)
+
+    density = float(minference.density(q, k, pattern, softmax_scale=softmax_scale))
+    return KeptMap(keys, attention, density, mass=float(kept[seqlen // 2 :].mean()))
+
+
+def estimated_attention(
+    q: Tensor, k: Tensor, pattern: minference.Pattern, *, softmax_scale: float
+) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Estimate ``pattern`` from ``q`` and ``k``; return attention over the keys that it found.
+
+    What is returned takes any other q, k, v of the same length, and gives ``out`` and ``lse``.
+    """
+    if isinstance(pattern, minference.VerticalSlash):
+        sizes = pattern.vertical_size, pattern.slash_size
+        lists = minference.estimate_vs(q, k, *sizes, softmax_scale=softmax_scale)
+        return lambda q, k, v: minference.vs_sparse_attn(
+            q, k, v, *lists, softmax_scale=softmax_scale
+        )
+    if isinstance(pattern, minference.BlockSparse):
+        blocks = minference.estimate_blocks(q, k, pattern.top_k, softmax_scale=softmax_scale)
+        return lambda q, k, v: minference.block_index_attn(
+            q, k, v, blocks, softmax_scale=softmax_scale
+        )
+    # Of the others, the position alone decides.
+    return lambda q, k, v: minference.prefill_attn(q, k, v, pattern, softmax_scale=softmax_scale)

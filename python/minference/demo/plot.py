@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize, to_rgba
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -26,6 +26,7 @@ KEPT_COLORS = LinearSegmentedColormap.from_list("kept", ["#fbfcfd", "#9fd8cd", "
 MISSED_COLORS = LinearSegmentedColormap.from_list("missed", ["#fbfcfd", MISSED])
 MASS_RANGE = (1e-5, 1e-1)  # Share of a query's attention in a cell; heads differ over 4 decades.
 MASS_NORM = LogNorm(*MASS_RANGE)
+KEPT_NORM = PowerNorm(0.5, 0, 100)  # Percent. A kept column is one key of the 32 in a cell.
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def draw_picture(
                 axes.set_xlabel("key", color=MUTED, fontsize=9)
     scales = [
         (ScalarMappable(MASS_NORM, DENSE_COLORS), "share of a query's attention"),
-        (ScalarMappable(Normalize(0, 100), KEPT_COLORS), "keys kept, %"),
+        (ScalarMappable(KEPT_NORM, KEPT_COLORS), "keys kept, %"),
         (ScalarMappable(MASS_NORM, MISSED_COLORS), "share of a query's attention missed"),
     ]
     for row, (scale, label) in enumerate(scales[:rows]):
@@ -108,20 +109,18 @@ def draw_picture(
 
 def draw_map(axes: Axes, head: HeadMaps, row: int, *, seqlen: int) -> None:
     """Draw row 0, the dense attention of a head, or row ``i + 1``, what its pattern ``i`` kept."""
-    future = np.triu(np.ones(head.attention.shape, dtype=bool), 1)
-    attention = np.asarray(head.attention)
+    dense = np.asarray(head.dense.attention)
     if row == 0:
-        pixels = DENSE_COLORS(MASS_NORM(np.maximum(attention, MASS_RANGE[0])))
+        pixels = DENSE_COLORS(MASS_NORM(np.maximum(dense, MASS_RANGE[0])))
         caption = f"layer {head.layer_idx}, head {head.head_idx}"
     else:
         kept = head.kept[row - 1]
-        share = np.nan_to_num(np.asarray(kept.kept))
-        pixels = KEPT_COLORS(share)
-        # The mass of a cell is not known by key: a cell kept in part loses in proportion.
-        missed = np.maximum(attention * (1 - share), MASS_RANGE[0])
-        strength = MASS_NORM(missed)[..., None]
+        pixels = KEPT_COLORS(KEPT_NORM(100 * np.nan_to_num(np.asarray(kept.keys))))
+        missed = np.maximum(dense - np.asarray(kept.attention), MASS_RANGE[0])
+        strength = np.clip(MASS_NORM(missed), 0, 1)[..., None]
         pixels = (1 - strength) * pixels + strength * np.array(to_rgba(MISSED))
         caption = f"{kept.mass:.1%} of the attention in {kept.density:.0%} of the tiles"
+    future = np.triu(np.ones(dense.shape, dtype=bool), 1)
     pixels[future] = to_rgba(FUTURE)
     axes.imshow(pixels, extent=(0, seqlen, seqlen, 0), interpolation="nearest")
     axes.set_title(caption, fontsize=10.5 if row == 0 else 9.5, color=INK, pad=5)
