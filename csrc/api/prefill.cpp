@@ -31,7 +31,7 @@ struct PrefillCall {
   const Shape& shape() const { return attention.shape; }
 };
 
-/// One vertical-slash head: where estimation writes, and what planning makes of it.
+/// One vertical-slash head in planning: whose keys are set, and room for its runs.
 struct PlannedHead {
   std::size_t head_idx;  // In PrefillLists::heads.
   std::span<Run> runs;

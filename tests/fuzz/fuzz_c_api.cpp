@@ -163,6 +163,41 @@ void plan_lists(Input& input, const Sizes& sizes, Tensor& slash, const minf_exec
   }
 }
 
+/// Whether a list of stage 1 ascends in [0, limit), -1 at its end only.
+bool is_legal_list(const Tensor& list, const int64_t* index, int64_t limit) {
+  int64_t previous = -1;
+  const int last_dim = list.view().ndim - 1;
+  for (int64_t n = 0; n < list.size(last_dim); ++n) {
+    const int64_t entry = last_dim == 2 ? list.integer<int32_t>({index[0], index[1], n})
+                                        : list.integer<int32_t>({index[0], index[1], index[2], n});
+    if (entry == -1 ? false : entry <= previous || entry >= limit) return false;
+    previous = entry == -1 ? limit : entry;
+  }
+  return true;
+}
+
+/// Writes any number into one of the lists, which are untrusted. Returns what is known of the call.
+Legality break_list(Input& input, const Sizes& sizes, const std::vector<minf_pattern>& patterns,
+                    IndexLists& lists) {
+  Tensor& list = *input.pick({&lists.vertical, &lists.runs, &lists.run_count, &lists.blocks});
+  const bool is_vertical = &list == &lists.vertical;
+  const int64_t limit = is_vertical ? sizes.seqlen_k : (sizes.seqlen_k + kBlock - 1) / kBlock;
+  int64_t index[MINF_MAX_DIMS] = {};
+  for (int dim = 0; dim < list.view().ndim; ++dim) {
+    if (list.size(dim) == 0) return Legality::kLegal;
+    index[dim] = input.one_in(2) ? list.size(dim) - 1 : input.below(list.size(dim));
+  }
+  const auto value =
+      input.pick<int64_t>({limit, limit - 1, -2, -1, 0, 64, INT32_MAX - 63, INT32_MAX, INT32_MIN});
+  list.set_integer({index[0], index[1], index[2], index[3]}, static_cast<int32_t>(value));
+
+  if (&list == &lists.runs || &list == &lists.run_count) return Legality::kUnknown;
+  const int32_t kind = is_vertical ? MINF_VERTICAL_SLASH : MINF_BLOCK_SPARSE;
+  const bool is_read = sizes.seqlen_q > 0 && pattern_of(patterns, index[1]).kind == kind;
+  if (!is_read) return Legality::kUnknown;  // Nothing is promised about a list that no head reads.
+  return is_legal_list(list, index, limit) ? Legality::kLegal : Legality::kIllegal;
+}
+
 void fuzz_stages(Input& input) {
   Call call;
   const Sizes sizes = draw_sizes(input, call);
@@ -179,29 +214,16 @@ void fuzz_stages(Input& input) {
   Scale scale;
   draw_scale(input, sizes, call, scale);
   const minf_attention_options options{sizeof(options), scale.pointer};
-  if (call.legality == Legality::kLegal) {
-    poison_unattended_key(input, sizes, patterns, lists, inputs);
-  }
   Call count_call = call;
   call.corrupt_one(input,
                    {&inputs.q, &inputs.k, &inputs.v, &out, &lse, &lists.vertical, &lists.runs,
                     &lists.run_count, &lists.blocks},
                    4);
-  if (call.legality == Legality::kLegal && input.one_in(4) && sizes.batch > 0) {
-    // Lists are untrusted: any number may stand in them.
-    Tensor& list = *input.pick({&lists.vertical, &lists.runs, &lists.run_count, &lists.blocks});
-    bool is_empty = false;
-    int64_t index[MINF_MAX_DIMS] = {};
-    for (int dim = 0; dim < list.view().ndim; ++dim) {
-      is_empty = is_empty || list.size(dim) == 0;
-      if (!is_empty) index[dim] = input.below(list.size(dim));
-    }
-    if (!is_empty) {
-      list.set_integer({index[0], index[1], index[2], index[3]},
-                       static_cast<int32_t>(input.pick<int64_t>(
-                           {-2, -1, 0, 1, 64, 128, 1000, INT32_MAX, INT32_MAX - 63, INT32_MIN})));
-      call.legality = count_call.legality = Legality::kUnknown;
-    }
+  if (call.legality == Legality::kLegal && input.one_in(4)) {
+    count_call.legality = call.legality = break_list(input, sizes, patterns, lists);
+  }
+  if (call.legality == Legality::kLegal) {
+    poison_unattended_key(input, sizes, patterns, lists, inputs);
   }
   out.fill_canary();
   lse.fill_canary();

@@ -182,8 +182,9 @@ inline minf_pattern draw_pattern(Input& input) {
   minf_pattern pattern{};
   pattern.kind = static_cast<int32_t>(input.below(5));
   const auto size = [&] {
-    return static_cast<int32_t>(input.one_in(8) ? input.pick<int64_t>({0, 1, INT32_MAX})
-                                                : input.below(150));
+    return static_cast<int32_t>(input.one_in(2)
+                                    ? input.pick<int64_t>({0, 1, 63, 64, 65, 127, 128, INT32_MAX})
+                                    : input.below(150));
   };
   if (pattern.kind != MINF_DENSE) pattern.a = size();
   if (pattern.kind == MINF_BLOCK_SPARSE) pattern.a = std::max(pattern.a, 1);

@@ -242,7 +242,7 @@ def test_package_missing(
 def test_output_is_not_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert cli.main(["demo", "--out", str(tmp_path / "file" / "out")]) == 1
-    assert "choose another folder" in error_line(capsys)
+    assert "choose another folder with --out" in error_line(capsys)
 
 
 def test_disk_full_before(

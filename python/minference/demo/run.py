@@ -184,7 +184,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 def output_error(path: Path, error: OSError) -> DemoError:
     """Say why ``path`` cannot be written, and what to do about it."""
-    remedy = "free some space" if error.errno == errno.ENOSPC else "choose another folder"
+    remedy = "free some space, or " if error.errno == errno.ENOSPC else ""
     return DemoError(
-        f"cannot write {path} ({error.strerror}): {remedy}, for example with --out DIR"
+        f"cannot write {path} ({error.strerror}): {remedy}choose another folder with --out DIR"
     )
