@@ -341,8 +341,8 @@ void test_overlap() {
          [](Arguments& a) { a.index.block_index.data = a.k.data; });
   refuse(&Arguments::plan, {"runs: expected memory that does not overlap slash_index"},
          [](Arguments& a) { a.index.runs.data = a.slash_index.data; });
-  refuse(&Arguments::count_tiles, {"tiles: expected memory that does not overlap run_count"},
-         [](Arguments& a) { a.tiles.data = a.index.run_count.data; });
+  refuse(&Arguments::count_tiles, {"tiles: expected memory that does not overlap runs"},
+         [](Arguments& a) { a.tiles.data = a.index.runs.data; });
   refuse(&Arguments::merge, {"out: expected memory that does not overlap lse"},
          [](Arguments& a) { a.lse.data = a.out.data; });
   refuse(&Arguments::merge, {"lse: expected memory that does not overlap out_a"},

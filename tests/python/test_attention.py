@@ -99,7 +99,7 @@ def test_softmax_scale(device, isa, kind, dtype, softmax_scale):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 def test_growing_maximum(device, isa, kind, dtype):
-    """A logit more per key: the running maximum moves in every tile, further than a tile is wide."""
+    """A logit more per key: the running maximum moves in every tile, by more than it may lag."""
     q, k, v = make_qkv(1, 300, 300, dtype=dtype, device=device)
     q[..., 0] = 8.0
     k[..., 0] = torch.arange(300, device=device)[:, None]
