@@ -82,13 +82,13 @@ enum { MINF_MAX_DIMS = 4 };
 /* A borrowed view of a tensor. The library keeps no pointer after a call returns (CPU) or after
  * the work it enqueued has run (CUDA). */
 typedef struct minf_tensor {
-  void* data;                     /* First element. May be null when a dimension is 0. */
-  int32_t dtype;                  /* minf_dtype */
-  int32_t device_type;            /* minf_device_type */
-  int32_t device_index;           /* CUDA ordinal; 0 on the CPU. */
-  int32_t ndim;                   /* 0 marks an absent tensor where one is optional. */
-  int64_t shape[MINF_MAX_DIMS];   /* Elements. */
-  int64_t stride[MINF_MAX_DIMS];  /* Elements. */
+  void* data;                    /* First element. May be null when a dimension is 0. */
+  int32_t dtype;                 /* minf_dtype */
+  int32_t device_type;           /* minf_device_type */
+  int32_t device_index;          /* CUDA ordinal; 0 on the CPU. */
+  int32_t ndim;                  /* 0 marks an absent tensor where one is optional. */
+  int64_t shape[MINF_MAX_DIMS];  /* Elements. */
+  int64_t stride[MINF_MAX_DIMS]; /* Elements. */
 } minf_tensor;
 
 /* ---- Patterns ---------------------------------------------------------------------------- */
@@ -138,8 +138,9 @@ typedef struct minf_vertical_slash_options {
   int32_t sink;                /* First columns, always kept. >= 0. */
   int32_t local;               /* Distances [0, local), always kept. >= 0. */
   int32_t reserved;            /* 0 */
-  double vertical_p;           /* In (0, 1]: keep the smallest set of columns whose score sum */
-  double slash_p;              /*   reaches this share of the total, capped by the sizes. 1 = off. */
+  double vertical_p;           /* In (0, 1]: keep the smallest set of columns whose score sum
+                                  reaches this share of the total, capped by the size. 1 = off. */
+  double slash_p;              /* The same for distances. */
 } minf_vertical_slash_options;
 
 /* last_q 64, sink 30, local 100, no mass budget, default scale. */
@@ -219,8 +220,8 @@ MINF_API int64_t minf_max_runs(int64_t slash_size, int64_t seqlen_k);
  * max_runs must be at least minf_max_runs(slash_size, seqlen_k). On the CPU a distance that is
  * negative (before the fill), >= seqlen_k, unsorted or repeated is an error. */
 MINF_API minf_status minf_plan_vertical_slash(const minf_tensor* slash_index, int64_t seqlen_k,
-                                              const minf_tensor* runs,
-                                              const minf_tensor* run_count, const minf_exec* exec);
+                                              const minf_tensor* runs, const minf_tensor* run_count,
+                                              const minf_exec* exec);
 
 /* ---- Stage 3: compute -------------------------------------------------------------------- */
 
@@ -230,11 +231,11 @@ typedef struct minf_sparse_index {
   const minf_pattern* patterns; /* [num_patterns], host memory. For vertical-slash and block-sparse
                                    heads only the kind is read: the tensors below say the rest. */
   int64_t num_patterns;         /* num_heads_q, or 1: the same pattern for all heads. */
-  minf_tensor vertical_index;   /* int32 [batch, num_heads_q, any], ascending, -1 may fill the end. */
-  minf_tensor runs;             /* int32 [batch, num_heads_q, max_runs, 2], from stage 2. */
-  minf_tensor run_count;        /* int32 [batch, num_heads_q] */
-  minf_tensor block_index;      /* int32 [batch, num_heads_q, ceil(seqlen_q / 64), any], ascending,
-                                   -1 may fill the end. */
+  minf_tensor vertical_index; /* int32 [batch, num_heads_q, any], ascending, -1 may fill the end. */
+  minf_tensor runs;           /* int32 [batch, num_heads_q, max_runs, 2], from stage 2. */
+  minf_tensor run_count;      /* int32 [batch, num_heads_q] */
+  minf_tensor block_index;    /* int32 [batch, num_heads_q, ceil(seqlen_q / 64), any], ascending,
+                                 -1 may fill the end. */
 } minf_sparse_index;
 
 typedef struct minf_attention_options {
@@ -282,15 +283,13 @@ MINF_API minf_status minf_count_key_tiles(int64_t batch, int64_t num_heads_q, in
  * of the stages; `estimate` (may be null) serves the vertical-slash heads, and its softmax_scale is
  * ignored in favour of that in `options`.
  *
- *     tiles  [batch, num_heads_q]  int64, host memory, out: tiles computed; null or ndim 0 to skip */
-MINF_API minf_status minf_prefill_attention(const minf_tensor* q, const minf_tensor* k,
-                                            const minf_tensor* v, const minf_pattern* patterns,
-                                            int64_t num_patterns,
-                                            const minf_vertical_slash_options* estimate,
-                                            const minf_attention_options* options,
-                                            const minf_tensor* out, const minf_tensor* lse,
-                                            const minf_tensor* tiles, void* workspace,
-                                            size_t workspace_bytes, const minf_exec* exec);
+ *     tiles  [batch, num_heads_q]  int64, host memory, out: tiles computed; null or ndim 0 to skip
+ */
+MINF_API minf_status minf_prefill_attention(
+    const minf_tensor* q, const minf_tensor* k, const minf_tensor* v, const minf_pattern* patterns,
+    int64_t num_patterns, const minf_vertical_slash_options* estimate,
+    const minf_attention_options* options, const minf_tensor* out, const minf_tensor* lse,
+    const minf_tensor* tiles, void* workspace, size_t workspace_bytes, const minf_exec* exec);
 MINF_API minf_status minf_prefill_attention_workspace_bytes(
     const minf_tensor* q, const minf_tensor* k, const minf_pattern* patterns, int64_t num_patterns,
     const minf_vertical_slash_options* estimate, const minf_exec* exec, size_t* bytes);
@@ -331,7 +330,8 @@ MINF_API int32_t minf_cpu_isa_count(void);
 MINF_API minf_status minf_cpu_isa(int32_t isa, minf_capability* capability);
 
 /* Forces the CPU instruction set of all later calls of the process; null or "" restores the best
- * available. Fails with MINF_ERROR_UNSUPPORTED where the machine lacks it. For tests and benchmarks. */
+ * available. Fails with MINF_ERROR_UNSUPPORTED where the machine lacks it. For tests and
+ * benchmarks. */
 MINF_API minf_status minf_set_cpu_isa(const char* name);
 
 #ifdef __cplusplus
