@@ -121,7 +121,7 @@ class Estimator {
   ThreadMemory take_thread(WorkspaceAllocator& memory) const {
     const int32_t head_dim = args_.shape.head_dim;
     const ScratchSizes sizes = kernels_.scratch_sizes(head_dim);
-    const auto num_units = static_cast<std::size_t>(kGroupHeads * units_per_head_);
+    const auto num_units = std::size_t{kGroupHeads} * static_cast<std::size_t>(units_per_head_);
     ThreadMemory thread;
     thread.scratch = {.scores = memory.take<float>(sizes.scores).data(),
                       .probabilities = memory.take<float>(sizes.probabilities).data(),
@@ -129,7 +129,8 @@ class Estimator {
                       .values = nullptr};
     thread.tile = memory.take<Tile>(1).data();
     thread.units = memory.take<Unit>(num_units).data();
-    const auto query_floats = static_cast<std::size_t>(kernels_.rows * head_dim);
+    const std::size_t query_floats =
+        static_cast<std::size_t>(kernels_.rows) * static_cast<std::size_t>(head_dim);
     float* queries = memory.take<float>(num_units * query_floats).data();
     thread.skew = memory.take<float>(std::size_t{kBlock} * kSkewPitch).data();
     thread.diagonals = memory.take<float>(std::size_t{kGroupHeads} * (kChunkKeys + kBlock)).data();

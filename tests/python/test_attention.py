@@ -98,11 +98,15 @@ def test_softmax_scale(device, isa, kind, dtype, softmax_scale):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-def test_growing_maximum(device, isa, kind, dtype):
-    """A logit more per key: the running maximum moves in every tile, by more than it may lag."""
-    q, k, v = make_qkv(1, 300, 300, dtype=dtype, device=device)
+@pytest.mark.parametrize("step", [0.02, 0.4, 1.0])
+def test_growing_maximum(device, isa, kind, dtype, step):
+    """Each key scores ``step`` more than the one before: over 256 keys, by 2^7, 2^148, 2^369.
+
+    A running maximum that lags behind by the second would already overflow float32.
+    """
+    q, k, v = make_qkv(1, 300, 600, dtype=dtype, device=device)
     q[..., 0] = 8.0
-    k[..., 0] = torch.arange(300, device=device)[:, None]
+    k[..., 0] = step * torch.arange(600, device=device)[:, None]
     check(kind, q, k, v)
 
 
