@@ -15,9 +15,12 @@ class Progress:
 
     def __init__(self, total: int) -> None:
         layout = "{desc:<36}{percentage:3.0f}% |{bar:16}| {elapsed}<{remaining}"
-        columns = shutil.get_terminal_size().columns  # tqdm would take "unknown" for none.
+        # Where a terminal does not tell its size, tqdm takes it for 0 and shows nothing.
+        columns, lines = shutil.get_terminal_size()
         # disable=None: only where stderr is no terminal.
-        self.bar = tqdm(total=total, bar_format=layout, ncols=columns, disable=None, leave=False)
+        self.bar = tqdm(
+            total=total, bar_format=layout, ncols=columns, nrows=lines, disable=None, leave=False
+        )
 
     def __enter__(self) -> Progress:
         return self
