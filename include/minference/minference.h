@@ -58,7 +58,14 @@ typedef enum minf_status {
   MINF_ERROR_UNSUPPORTED = 2,         /* Correct, but not (yet) served by any built backend. */
   MINF_ERROR_WORKSPACE_TOO_SMALL = 3, /* workspace is null or shorter than *_workspace_bytes. */
   MINF_ERROR_OUT_OF_MEMORY = 4,       /* A host allocation failed. */
-  MINF_ERROR_INTERNAL = 5             /* A bug of this library. */
+  MINF_ERROR_INTERNAL = 5,            /* A bug of this library. */
+  MINF_ERROR_NO_DEVICE = 6,           /* CUDA: no GPU, or no driver. */
+  MINF_ERROR_DRIVER_TOO_OLD = 7,      /* CUDA: the driver is older than the runtime needs. */
+  MINF_ERROR_ARCH_NOT_BUILT = 8,      /* CUDA: this build has no code for the GPU. */
+  MINF_ERROR_WRONG_DEVICE = 9,        /* CUDA: memory is not where its tensor says. */
+  MINF_ERROR_WRONG_STREAM = 10,       /* CUDA: the stream belongs to another device. */
+  MINF_ERROR_LAUNCH_FAILED = 11,      /* CUDA: a kernel could not be launched. */
+  MINF_ERROR_CUDA = 12                /* CUDA: another call of the runtime failed. */
 } minf_status;
 
 /* Returns the text of the last failed call on this thread: argument, what was expected, what came.

@@ -1,0 +1,43 @@
+// Kernel launches: the one place where a grid is handed to the device, or to emulated threads.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <utility>
+
+#include "cuda/arch/emulation.h"
+#include "cuda/check.h"
+
+namespace minference::arch {
+
+struct LaunchShape {
+  dim3 grid;
+  dim3 block;
+  std::size_t shared_bytes = 0;
+};
+
+/// Above this a kernel must be told once that it may have more dynamic shared memory.
+inline constexpr std::size_t kDefaultSharedBytes = 48 * 1024;
+
+/// Enqueues kernel(arguments...) on `stream`. Nothing is launched for an empty grid. `name` is the
+/// kernel's, for messages. @throws Error{MINF_ERROR_LAUNCH_FAILED}
+template <typename... Parameters, typename... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), const LaunchShape& shape,
+            cudaStream_t stream, Arguments&&... arguments) {
+  if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
+#if defined(MINF_SIMT)
+  check_launch(name, simt::launch(name, shape.grid, shape.block, shape.shared_bytes, stream, kernel,
+                                  static_cast<Parameters>(arguments)...));
+#else
+  if (shape.shared_bytes > kDefaultSharedBytes) {
+    check_launch(name, cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                            cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                            static_cast<int>(shape.shared_bytes)));
+  }
+  kernel<<<shape.grid, shape.block, shape.shared_bytes, stream>>>(
+      std::forward<Arguments>(arguments)...);
+  check_launch(name, cudaGetLastError());
+#endif
+}
+
+}  // namespace minference::arch
