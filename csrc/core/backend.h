@@ -57,7 +57,8 @@ struct Shape {
 /// Where and with how many threads a call runs. parallel_for is never null here: api/ puts the
 /// library's own pool where the caller gave none.
 struct Executor {
-  void* stream = nullptr;
+  void* stream = nullptr;     // CUDA: where the work is enqueued.
+  int32_t device_index = 0;   // CUDA: ordinal; already current when a stage is called.
   int32_t num_threads = 1;
   minf_parallel_for parallel_for = nullptr;
   void* parallel_for_context = nullptr;
@@ -108,6 +109,50 @@ struct EstimateBlockSparseArgs {
   std::span<const BlockSparseTarget> targets;  // Ordered by (batch, head).
 };
 
+/// The lists of a [batch, num_heads_q, ...] tensor: where that of each (batch, head) begins. Strides
+/// in elements of T. data is null where no head has such a list.
+template <typename T>
+struct HeadLists {
+  T* data = nullptr;
+  int64_t batch_stride = 0;
+  int64_t head_stride = 0;
+  int32_t size = 0;  // Entries of each list.
+
+  MINF_HOST_DEVICE T* at(int32_t batch, int32_t head) const {
+    return data == nullptr ? nullptr : data + batch * batch_stride + head * head_stride;
+  }
+};
+
+/// Stage 2: distances to runs, for all heads of an index tensor. The CPU refuses bad distances; a
+/// GPU, where looking would synchronise, ignores those out of range and writes in bounds whatever
+/// comes.
+struct PlanArgs {
+  int32_t batch = 0;
+  int32_t num_heads_q = 0;
+  int32_t seqlen_k = 0;
+  HeadLists<const int32_t> slash_index;
+  HeadLists<Run> runs;  // size >= max_runs(slash_index.size, seqlen_k); (0, 0) fills the end.
+  HeadLists<int32_t> run_count;
+};
+
+/// Index tensors of a call as they came; lists that no head needs are null.
+struct IndexLists {
+  HeadLists<const int32_t> columns;
+  HeadLists<const Run> runs;
+  HeadLists<const int32_t> run_count;
+  HeadLists<const int32_t> blocks;  // size: entries of one row block's list.
+  int64_t block_row_stride = 0;     // Entries between the lists of neighbouring row blocks.
+};
+
+/// Tiles that stage 3 computes, per (batch, head). patterns: one per query head or one for all, in
+/// host memory, without lists.
+struct CountTilesArgs {
+  Shape shape;
+  std::span<const HeadKeys> patterns;
+  IndexLists index;
+  HeadLists<int64_t> tiles;  // In memory of the backend's device.
+};
+
 /// Stage 3. heads: [batch * num_heads_q], the key set of each query head.
 struct AttentionArgs {
   Shape shape;
@@ -142,6 +187,8 @@ struct Backend {
   void (*estimate_vertical_slash)(const EstimateVerticalSlashArgs&, Workspace, const Executor&);
   std::size_t (*estimate_block_sparse_bytes)(const EstimateBlockSparseArgs&, const Executor&);
   void (*estimate_block_sparse)(const EstimateBlockSparseArgs&, Workspace, const Executor&);
+  void (*plan_vertical_slash)(const PlanArgs&, const Executor&);
+  void (*count_key_tiles)(const CountTilesArgs&, const Executor&);
   /// Reads from AttentionArgs what can be known before stage 1 has run: shape and pattern kinds.
   std::size_t (*attention_bytes)(const AttentionArgs&, const Executor&);
   void (*attention)(const AttentionArgs&, Workspace, const Executor&);
