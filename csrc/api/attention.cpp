@@ -4,15 +4,17 @@
 
 #include <vector>
 
+#include "api/device.h"
 #include "api/sparse_index.h"
 #include "api/status.h"
 #include "core/check.h"
+#include "core/index_lists.h"
 
 namespace minference::api {
 namespace {
 
-/// Key sets as far as patterns say them: what attention_bytes() may read.
-std::vector<HeadKeys> pattern_keys(const Patterns& patterns, const Shape& shape) {
+/// Key sets of all heads as far as patterns say them: what attention_bytes() may read.
+std::vector<HeadKeys> keys_without_lists(const Patterns& patterns, const Shape& shape) {
   std::vector<HeadKeys> keys;
   keys.reserve(num_heads_of(shape));
   for (int32_t batch = 0; batch < shape.batch; ++batch) {
@@ -82,9 +84,12 @@ minf_status minf_sparse_attention(const minf_tensor* q, const minf_tensor* k, co
       check_disjoint(tensors.lse, arg);
     }
     const double scale = checked_scale(checked_options(options).softmax_scale, shape.head_dim);
-    const Executor executor = checked_executor(exec);
-    const Backend& backend = select_backend(static_cast<minf_device_type>(q->device_type));
-    const std::vector<HeadKeys> heads = checked_head_keys(index_tensors, patterns, shape);
+    const Executor executor = checked_executor(exec, *q);
+    const Backend& backend = backend_of(tensors.q);
+    check_attends(backend);
+    // Only host backends attend so far, hence lists in host memory.
+    const std::vector<HeadKeys> heads =
+        checked_head_keys(index_lists(index_tensors), pattern_keys(patterns), shape);
     if (has_no_rows(shape)) return;
 
     AttentionArgs args = attention_args(tensors, shape, scale);
@@ -100,13 +105,15 @@ minf_status minf_sparse_attention_workspace_bytes(const minf_tensor* q, const mi
                                                   const minf_sparse_index* index,
                                                   const minf_exec* exec, size_t* bytes) {
   return guarded([&] {
-    const Shape shape = check_query_keys({"q", q}, {"k", k});
+    const TensorArg q_arg{"q", q}, k_arg{"k", k};
+    const Shape shape = check_query_keys(q_arg, k_arg);
     const Patterns patterns = checked_patterns(index, shape.num_heads_q);
-    const Executor executor = checked_executor(exec);
-    const Backend& backend = select_backend(static_cast<minf_device_type>(q->device_type));
+    const Executor executor = checked_executor(exec, *q);
+    const Backend& backend = backend_of(q_arg);
+    check_attends(backend);
     if (has_no_rows(shape)) return store_workspace_bytes(bytes, /*counted=*/0);
 
-    const std::vector<HeadKeys> heads = pattern_keys(patterns, shape);
+    const std::vector<HeadKeys> heads = keys_without_lists(patterns, shape);
     AttentionArgs args;
     args.shape = shape;
     args.heads = heads;

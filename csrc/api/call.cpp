@@ -62,7 +62,7 @@ bool has_lists(int32_t kind) { return kind == MINF_VERTICAL_SLASH || kind == MIN
 
 }  // namespace
 
-Executor checked_executor(const minf_exec* exec) {
+Executor checked_executor(const minf_exec* exec, const minf_tensor& tensor) {
   Executor executor;
   if (exec != nullptr) {
     check_struct_size(*exec, "exec");
@@ -78,6 +78,7 @@ Executor checked_executor(const minf_exec* exec) {
     executor.num_threads = std::min(cpu::available_threads(), kMaxThreads);
   }
   if (executor.parallel_for == nullptr) executor.parallel_for = &cpu::pool_parallel_for;
+  executor.device_index = tensor.device_index;
   return executor;
 }
 

@@ -20,8 +20,9 @@ void check_struct_size(const Options& options, const char* name) {
                  ": expected struct_size >= ", sizeof(Options), ", got ", options.struct_size);
 }
 
-/// A null pointer gives the defaults.
-Executor checked_executor(const minf_exec* exec);
+/// The executor of a call whose tensors are on the device of `tensor`. A null pointer gives the
+/// defaults, here and below.
+Executor checked_executor(const minf_exec* exec, const minf_tensor& tensor);
 minf_vertical_slash_options checked_options(const minf_vertical_slash_options* options);
 minf_block_sparse_options checked_options(const minf_block_sparse_options* options);
 minf_attention_options checked_options(const minf_attention_options* options);
@@ -42,6 +43,7 @@ class Patterns {
   const minf_pattern& operator[](int64_t head) const {
     return patterns_[patterns_.size() == 1 ? 0 : static_cast<std::size_t>(head)];
   }
+  int64_t size() const { return static_cast<int64_t>(patterns_.size()); }
   /// Whether some head has this kind.
   bool has(PatternKind kind) const;
 
@@ -59,14 +61,5 @@ void store_workspace_bytes(std::size_t* bytes, std::size_t counted);
 /// The aligned `counted` bytes inside the caller's block.
 /// @throws Error{MINF_ERROR_WORKSPACE_TOO_SMALL} with the bytes needed and given.
 Workspace checked_workspace(void* workspace, std::size_t given_bytes, std::size_t counted);
-
-/// Runs body(i) for i in [0, count), in executor.num_threads tasks of interleaved indices.
-template <typename Body>
-void parallel_interleaved(const Executor& executor, int64_t count, const Body& body) {
-  const int64_t num_tasks = count < executor.num_threads ? count : executor.num_threads;
-  parallel_for(executor, num_tasks, [&](int64_t task) {
-    for (int64_t i = task; i < count; i += num_tasks) body(i);
-  });
-}
 
 }  // namespace minference::api

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <numeric>
 #include <vector>
 
 #include "api/call.h"
+#include "api/device.h"
 #include "api/status.h"
 #include "core/check.h"
 
@@ -54,11 +54,12 @@ auto targets_of(const Shape& shape, const TargetOf& target_of) {
 struct VerticalSlashCall {
   VerticalSlashCall(const TensorArg& q, const TensorArg& k,
                     const minf_vertical_slash_options* caller_options, const minf_exec* exec)
-      : shape(check_query_keys(q, k)), executor(checked_executor(exec)) {
+      : shape(check_query_keys(q, k)), executor(checked_executor(exec, *q.tensor)) {
     const minf_vertical_slash_options options = checked_options(caller_options);
     args =
         estimate_args(shape, q, k, options, checked_scale(options.softmax_scale, shape.head_dim));
-    backend = &select_backend(static_cast<minf_device_type>(q.tensor->device_type));
+    backend = &backend_of(q);
+    check_rows(*backend, {q, k});
   }
 
   /// Work memory whatever the sizes of the outputs, which *_workspace_bytes does not see.
@@ -92,15 +93,9 @@ void check_index_output(const TensorArg& index, const TensorArg& q, const Tensor
   check_data(index);
 }
 
-/// Without rows all scores are 0: the forced entries come first, and ties go to the smaller index.
-void keep_first(int32_t* index, int32_t size, int32_t forced, double p) {
-  const int32_t kept = p < 1 ? forced : size;
-  std::iota(index, index + kept, 0);
-  std::fill(index + kept, index + size, -1);
-}
-
 void run(const VerticalSlashCall& call, const TensorArg& vertical_index,
          const TensorArg& slash_index, Workspace memory) {
+  if (call.shape.batch == 0) return;
   const auto targets = targets_of(call.shape, [&](int32_t batch, int32_t head) {
     return VerticalSlashTarget{.batch = batch,
                                .head = head,
@@ -110,15 +105,8 @@ void run(const VerticalSlashCall& call, const TensorArg& vertical_index,
                                .slash_index = head_entries<int32_t>(slash_index, batch, head)};
   });
   EstimateVerticalSlashArgs args = call.args;
-  if (call.shape.lengths.seqlen_q == 0) {
-    for (const VerticalSlashTarget& target : targets) {
-      keep_first(target.vertical_index, target.vertical_size, args.sink, args.vertical_p);
-      keep_first(target.slash_index, target.slash_size, args.local, args.slash_p);
-    }
-  } else if (!targets.empty()) {
-    args.targets = targets;
-    call.backend->estimate_vertical_slash(args, memory, call.executor);
-  }
+  args.targets = targets;
+  call.backend->estimate_vertical_slash(args, memory, call.executor);
 }
 
 // ---- block_sparse
@@ -127,7 +115,7 @@ void run(const VerticalSlashCall& call, const TensorArg& vertical_index,
 struct BlockSparseCall {
   BlockSparseCall(const TensorArg& q, const TensorArg& k,
                   const minf_block_sparse_options* caller_options, const minf_exec* exec)
-      : shape(check_query_keys(q, k)), executor(checked_executor(exec)) {
+      : shape(check_query_keys(q, k)), executor(checked_executor(exec, *q.tensor)) {
     const minf_block_sparse_options options = checked_options(caller_options);
     args = {.shape = shape,
             .q = const_tokens(q),
@@ -135,7 +123,8 @@ struct BlockSparseCall {
             .softmax_scale = checked_scale(options.softmax_scale, shape.head_dim),
             .top_p = options.top_p,
             .targets = {}};
-    backend = &select_backend(static_cast<minf_device_type>(q.tensor->device_type));
+    backend = &backend_of(q);
+    check_rows(*backend, {q, k});
   }
 
   /// Work memory whatever the size of the output, which *_workspace_bytes does not see.
@@ -201,7 +190,9 @@ minf_status minf_estimate_vertical_slash(const minf_tensor* q, const minf_tensor
     check_index_output(slash, q_arg, k_arg, call.args.local);
     check_disjoint(vertical, {q_arg, k_arg, slash});
     check_disjoint(slash, {q_arg, k_arg});
-    run(call, vertical, slash, checked_workspace(workspace, workspace_bytes, call.counted_bytes()));
+    const Workspace memory = checked_workspace(workspace, workspace_bytes, call.counted_bytes());
+    check_resources(*call.backend, call.executor, {q_arg, k_arg, vertical, slash}, memory);
+    run(call, vertical, slash, memory);
   });
 }
 
@@ -235,7 +226,9 @@ minf_status minf_estimate_block_sparse(const minf_tensor* q, const minf_tensor* 
     check_distinct_elements(index);
     check_data(index);
     check_disjoint(index, {q_arg, k_arg});
-    run(call, index, checked_workspace(workspace, workspace_bytes, call.counted_bytes()));
+    const Workspace memory = checked_workspace(workspace, workspace_bytes, call.counted_bytes());
+    check_resources(*call.backend, call.executor, {q_arg, k_arg, index}, memory);
+    run(call, index, memory);
   });
 }
 

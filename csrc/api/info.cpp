@@ -16,6 +16,9 @@
 #ifndef MINF_BUILD_FLAGS
 #define MINF_BUILD_FLAGS "unknown flags"
 #endif
+#ifndef MINF_CUDA_BUILD
+#define MINF_CUDA_BUILD "unknown"
+#endif
 
 namespace {
 
@@ -48,8 +51,8 @@ const char* minf_version(void) {
 }
 
 const char* minf_build_info(void) {
-  static const std::string info =
-      detail::concat(kCompiler, ", ", MINF_BUILD_TYPE, ", flags: ", MINF_BUILD_FLAGS);
+  static const std::string info = detail::concat(
+      kCompiler, ", ", MINF_BUILD_TYPE, ", flags: ", MINF_BUILD_FLAGS, ", CUDA: ", MINF_CUDA_BUILD);
   return info.c_str();
 }
 
@@ -60,10 +63,10 @@ minf_status minf_backend(int32_t backend, minf_capability* capability) {
     check_index("backend", backend, minf_backend_count());
     check_capability(capability);
     const Backend& entry = *backends()[static_cast<std::size_t>(backend)];
-    const char* const reason = entry.unavailable_reason();
-    const bool available = *reason == '\0';
+    const Availability availability = entry.availability();
+    const bool available = availability.status == MINF_OK;
     const bool selected = available && &select_backend(entry.device_type) == &entry;
-    *capability = {entry.name, available, selected, reason};
+    *capability = {entry.name, available, selected, availability.reason};
   });
 }
 

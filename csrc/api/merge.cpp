@@ -3,6 +3,7 @@
 #include <initializer_list>
 
 #include "api/call.h"
+#include "api/device.h"
 #include "api/status.h"
 #include "api/tensor.h"
 #include "core/backend.h"
@@ -59,8 +60,13 @@ minf_status minf_merge_attention(const minf_tensor* out_a, const minf_tensor* ls
     const MergeTensors tensors{{"out_a", out_a}, {"lse_a", lse_a}, {"out_b", out_b},
                                {"lse_b", lse_b}, {"out", out},     {"lse", lse}};
     const Shape shape = checked_merge(tensors);
-    const Executor executor = checked_executor(exec);
-    const Backend& backend = select_backend(static_cast<minf_device_type>(out_a->device_type));
+    const Executor executor = checked_executor(exec, *out_a);
+    const Backend& backend = backend_of(tensors.out_a);
+    check_attends(backend);
+    check_rows(backend, {tensors.out_a, tensors.out_b, tensors.out});
+    check_resources(
+        backend, executor,
+        {tensors.out_a, tensors.lse_a, tensors.out_b, tensors.lse_b, tensors.out, tensors.lse});
     if (has_no_rows(shape)) return;
     backend.merge_attention({.shape = shape,
                              .out_a = const_tokens(tensors.out_a),

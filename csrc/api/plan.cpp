@@ -1,8 +1,10 @@
 // Stage 2 of 3, the public functions: distances to runs, and the tiles that stage 3 will compute.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <vector>
 
 #include "api/call.h"
+#include "api/device.h"
 #include "api/sparse_index.h"
 #include "api/status.h"
 #include "api/tensor.h"
@@ -51,13 +53,31 @@ void check_plan(const PlanTensors& tensors, int64_t seqlen_k) {
   check_disjoint(run_count, slash_index);
 }
 
-void plan_head(const PlanTensors& tensors, int64_t batch, int64_t head) {
-  const auto& [slash_index, runs, run_count] = tensors;
-  const std::span out(head_entries<Run>(runs, batch, head), static_cast<std::size_t>(runs.size(2)));
-  const int32_t count =
-      plan_runs(head_entries<int32_t>(slash_index, batch, head), slash_index.size(2), out.data());
-  std::ranges::fill(out.subspan(static_cast<std::size_t>(count)), Run{0, 0});
-  *head_entries<int32_t>(run_count, batch, head) = count;
+PlanArgs plan_args(const PlanTensors& tensors, int64_t seqlen_k) {
+  return {.batch = static_cast<int32_t>(tensors.slash_index.size(0)),
+          .num_heads_q = static_cast<int32_t>(tensors.slash_index.size(1)),
+          .seqlen_k = static_cast<int32_t>(seqlen_k),
+          .slash_index = head_lists<const int32_t>(tensors.slash_index),
+          .runs = head_lists<Run>(tensors.runs),
+          .run_count = head_lists<int32_t>(tensors.run_count)};
+}
+
+/// Checks the sizes of a call that has no q and k.
+Shape checked_shape(int64_t batch, int64_t num_heads_q, int64_t seqlen_q, int64_t seqlen_k) {
+  check_length("batch", batch);
+  check_length("seqlen_q", seqlen_q);
+  check_length("seqlen_k", seqlen_k);
+  MINF_CHECK_ARG(num_heads_q >= 1 && num_heads_q <= kMaxHeads,
+                 "num_heads_q: expected a count in [1, ", kMaxHeads, "], got ", num_heads_q);
+  MINF_CHECK_ARG(batch * num_heads_q <= kMaxHeads,
+                 "batch: expected batch * num_heads_q <= ", kMaxHeads, ", got ", batch, " * ",
+                 num_heads_q);
+  MINF_CHECK_ARG(seqlen_q <= seqlen_k, "seqlen_q: expected seqlen_q <= seqlen_k = ", seqlen_k,
+                 ", got ", seqlen_q);
+  return {.batch = static_cast<int32_t>(batch),
+          .num_heads_q = static_cast<int32_t>(num_heads_q),
+          .lengths = {.seqlen_q = static_cast<int32_t>(seqlen_q),
+                      .seqlen_k = static_cast<int32_t>(seqlen_k)}};
 }
 
 }  // namespace
@@ -78,15 +98,12 @@ minf_status minf_plan_vertical_slash(const minf_tensor* slash_index, int64_t seq
         {"slash_index", slash_index}, {"runs", runs}, {"run_count", run_count}};
     check_length("seqlen_k", seqlen_k);
     check_plan(tensors, seqlen_k);
-    const Executor executor = checked_executor(exec);
-    select_backend(static_cast<minf_device_type>(slash_index->device_type));
-    const int64_t heads = slash_index->shape[1];
-    const int64_t count = slash_index->shape[0] * heads;
-    for (int64_t i = 0; i < count; ++i) {
-      check_head_list(tensors.slash_index, i / heads, i % heads, seqlen_k);
-    }
-    parallel_interleaved(executor, count,
-                         [&](int64_t i) { plan_head(tensors, i / heads, i % heads); });
+    const Executor executor = checked_executor(exec, *slash_index);
+    const Backend& backend = backend_of(tensors.slash_index);
+    check_resources(backend, executor, {tensors.slash_index, tensors.runs, tensors.run_count});
+    const PlanArgs args = plan_args(tensors, seqlen_k);
+    if (args.batch == 0 || args.num_heads_q == 0) return;
+    backend.plan_vertical_slash(args, executor);
   });
 }
 
@@ -94,27 +111,24 @@ minf_status minf_count_key_tiles(int64_t batch, int64_t num_heads_q, int64_t seq
                                  int64_t seqlen_k, const minf_sparse_index* index,
                                  const minf_tensor* tiles, const minf_exec* exec) {
   return guarded([&] {
-    check_length("batch", batch);
-    check_length("seqlen_q", seqlen_q);
-    check_length("seqlen_k", seqlen_k);
-    MINF_CHECK_ARG(num_heads_q >= 1 && num_heads_q <= kMaxHeads,
-                   "num_heads_q: expected a count in [1, ", kMaxHeads, "], got ", num_heads_q);
-    MINF_CHECK_ARG(batch * num_heads_q <= kMaxHeads,
-                   "batch: expected batch * num_heads_q <= ", kMaxHeads, ", got ", batch, " * ",
-                   num_heads_q);
-    MINF_CHECK_ARG(seqlen_q <= seqlen_k, "seqlen_q: expected seqlen_q <= seqlen_k = ", seqlen_k,
-                   ", got ", seqlen_q);
-    const Shape shape{.batch = static_cast<int32_t>(batch),
-                      .num_heads_q = static_cast<int32_t>(num_heads_q),
-                      .lengths = {.seqlen_q = static_cast<int32_t>(seqlen_q),
-                                  .seqlen_k = static_cast<int32_t>(seqlen_k)}};
+    const Shape shape = checked_shape(batch, num_heads_q, seqlen_q, seqlen_k);
     const Patterns patterns = checked_patterns(index, num_heads_q);
     const IndexTensors tensors(*index);
     const TensorArg tiles_arg{"tiles", tiles};
     check_tiles(tiles_arg, shape);
     check_index_tensors(tensors, patterns, shape, /*reference=*/tiles_arg);
     for (const TensorArg& arg : tensors.all()) check_disjoint(tiles_arg, arg);
-    const Executor executor = checked_executor(exec);
-    write_tiles(checked_head_keys(tensors, patterns, shape), shape, tiles_arg, executor);
+    const Executor executor = checked_executor(exec, *tiles);
+    const Backend& backend = backend_of(tiles_arg);
+    check_resources(
+        backend, executor,
+        {tiles_arg, tensors.vertical_index, tensors.runs, tensors.run_count, tensors.block_index});
+    if (shape.batch == 0) return;
+    const std::vector<HeadKeys> keys = pattern_keys(patterns);
+    backend.count_key_tiles({.shape = shape,
+                             .patterns = keys,
+                             .index = index_lists(tensors),
+                             .tiles = head_lists<int64_t>(tiles_arg)},
+                            executor);
   });
 }

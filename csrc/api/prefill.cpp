@@ -4,15 +4,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include "api/attention.h"
 #include "api/call.h"
+#include "api/device.h"
 #include "api/estimate.h"
 #include "api/sparse_index.h"
 #include "api/status.h"
 #include "api/tensor.h"
 #include "core/backend.h"
+#include "core/index_lists.h"
 #include "core/runs.h"
 #include "core/workspace.h"
 
@@ -136,7 +139,12 @@ std::size_t counted_bytes(const PrefillCall& call) {
   return memory.bytes();
 }
 
-/// Stage 2, all heads.
+/// Number of entries before the -1 that may fill the end of an estimated list.
+int32_t entries_before_fill(std::span<const int32_t> entries) {
+  return static_cast<int32_t>(std::ranges::find(entries, -1) - entries.begin());
+}
+
+/// Stage 2, all heads. Reads the lists: only host backends attend so far.
 void plan(const PrefillCall& call, PrefillLists& lists) {
   parallel_interleaved(call.executor, static_cast<int64_t>(lists.planned.size()), [&](int64_t i) {
     const VerticalSlashTarget& target = lists.vertical_slash[static_cast<std::size_t>(i)];
@@ -148,6 +156,11 @@ void plan(const PrefillCall& call, PrefillLists& lists) {
     head.runs = planned.runs.data();
     head.num_runs = plan_runs(target.slash_index, target.slash_size, planned.runs.data());
   });
+}
+
+void count_tiles(const PrefillCall& call, std::span<const HeadKeys> heads, const TensorArg& tiles) {
+  if (is_absent(tiles.tensor)) return;
+  write_tiles(heads, call.shape(), head_lists<int64_t>(tiles), call.executor);
 }
 
 void prefill(const PrefillCall& call, Workspace workspace, const TensorArg& tiles) {
@@ -162,21 +175,22 @@ void prefill(const PrefillCall& call, Workspace workspace, const TensorArg& tile
     call.backend.estimate_block_sparse(stages.block_sparse, work, call.executor);
   }
   plan(call, lists);
-  write_tiles(lists.heads, call.shape(), tiles, call.executor);
+  count_tiles(call, lists.heads, tiles);
   call.backend.attention(stages.attention, work, call.executor);
 }
 
 PrefillCall checked_prefill(const TensorArg& q, const TensorArg& k, const Shape& shape,
                             const Patterns& patterns, const minf_vertical_slash_options* estimate,
                             double softmax_scale, const minf_exec* exec) {
-  PrefillCall call{.backend = select_backend(static_cast<minf_device_type>(q.tensor->device_type)),
-                   .executor = checked_executor(exec),
+  PrefillCall call{.backend = backend_of(q),
+                   .executor = checked_executor(exec, *q.tensor),
                    .patterns = patterns};
   call.vertical_slash = estimate_args(shape, q, k, checked_options(estimate), softmax_scale);
   call.block_sparse.shape = shape;
   call.block_sparse.q = const_tokens(q);
   call.block_sparse.k = const_tokens(k);
   call.attention.shape = shape;
+  check_attends(call.backend);
   return call;
 }
 
@@ -185,6 +199,7 @@ void check_prefill_tiles(const TensorArg& tiles, const AttentionTensors& tensors
   if (is_absent(tiles.tensor)) return;
   check_tiles(tiles, shape);
   const auto& [q, k, v, out, lse] = tensors;
+  check_same_device(tiles, q);
   check_disjoint(tiles, {q, k, v, out, lse});
 }
 
@@ -213,7 +228,7 @@ minf_status minf_prefill_attention(const minf_tensor* q, const minf_tensor* k, c
     const Workspace memory = checked_workspace(workspace, workspace_bytes, counted_bytes(call));
     if (has_no_rows(shape)) {
       const std::vector<HeadKeys> heads(num_heads_of(shape));
-      return write_tiles(heads, shape, tiles_arg, call.executor);
+      return count_tiles(call, heads, tiles_arg);
     }
     prefill(call, memory, tiles_arg);
   });

@@ -1,10 +1,9 @@
-// From what a caller says each head attends to the HeadKeys that stage 3 walks.
+// From what a caller says each head attends to the lists and patterns that backends take.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <array>
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include "api/call.h"
@@ -41,21 +40,13 @@ void check_index_tensors(const IndexTensors& tensors, const Patterns& patterns, 
 /// Checks that (lo, hi) pairs lie one after the other.
 void check_run_pairs(const TensorArg& runs);
 
-/// Key sets of all (batch, query head). Tensors are untrusted: every entry in use is checked.
-std::vector<HeadKeys> checked_head_keys(const IndexTensors& tensors, const Patterns& patterns,
-                                        const Shape& shape);
+/// What patterns say of key sets without lists; one per query head, or one for all.
+std::vector<HeadKeys> pattern_keys(const Patterns& patterns);
 
-/// Number of entries before the -1 that may fill the end of a checked or estimated list.
-int32_t entries_before_fill(std::span<const int32_t> entries);
+/// The lists of checked tensors; null where a tensor is absent or empty.
+IndexLists index_lists(const IndexTensors& tensors);
 
-/// Checks one head's list of columns or distances: ascending in [0, limit), then -1 only.
-void check_head_list(const TensorArg& arg, int64_t batch, int64_t head, int64_t limit);
-
-/// Checks a tensor of tile counts [batch, num_heads_q], int64, in host memory.
+/// Checks a tensor of tile counts [batch, num_heads_q], int64.
 void check_tiles(const TensorArg& tiles, const Shape& shape);
-
-/// Writes the number of 64-row x 64-key tiles of each head, unless `tiles` is absent.
-void write_tiles(std::span<const HeadKeys> heads, const Shape& shape, const TensorArg& tiles,
-                 const Executor& executor);
 
 }  // namespace minference::api

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <span>
+#include <type_traits>
 
 #include "core/backend.h"
 #include "minference/minference.h"
@@ -94,6 +95,19 @@ Element* head_entries(const TensorArg& arg, int64_t batch, int64_t head) {
   if (arg.empty()) return nullptr;
   const int64_t offset = batch * arg.stride(0) + head * arg.stride(1);
   return reinterpret_cast<Element*>(address(arg) + offset * arg.element_bytes());
+}
+
+/// The lists of a [batch, num_heads_q, ...] tensor, which may be absent. Dimension 2, or for
+/// block_index 3, counts a list's entries; without one each list is a single entry.
+template <typename T>
+HeadLists<T> head_lists(const TensorArg& arg) {
+  if (is_absent(arg.tensor)) return {};
+  const int list_dim =
+      arg.tensor->ndim == 4 && !std::is_same_v<std::remove_const_t<T>, Run> ? 3 : 2;
+  return {.data = head_entries<T>(arg, 0, 0),
+          .batch_stride_bytes = arg.stride(0) * arg.element_bytes(),
+          .head_stride_bytes = arg.stride(1) * arg.element_bytes(),
+          .size = arg.tensor->ndim == 2 ? 1 : static_cast<int32_t>(arg.size(list_dim))};
 }
 
 }  // namespace minference::api

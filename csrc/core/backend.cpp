@@ -2,27 +2,33 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/backend.h"
 
+#include <string>
+
 #include "core/check.h"
 #include "cpu/backend.h"
+#include "cuda/sm80/backend.h"
 
 namespace minference {
 
 std::span<const Backend* const> backends() {
-  static const Backend* const kBackends[] = {&cpu::backend()};
+  static const Backend* const kBackends[] = {&sm80::backend(), &cpu::backend()};
   return kBackends;
 }
 
 const Backend& select_backend(minf_device_type device_type) {
+  minf_status status = MINF_ERROR_UNSUPPORTED;
   std::string reasons;
   for (const Backend* backend : backends()) {
     if (backend->device_type != device_type) continue;
-    const std::string reason = backend->unavailable_reason();
-    if (reason.empty()) return *backend;
-    reasons += detail::concat(" ", backend->name, ": ", reason, ";");
+    const Availability availability = backend->availability();
+    if (availability.status == MINF_OK) return *backend;
+    status = availability.status;
+    reasons +=
+        detail::concat(reasons.empty() ? " " : "; ", backend->name, ": ", availability.reason);
   }
   if (reasons.empty()) reasons = " this build has none";
   detail::throw_error(
-      MINF_ERROR_UNSUPPORTED,
+      status,
       detail::concat("q: no backend serves tensors on ",
                      device_type == MINF_DEVICE_CPU ? "the CPU" : "CUDA devices", ":", reasons));
 }

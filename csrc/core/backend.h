@@ -9,11 +9,19 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
+#include "core/host_device.h"
 #include "core/pattern.h"
 #include "minference/minference.h"
 
 namespace minference {
+
+/// Whether a backend can be used on this machine, else what its calls fail with, and why.
+struct Availability {
+  minf_status status = MINF_OK;
+  const char* reason = "";  // Static storage; empty where the backend can be used.
+};
 
 /// Values are those of minf_dtype; only the floating-point ones reach a backend.
 enum class DType : int32_t { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2 };
@@ -57,8 +65,8 @@ struct Shape {
 /// Where and with how many threads a call runs. parallel_for is never null here: api/ puts the
 /// library's own pool where the caller gave none.
 struct Executor {
-  void* stream = nullptr;     // CUDA: where the work is enqueued.
-  int32_t device_index = 0;   // CUDA: ordinal; already current when a stage is called.
+  void* stream = nullptr;    // CUDA: where the work is enqueued.
+  int32_t device_index = 0;  // CUDA: ordinal; already current when a stage is called.
   int32_t num_threads = 1;
   minf_parallel_for parallel_for = nullptr;
   void* parallel_for_context = nullptr;
@@ -83,7 +91,8 @@ struct EstimateVerticalSlashArgs {
   ConstTokens q;
   ConstTokens k;
   double softmax_scale = 0;
-  int32_t last_q = 0;  // Already clamped: 1 <= last_q <= min(64, seqlen_q).
+  int32_t last_q = 0;  // Already clamped: <= min(64, seqlen_q). 0 without rows, when every score is
+                       // 0; there is no workspace then.
   int32_t sink = 0;    // Already clamped to seqlen_k.
   int32_t local = 0;   // Already clamped to seqlen_k.
   double vertical_p = 1;
@@ -109,17 +118,21 @@ struct EstimateBlockSparseArgs {
   std::span<const BlockSparseTarget> targets;  // Ordered by (batch, head).
 };
 
-/// The lists of a [batch, num_heads_q, ...] tensor: where that of each (batch, head) begins. Strides
-/// in elements of T. data is null where no head has such a list.
+/// The lists of a [batch, num_heads_q, ...] tensor: where that of each (batch, head) begins.
+/// Strides in bytes: a Run is two elements of its tensor, whose strides may be odd. data is null
+/// where no head has such a list.
 template <typename T>
 struct HeadLists {
   T* data = nullptr;
-  int64_t batch_stride = 0;
-  int64_t head_stride = 0;
+  int64_t batch_stride_bytes = 0;
+  int64_t head_stride_bytes = 0;
   int32_t size = 0;  // Entries of each list.
 
-  MINF_HOST_DEVICE T* at(int32_t batch, int32_t head) const {
-    return data == nullptr ? nullptr : data + batch * batch_stride + head * head_stride;
+  MINF_HOST_DEVICE T* at(int64_t batch, int64_t head) const {
+    using Byte = std::conditional_t<std::is_const_v<T>, const std::byte, std::byte>;
+    if (data == nullptr) return nullptr;
+    return reinterpret_cast<T*>(reinterpret_cast<Byte*>(data) + batch * batch_stride_bytes +
+                                head * head_stride_bytes);
   }
 };
 
@@ -175,11 +188,26 @@ struct MergeArgs {
   RowValues lse;
 };
 
+/// Memory that a call hands to a backend, by its argument's name.
+struct NamedMemory {
+  const char* name = nullptr;
+  const void* data = nullptr;
+};
+
 struct Backend {
   const char* name;
   minf_device_type device_type;
-  /// Empty where the backend can be used, else why not. Static storage.
-  const char* (*unavailable_reason)();
+  /// What the backend demands of q and k beyond minference.h's conventions.
+  bool serves_float32;
+  int32_t row_alignment;  // Bytes.
+
+  /// Looked up once per process, without side effects that a caller could see.
+  Availability (*availability)();
+  /// Checks that there is such a device, and that the backend serves it. @throws Error
+  void (*check_device)(int32_t device_index);
+  /// Checks what only the device's runtime knows: that memory and stream are the device's own. Last
+  /// of a call's checks. @throws Error
+  void (*check_resources)(std::span<const NamedMemory> memory, const Executor& executor);
 
   /// The *_bytes functions see targets whose pointers may be null. None shrinks when a target's
   /// sizes grow: where the sizes are not known yet, api/ asks with the largest.
@@ -189,7 +217,9 @@ struct Backend {
   void (*estimate_block_sparse)(const EstimateBlockSparseArgs&, Workspace, const Executor&);
   void (*plan_vertical_slash)(const PlanArgs&, const Executor&);
   void (*count_key_tiles)(const CountTilesArgs&, const Executor&);
-  /// Reads from AttentionArgs what can be known before stage 1 has run: shape and pattern kinds.
+  /// From here on null where the backend does not do it; api/ then refuses the call.
+  /// attention_bytes reads from AttentionArgs what can be known before stage 1 has run: shape and
+  /// pattern kinds.
   std::size_t (*attention_bytes)(const AttentionArgs&, const Executor&);
   void (*attention)(const AttentionArgs&, Workspace, const Executor&);
   void (*merge_attention)(const MergeArgs&, const Executor&);
@@ -199,7 +229,8 @@ struct Backend {
 std::span<const Backend* const> backends();
 
 /// The backend that serves tensors on `device_type`.
-/// @throws Error{MINF_ERROR_UNSUPPORTED} if there is none; the message says why.
+/// @throws Error if there is none, with the status of the most general one that was built, and the
+/// reasons of all.
 const Backend& select_backend(minf_device_type device_type);
 
 /// Runs task(i) for i in [0, num_tasks) on the executor's threads; returns when all have run.
@@ -211,6 +242,15 @@ void parallel_for(const Executor& executor, int64_t num_tasks, const Task& task)
   executor.parallel_for(
       num_tasks, [](int64_t index, void* context) { (*static_cast<const Task*>(context))(index); },
       const_cast<void*>(static_cast<const void*>(&task)), executor.parallel_for_context);
+}
+
+/// Runs body(i) for i in [0, count), in executor.num_threads tasks of interleaved indices.
+template <typename Body>
+void parallel_interleaved(const Executor& executor, int64_t count, const Body& body) {
+  const int64_t num_tasks = count < executor.num_threads ? count : executor.num_threads;
+  parallel_for(executor, num_tasks, [&](int64_t task) {
+    for (int64_t i = task; i < count; i += num_tasks) body(i);
+  });
 }
 
 }  // namespace minference

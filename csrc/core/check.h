@@ -1,5 +1,6 @@
 // Errors inside the library: thrown as Error, turned into a status at the C boundary (api/).
-// Two families: MINF_CHECK_ARG for what the caller got wrong (api/ only), MINF_ASSERT for our bugs.
+// Two families: MINF_CHECK_ARG for what the caller got wrong (api/, and where entries of untrusted
+// index lists are read), MINF_ASSERT for our bugs.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

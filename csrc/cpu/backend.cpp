@@ -2,19 +2,47 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cpu/backend.h"
 
+#include <algorithm>
+#include <numeric>
+
 #include "cpu/stages.h"
 
 namespace minference::cpu {
+namespace {
+
+/// Without rows all scores are 0: the forced entries come first, and ties go to the smaller index.
+void keep_first(int32_t* index, int32_t size, int32_t forced, double p) {
+  const int32_t kept = p < 1 ? forced : size;
+  std::iota(index, index + kept, 0);
+  std::fill(index + kept, index + size, -1);
+}
+
+void estimate_any_rows(const EstimateVerticalSlashArgs& args, Workspace workspace,
+                       const Executor& executor) {
+  if (args.last_q > 0) return estimate_vertical_slash(args, workspace, executor);
+  for (const VerticalSlashTarget& target : args.targets) {
+    keep_first(target.vertical_index, target.vertical_size, args.sink, args.vertical_p);
+    keep_first(target.slash_index, target.slash_size, args.local, args.slash_p);
+  }
+}
+
+}  // namespace
 
 const Backend& backend() {
   static constexpr Backend kBackend = {
       .name = "cpu",
       .device_type = MINF_DEVICE_CPU,
-      .unavailable_reason = [] { return ""; },
+      .serves_float32 = true,
+      .row_alignment = 1,
+      .availability = [] { return Availability{}; },
+      .check_device = [](int32_t) {},
+      .check_resources = [](std::span<const NamedMemory>, const Executor&) {},
       .estimate_vertical_slash_bytes = estimate_vertical_slash_bytes,
-      .estimate_vertical_slash = estimate_vertical_slash,
+      .estimate_vertical_slash = estimate_any_rows,
       .estimate_block_sparse_bytes = estimate_block_sparse_bytes,
       .estimate_block_sparse = estimate_block_sparse,
+      .plan_vertical_slash = plan_vertical_slash,
+      .count_key_tiles = count_key_tiles,
       .attention_bytes = attention_bytes,
       .attention = attention,
       .merge_attention = merge_attention,

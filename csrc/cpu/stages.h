@@ -16,6 +16,9 @@ std::size_t estimate_block_sparse_bytes(const EstimateBlockSparseArgs& args,
 void estimate_block_sparse(const EstimateBlockSparseArgs& args, Workspace workspace,
                            const Executor& executor);
 
+void plan_vertical_slash(const PlanArgs& args, const Executor& executor);
+void count_key_tiles(const CountTilesArgs& args, const Executor& executor);
+
 std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor);
 void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor);
 

@@ -28,8 +28,13 @@ void translate_error(std::exception_ptr pointer) {
   } catch (const minference::Error& error) {
     switch (error.code()) {
       case minference::ErrorCode::kInvalidArgument:
+      case minference::ErrorCode::kWrongDevice:
+      case minference::ErrorCode::kWrongStream:
         return py::set_error(PyExc_ValueError, error.what());
       case minference::ErrorCode::kUnsupported:
+      case minference::ErrorCode::kNoDevice:
+      case minference::ErrorCode::kDriverTooOld:
+      case minference::ErrorCode::kArchNotBuilt:
         return py::set_error(PyExc_NotImplementedError, error.what());
       case minference::ErrorCode::kOutOfMemory:
         return py::set_error(PyExc_MemoryError, error.what());

@@ -22,6 +22,10 @@
 
 #include "minference/minference.h"
 
+// Torch's own where torch has CUDA, else null; its header declares it for CUDA builds only.
+extern "C" __attribute__((weak)) int32_t aoti_torch_get_current_cuda_stream(int32_t device_index,
+                                                                            void** stream);
+
 namespace minference::torch_ops {
 
 using torch::stable::Tensor;
@@ -38,6 +42,20 @@ inline const char* status_prefix(minf_status status) {
       return "minference: unsupported: ";
     case MINF_ERROR_OUT_OF_MEMORY:
       return "minference: out of memory: ";
+    case MINF_ERROR_NO_DEVICE:
+      return "minference: no device: ";
+    case MINF_ERROR_DRIVER_TOO_OLD:
+      return "minference: driver too old: ";
+    case MINF_ERROR_ARCH_NOT_BUILT:
+      return "minference: architecture not built: ";
+    case MINF_ERROR_WRONG_DEVICE:
+      return "minference: wrong device: ";
+    case MINF_ERROR_WRONG_STREAM:
+      return "minference: wrong stream: ";
+    case MINF_ERROR_LAUNCH_FAILED:
+      return "minference: launch failed: ";
+    case MINF_ERROR_CUDA:
+      return "minference: CUDA: ";
     default:
       return "minference: ";
   }
@@ -199,10 +217,25 @@ inline void parallel_for(int64_t num_tasks, minf_task task, void* task_context, 
   });
 }
 
-/// Torch's pool and torch's number of threads (torch.set_num_threads).
-inline minf_exec torch_exec() {
+/// The stream that torch enqueues on for a GPU, on this thread.
+inline void* current_cuda_stream(int32_t device_index) {
+  void* stream = nullptr;
+  if (aoti_torch_get_current_cuda_stream == nullptr ||
+      aoti_torch_get_current_cuda_stream(device_index, &stream) != 0) {
+    throw_status(MINF_ERROR_CUDA, "torch says of no stream for cuda:", device_index);
+  }
+  return stream;
+}
+
+/// Where `tensor` is: torch's pool and torch's number of threads (torch.set_num_threads), or
+/// torch's current stream.
+inline minf_exec torch_exec(const Tensor& tensor) {
   minf_exec exec{};
   exec.struct_size = sizeof(exec);
+  if (tensor.is_cuda()) {
+    exec.stream = current_cuda_stream(static_cast<int32_t>(tensor.get_device_index()));
+    return exec;
+  }
   exec.num_threads = static_cast<int32_t>(torch::stable::get_num_threads());
   exec.parallel_for = &parallel_for;
   return exec;

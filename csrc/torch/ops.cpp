@@ -32,7 +32,7 @@ TensorPair estimate_vs(const Tensor& q, const Tensor& k, int64_t vertical_size, 
   minf_vertical_slash_options options = vertical_slash_options(softmax_scale, last_q, sink, local);
   options.vertical_p = vertical_p;
   options.slash_p = slash_p;
-  const minf_exec exec = torch_exec();
+  const minf_exec exec = torch_exec(q);
 
   std::size_t bytes = 0;
   check(minf_estimate_vertical_slash_workspace_bytes(&q_view, &k_view, &options, &exec, &bytes));
@@ -58,7 +58,7 @@ Tensor estimate_blocks(const Tensor& q, const Tensor& k, int64_t top_k,
   minf_block_sparse_options options = minf_block_sparse_options_default();
   options.softmax_scale = pointer_or_null(softmax_scale);
   options.top_p = top_p;
-  const minf_exec exec = torch_exec();
+  const minf_exec exec = torch_exec(q);
 
   std::size_t bytes = 0;
   check(minf_estimate_block_sparse_workspace_bytes(&q_view, &k_view, &options, &exec, &bytes));
@@ -102,7 +102,7 @@ Runs plan_runs(const Tensor& slash_index, int64_t seqlen_k) {
   const minf_tensor slash_view = view_of(slash_index, "slash_index");
   const minf_tensor runs_view = mutable_view_of(plan.runs, "runs");
   const minf_tensor run_count_view = mutable_view_of(plan.run_count, "run_count");
-  const minf_exec exec = torch_exec();
+  const minf_exec exec = torch_exec(slash_index);
   check(minf_plan_vertical_slash(&slash_view, seqlen_k, &runs_view, &run_count_view, &exec));
   return plan;
 }
@@ -114,7 +114,7 @@ TensorPair sparse_attention(const Tensor& q, const Tensor& k, const Tensor& v,
   const minf_tensor k_view = view_of(k, "k");
   const minf_tensor v_view = view_of(v, "v");
   const minf_attention_options options = attention_options(softmax_scale);
-  const minf_exec exec = torch_exec();
+  const minf_exec exec = torch_exec(q);
 
   std::size_t bytes = 0;
   check(minf_sparse_attention_workspace_bytes(&q_view, &k_view, &index, &exec, &bytes));
@@ -157,7 +157,7 @@ TensorPair merge_attn(const Tensor& out_a, const Tensor& lse_a, const Tensor& ou
   const auto [out, lse] = empty_outputs(out_a);
   const minf_tensor out_view = mutable_view_of(out, "out");
   const minf_tensor lse_view = mutable_view_of(lse, "lse");
-  const minf_exec exec = torch_exec();
+  const minf_exec exec = torch_exec(out_a);
   check(minf_merge_attention(&out_a_view, &lse_a_view, &out_b_view, &lse_b_view, &out_view,
                              &lse_view, &exec));
   return {out, lse};
@@ -173,7 +173,7 @@ TensorPair prefill(const Tensor& q, const Tensor& k, const Tensor& v,
   const minf_tensor v_view = view_of(v, "v");
   const auto num_patterns = static_cast<int64_t>(patterns.size());
   const minf_attention_options options{sizeof(options), estimate.softmax_scale};
-  const minf_exec exec = torch_exec();
+  const minf_exec exec = torch_exec(q);
 
   std::size_t bytes = 0;
   check(minf_prefill_attention_workspace_bytes(&q_view, &k_view, patterns.data(), num_patterns,
@@ -272,7 +272,7 @@ void estimate_head(const Tensor& q, const Tensor& k, int64_t head, const minf_pa
   const minf_tensor q_head = head_of(view_of(q, "q"), head);
   const minf_tensor k_head = head_of(view_of(k, "k"), head / (q.size(2) / k.size(2)));
   const ListSizes sizes = list_sizes(pattern, options, k.size(1));
-  const minf_exec exec = torch_exec();
+  const minf_exec exec = torch_exec(q);
   std::size_t bytes = 0;
   if (sizes.distances > 0) {
     check(minf_estimate_vertical_slash_workspace_bytes(&q_head, &k_head, &options, &exec, &bytes));
@@ -317,18 +317,27 @@ Indices estimate_heads(const Tensor& q, const Tensor& k, const std::vector<minf_
   return indices;
 }
 
+/// Checks q, k and the patterns together, by a query that reads no memory. It is asked of the CPU
+/// backend, which does all stages: a GPU that only counts would refuse it.
+void check_together(const Tensor& q, const Tensor& k, const std::vector<minf_pattern>& patterns,
+                    const minf_vertical_slash_options& estimate) {
+  minf_tensor q_view = view_of(q, "q");
+  minf_tensor k_view = view_of(k, "k");
+  if (q.device() == k.device()) q_view.device_type = k_view.device_type = MINF_DEVICE_CPU;
+  std::size_t bytes = 0;
+  check(minf_prefill_attention_workspace_bytes(&q_view, &k_view, patterns.data(),
+                                               static_cast<int64_t>(patterns.size()), &estimate,
+                                               /*exec=*/nullptr, &bytes));
+}
+
 Tensor count_key_tiles(const Tensor& q, const Tensor& k, const Tensor& patterns,
                        std::optional<double> softmax_scale) {
   const std::vector<minf_pattern> rows = patterns_of(patterns);
-  const minf_tensor q_view = view_of(q, "q");
-  const minf_tensor k_view = view_of(k, "k");
-  const minf_exec exec = torch_exec();
   const minf_vertical_slash_options estimate = vertical_slash_options(softmax_scale);
-  std::size_t bytes = 0;  // Unused: the query checks q, k and the patterns together.
-  check(minf_prefill_attention_workspace_bytes(
-      &q_view, &k_view, rows.data(), static_cast<int64_t>(rows.size()), &estimate, &exec, &bytes));
+  check_together(q, k, rows, estimate);
 
-  const Tensor tiles = torch::stable::empty({q.size(0), q.size(2)}, ScalarType::Long);
+  const minf_exec exec = torch_exec(q);
+  const Tensor tiles = empty_on(q, {q.size(0), q.size(2)}, ScalarType::Long);
   const minf_tensor tiles_view = mutable_view_of(tiles, "tiles");
   const Indices indices = estimate_heads(q, k, rows, estimate);
   const Runs plan = plan_runs(indices.slash_index, k.size(1));

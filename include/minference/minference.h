@@ -19,13 +19,31 @@
  *   seqlen_q; key block n is keys [64 n, 64 n + 64).
  * - A row without a visible key yields out = 0 and lse = -inf. NaN or inf in one row of q reaches
  *   that row only.
- * - dtypes: float32, bfloat16, float16. head_dim: a multiple of 8, 8 to 256.
+ * - dtypes: float32, bfloat16, float16. head_dim: a multiple of 8, 8 to 256; other numbers up to
+ * 256 are MINF_ERROR_UNSUPPORTED, 0 and larger ones MINF_ERROR_INVALID_ARGUMENT.
+ * - Limits: every size at most 2^30, batch * num_heads_q at most 2^20.
  * - Every function returns a status. Nothing is written before all arguments have been checked.
  *   The text of the last failure on the calling thread is minf_last_error().
- * - The library never prints, never exits and never allocates device memory. Host work memory comes
- *   from the caller (workspace); each *_workspace_bytes function says how much a call needs.
+ * - A null pointer to options or to minf_exec means the defaults.
+ * - The library never prints, never exits and never allocates device memory. Work memory comes from
+ *   the caller (workspace); each *_workspace_bytes function says how much a call needs.
  * - Calls are thread-safe, and deterministic: the same input gives the same bits with any number
  *   of threads.
+ *
+ * CUDA, said once. Built so far are stages 1 and 2 and the tile counts; minf_sparse_attention,
+ * minf_prefill_attention and minf_merge_attention refuse CUDA tensors (MINF_ERROR_UNSUPPORTED).
+ * - All tensors of a call and its workspace are memory of one GPU, the tensors' device_index;
+ * managed and registered host memory will do where the GPU can use the same address. Patterns,
+ * options and minf_exec are host memory, and may go when the call has returned.
+ * - A call enqueues on minf_exec.stream, a stream of that GPU (null: the default stream), and
+ * returns; it never waits, allocates or copies from host memory. Tensors and workspace must stay
+ * until the stream has passed. The thread's current device is as before.
+ * - Calls can be captured into a CUDA graph, which then replays with the same pointers, sizes and
+ *   patterns. Workspace sizes depend on shapes alone, never on the values in tensors.
+ * - bfloat16 and float16. Rows of q and k are aligned to 16 bytes: data is, and strides are
+ * multiples of 8 elements. Else MINF_ERROR_UNSUPPORTED.
+ * - Index tensors are untrusted and are not looked at before the launch: an entry out of range is
+ *   ignored; nothing is read or written out of bounds, whatever they hold.
  *
  * Source: MInference (arXiv:2407.02490); online softmax as in FlashAttention-2 (arXiv:2307.08691).
  *
@@ -92,7 +110,7 @@ typedef struct minf_tensor {
   void* data;                    /* First element. May be null when a dimension is 0. */
   int32_t dtype;                 /* minf_dtype */
   int32_t device_type;           /* minf_device_type */
-  int32_t device_index;          /* CUDA ordinal; 0 on the CPU. */
+  int32_t device_index;          /* CUDA ordinal. CPU: ignored. */
   int32_t ndim;                  /* 0 marks an absent tensor where one is optional. */
   int64_t shape[MINF_MAX_DIMS];  /* Elements. */
   int64_t stride[MINF_MAX_DIMS]; /* Elements. */
@@ -124,13 +142,12 @@ typedef void (*minf_task)(int64_t task, void* task_context);
 typedef void (*minf_parallel_for)(int64_t num_tasks, minf_task task, void* task_context,
                                   void* context);
 
-/* Where and with what a call runs. Zero-initialise, then set struct_size; a null minf_exec* means
- * all defaults. Structs with struct_size grow at the end only, so that a program built against an
- * older header keeps working. */
+/* Where and with what a call runs. Zero-initialise, then set struct_size. Structs with struct_size
+ * grow at the end only, so that a program built against an older header keeps working. */
 typedef struct minf_exec {
   size_t struct_size;             /* sizeof(minf_exec) */
   void* stream;                   /* CUDA: cudaStream_t to enqueue on. CPU: ignored. */
-  int32_t num_threads;            /* CPU: threads to use; 0 = all the process may run on. */
+  int32_t num_threads;            /* CPU: threads, at most 4096; 0 = all the process may run on. */
   int32_t reserved;               /* 0 */
   minf_parallel_for parallel_for; /* CPU: the host's thread pool; null = the library's own. */
   void* parallel_for_context;     /* Passed to parallel_for. */
@@ -224,8 +241,10 @@ MINF_API int64_t minf_max_runs(int64_t slash_size, int64_t seqlen_k);
  *     runs         [batch, num_heads_q, max_runs, 2]  int32, out: (lo, hi), ascending
  *     run_count    [batch, num_heads_q]               int32, out
  *
- * max_runs must be at least minf_max_runs(slash_size, seqlen_k). On the CPU a distance that is
- * negative (before the fill), >= seqlen_k, unsorted or repeated is an error. */
+ * max_runs must be at least minf_max_runs(slash_size, seqlen_k); the pairs of a head lie one after
+ * the other (stride 2), and (0, 0) fills their end. On the CPU a distance that is negative (before
+ * the fill), >= seqlen_k, unsorted or repeated is an error; on a GPU a distance counts if it is in
+ * range and larger than all before it. */
 MINF_API minf_status minf_plan_vertical_slash(const minf_tensor* slash_index, int64_t seqlen_k,
                                               const minf_tensor* runs, const minf_tensor* run_count,
                                               const minf_exec* exec);
@@ -239,7 +258,8 @@ typedef struct minf_sparse_index {
                                    heads only the kind is read: the tensors below say the rest. */
   int64_t num_patterns;         /* num_heads_q, or 1: the same pattern for all heads. */
   minf_tensor vertical_index; /* int32 [batch, num_heads_q, any], ascending, -1 may fill the end. */
-  minf_tensor runs;           /* int32 [batch, num_heads_q, max_runs, 2], from stage 2. */
+  minf_tensor runs;           /* int32 [batch, num_heads_q, max_runs, 2], from stage 2; stride 2
+                                 between the pairs of a head. */
   minf_tensor run_count;      /* int32 [batch, num_heads_q] */
   minf_tensor block_index;    /* int32 [batch, num_heads_q, ceil(seqlen_q / 64), any], ascending,
                                  -1 may fill the end. */
@@ -263,7 +283,7 @@ typedef struct minf_attention_options {
  * No key counts twice: a column inside a run is skipped. Keys no row attends are never read for
  * their value: NaN there changes nothing. Index tensors are untrusted: on the CPU an entry that is
  * out of range, unsorted or repeated is an error. seqlen_q == 0 is not an error.
- * Accumulates in float32. options may be null. */
+ * Accumulates in float32. */
 MINF_API minf_status minf_sparse_attention(const minf_tensor* q, const minf_tensor* k,
                                            const minf_tensor* v, const minf_sparse_index* index,
                                            const minf_attention_options* options,
@@ -278,7 +298,8 @@ MINF_API minf_status minf_sparse_attention_workspace_bytes(const minf_tensor* q,
 /* Counts the 64-row x 64-key tiles that stage 3 computes for `index`; density is this over the same
  * count for MINF_DENSE.
  *
- *     tiles  [batch, num_heads_q]  int64, host memory, out */
+ *     tiles  [batch, num_heads_q]  int64, out; on the device of the index tensors, and where there
+ *                                  are none the device that counts */
 MINF_API minf_status minf_count_key_tiles(int64_t batch, int64_t num_heads_q, int64_t seqlen_q,
                                           int64_t seqlen_k, const minf_sparse_index* index,
                                           const minf_tensor* tiles, const minf_exec* exec);
@@ -287,10 +308,10 @@ MINF_API minf_status minf_count_key_tiles(int64_t batch, int64_t num_heads_q, in
 
 /* Estimates, plans and computes prefill attention, each head with its own pattern, in one call.
  * patterns: [num_patterns], num_patterns is num_heads_q or 1 (all heads alike). Arguments are those
- * of the stages; `estimate` (may be null) serves the vertical-slash heads, and its softmax_scale is
- * ignored in favour of that in `options`.
+ * of the stages; `estimate` serves the vertical-slash heads, and its softmax_scale is ignored in
+ * favour of that in `options`.
  *
- *     tiles  [batch, num_heads_q]  int64, host memory, out: tiles computed; null or ndim 0 to skip
+ *     tiles  [batch, num_heads_q]  int64, device of q, out: tiles computed; null or ndim 0 to skip
  */
 MINF_API minf_status minf_prefill_attention(
     const minf_tensor* q, const minf_tensor* k, const minf_tensor* v, const minf_pattern* patterns,
@@ -319,11 +340,11 @@ MINF_API minf_status minf_merge_attention(const minf_tensor* out_a, const minf_t
 
 /* "0.1.0" */
 MINF_API const char* minf_version(void);
-/* Compiler, flags and build type, one line. */
+/* Compiler, flags, build type and CUDA architectures, one line. */
 MINF_API const char* minf_build_info(void);
 
-/* A backend ("cpu", ...) or a CPU instruction set ("avx512_bf16", "avx512", "avx2", "portable").
- * Strings are static. */
+/* A backend ("sm80", "cpu", ...) or a CPU instruction set ("avx512_bf16", "avx512", "avx2",
+ * "portable"). Strings are static. */
 typedef struct minf_capability {
   const char* name;
   int32_t available;  /* 1: can be used on this machine. */

@@ -3,7 +3,9 @@
 // Header only, over the C functions, so that libminference keeps one binary boundary. Semantics,
 // conventions (layout, causality, granularity, units) and sources are those of minference.h; what
 // is said here is what C++ adds. A failed call throws Error, with the outputs untouched. A call
-// returns when its result is written (CPU) or its work is enqueued (CUDA).
+// returns when its result is written (CPU) or its work is enqueued (CUDA). Where tensors are on a
+// GPU, every function also throws Error with the codes that only CUDA has, from kNoDevice on, and
+// kWorkspaceTooSmall without Exec::workspace.
 //
 //     minference::TensorView out(out_data, {batch, seqlen_q, num_heads_q, head_dim});
 //     minference::prefill_attention(q, k, v, {minference::vertical_slash(1000, 6096)}, out);
@@ -35,10 +37,14 @@ inline minf_exec to_c(const Exec& exec) {
 
 inline const double* to_c(const SoftmaxScale& scale) { return scale ? &*scale : nullptr; }
 
-/// Calls call(data, bytes) with the caller's workspace, or with one of size() bytes of its own.
+/// Calls call(data, bytes) with the caller's workspace, or on the CPU with one of size() bytes of
+/// its own: device memory is never allocated.
 template <typename Size, typename Call>
-void with_workspace(const Exec& exec, const Size& size, const Call& call) {
-  if (exec.workspace.data != nullptr) return check(call(exec.workspace.data, exec.workspace.bytes));
+void with_workspace(const ConstTensorView& q, const Exec& exec, const Size& size,
+                    const Call& call) {
+  if (exec.workspace.data != nullptr || q.device().type == DeviceType::kCuda) {
+    return check(call(exec.workspace.data, exec.workspace.bytes));
+  }
   const std::size_t bytes = size();
   const std::unique_ptr<std::byte[]> memory(new (std::nothrow) std::byte[bytes]);  // Uninitialised.
   if (!memory) {
@@ -119,7 +125,7 @@ inline void estimate_vertical_slash(const ConstTensorView& q, const ConstTensorV
   const minf_vertical_slash_options c_options = detail::to_c(options);
   const minf_exec c_exec = detail::to_c(exec);
   detail::with_workspace(
-      exec, [&] { return estimate_vertical_slash_workspace_bytes(q, k, options, exec); },
+      q, exec, [&] { return estimate_vertical_slash_workspace_bytes(q, k, options, exec); },
       [&](void* data, std::size_t bytes) {
         return minf_estimate_vertical_slash(&q.c_tensor(), &k.c_tensor(), &c_options,
                                             &vertical_index.c_tensor(), &slash_index.c_tensor(),
@@ -155,7 +161,7 @@ inline void estimate_block_sparse(const ConstTensorView& q, const ConstTensorVie
   const minf_block_sparse_options c_options = detail::to_c(options);
   const minf_exec c_exec = detail::to_c(exec);
   detail::with_workspace(
-      exec, [&] { return estimate_block_sparse_workspace_bytes(q, k, options, exec); },
+      q, exec, [&] { return estimate_block_sparse_workspace_bytes(q, k, options, exec); },
       [&](void* data, std::size_t bytes) {
         return minf_estimate_block_sparse(&q.c_tensor(), &k.c_tensor(), &c_options,
                                           &block_index.c_tensor(), data, bytes, &c_exec);
@@ -171,9 +177,9 @@ inline int64_t max_runs(int64_t slash_size, int64_t seqlen_k) {
 
 /// Merges each head's distances into runs, the form that sparse_attention() reads.
 ///
-///     slash_index  [batch, num_heads_q, slash_size]              int32, ascending, -1 fills the
-///     end runs         [batch, num_heads_q, at least max_runs(), 2]  int32, out: (lo, hi),
-///     ascending run_count    [batch, num_heads_q]                          int32, out
+///     slash_index  [batch, num_heads_q, slash_size]              int32, ascending, then -1
+///     runs         [batch, num_heads_q, at least max_runs(), 2]  int32, out: (lo, hi), ascending
+///     run_count    [batch, num_heads_q]                          int32, out
 ///
 /// @throws Error{kInvalidArgument} on a shape, dtype or device mismatch, and (CPU) on a distance
 /// that is out of range, unsorted or repeated.
@@ -245,7 +251,7 @@ inline void sparse_attention(const ConstTensorView& q, const ConstTensorView& k,
                                             detail::to_c(softmax_scale)};
   const minf_exec c_exec = detail::to_c(exec);
   detail::with_workspace(
-      exec, [&] { return sparse_attention_workspace_bytes(q, k, index, exec); },
+      q, exec, [&] { return sparse_attention_workspace_bytes(q, k, index, exec); },
       [&](void* data, std::size_t bytes) {
         return minf_sparse_attention(&q.c_tensor(), &k.c_tensor(), &v.c_tensor(), &c_index,
                                      &c_options, &out.c_tensor(), &lse.c_tensor(), data, bytes,
@@ -255,9 +261,9 @@ inline void sparse_attention(const ConstTensorView& q, const ConstTensorView& k,
 
 /// Counts the 64-row x 64-key tiles that sparse_attention() computes for `index`.
 ///
-///     tiles  [batch, num_heads_q]  int64, host memory, out
+///     tiles  [batch, num_heads_q]  int64, out; on the device of the index tensors
 ///
-/// @throws Error{kInvalidArgument} on a shape or dtype mismatch.
+/// @throws Error{kInvalidArgument} on a shape, dtype or device mismatch.
 inline void count_key_tiles(int64_t batch, int64_t num_heads_q, int64_t seqlen_q, int64_t seqlen_k,
                             const SparseIndex& index, const TensorView& tiles,
                             const Exec& exec = {}) {
@@ -275,7 +281,7 @@ struct PrefillOptions {
   VerticalSlashOptions estimate;  // For the vertical-slash heads; its softmax_scale is ignored.
   TensorView lse;                 // [batch, num_heads_q, seqlen_q] float32, out; absent to skip.
   TensorView
-      tiles;  // [batch, num_heads_q] int64, host memory, out: tiles computed; absent to skip.
+      tiles;  // [batch, num_heads_q] int64, device of q, out: tiles computed; absent to skip.
 };
 
 /// Returns the bytes of work memory that prefill_attention() needs for these arguments.
@@ -312,7 +318,7 @@ inline void prefill_attention(const ConstTensorView& q, const ConstTensorView& k
                                             detail::to_c(options.softmax_scale)};
   const minf_exec c_exec = detail::to_c(exec);
   detail::with_workspace(
-      exec, [&] { return prefill_attention_workspace_bytes(q, k, patterns, options, exec); },
+      q, exec, [&] { return prefill_attention_workspace_bytes(q, k, patterns, options, exec); },
       [&](void* data, std::size_t bytes) {
         return minf_prefill_attention(&q.c_tensor(), &k.c_tensor(), &v.c_tensor(), patterns.data(),
                                       num_patterns, &c_estimate, &c_options, &out.c_tensor(),
@@ -341,7 +347,7 @@ inline void merge_attention(const ConstTensorView& out_a, const ConstTensorView&
 /// "0.1.0"
 inline std::string version() { return minf_version(); }
 
-/// Compiler, flags and build type, one line.
+/// Compiler, flags, build type and CUDA architectures, one line.
 inline std::string build_info() { return minf_build_info(); }
 
 /// A backend or a CPU instruction set.

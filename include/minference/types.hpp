@@ -26,6 +26,13 @@ enum class ErrorCode : int32_t {
   kWorkspaceTooSmall = MINF_ERROR_WORKSPACE_TOO_SMALL,
   kOutOfMemory = MINF_ERROR_OUT_OF_MEMORY,
   kInternal = MINF_ERROR_INTERNAL,
+  kNoDevice = MINF_ERROR_NO_DEVICE,
+  kDriverTooOld = MINF_ERROR_DRIVER_TOO_OLD,
+  kArchNotBuilt = MINF_ERROR_ARCH_NOT_BUILT,
+  kWrongDevice = MINF_ERROR_WRONG_DEVICE,
+  kWrongStream = MINF_ERROR_WRONG_STREAM,
+  kLaunchFailed = MINF_ERROR_LAUNCH_FAILED,
+  kCuda = MINF_ERROR_CUDA,
 };
 
 /// A failed call. what() names the argument, what was expected and what came.
@@ -146,6 +153,9 @@ class ConstTensorView {
   int64_t shape(int32_t dim) const noexcept { return tensor_.shape[dim]; }
   int64_t stride(int32_t dim) const noexcept { return tensor_.stride[dim]; }
   DType dtype() const noexcept { return static_cast<DType>(tensor_.dtype); }
+  Device device() const noexcept {
+    return {static_cast<DeviceType>(tensor_.device_type), tensor_.device_index};
+  }
 
   /// The C form, valid as long as this view.
   const minf_tensor& c_tensor() const noexcept { return tensor_; }
@@ -212,7 +222,7 @@ struct Exec {
   int32_t num_threads = 0;                   // CPU: 0 = all that the process may run on.
   minf_parallel_for parallel_for = nullptr;  // CPU: the host's pool; null = the library's own.
   void* parallel_for_context = nullptr;
-  Workspace workspace;  // Empty: host memory, allocated for the length of the call.
+  Workspace workspace;  // Empty: on the CPU, memory allocated for the length of the call.
 };
 
 /// Multiplies q.k before softmax; empty selects head_dim ** -0.5.

@@ -19,6 +19,13 @@ EXCEPTIONS: dict[str, type[Exception]] = {
     "minference: invalid argument: ": ValueError,
     "minference: unsupported: ": NotImplementedError,
     "minference: out of memory: ": MemoryError,
+    "minference: no device: ": NotImplementedError,
+    "minference: driver too old: ": NotImplementedError,
+    "minference: architecture not built: ": NotImplementedError,
+    "minference: wrong device: ": ValueError,
+    "minference: wrong stream: ": ValueError,
+    "minference: launch failed: ": RuntimeError,
+    "minference: CUDA: ": RuntimeError,
 }
 
 
@@ -189,7 +196,7 @@ def _fake_count_key_tiles(
     q: Tensor, k: Tensor, patterns: Tensor, *, softmax_scale: float | None = None
 ) -> Tensor:
     _check_devices(q, k=k)
-    return patterns.new_empty((q.shape[0], q.shape[2]), dtype=torch.int64)
+    return q.new_empty((q.shape[0], q.shape[2]), dtype=torch.int64)
 
 
 # ---- Autograd ------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ Attention is causal, and row ``i`` stands at position ``i + seqlen_k - seqlen_q`
 prompt is simply ``seqlen_q < seqlen_k``. ``softmax_scale`` defaults to ``head_dim ** -0.5``. A row
 that sees no key has ``out == 0`` and ``lse == -inf``.
 
-Every function raises ValueError where an argument is wrong, and NotImplementedError where no built
-backend serves it; the ops under ``torch.ops.minference`` raise RuntimeError with the same text.
+Every function raises ValueError where an argument is wrong, NotImplementedError where no built
+backend serves it, and RuntimeError where CUDA fails; the ops under ``torch.ops.minference`` raise
+RuntimeError with the same text.
 They have no backward.
 """
 
@@ -258,7 +259,7 @@ def count_key_tiles(
     """Count the 64-row by 64-key tiles that :func:`prefill_attn` computes, without computing them.
 
     Returns:
-        int64 ``[batch, num_heads_q]``, on the CPU.
+        int64 ``[batch, num_heads_q]``, on the device of ``q``.
     """
     result = call(
         _ops.count_key_tiles.default, q, k, to_tensor(patterns), softmax_scale=softmax_scale
@@ -276,7 +277,7 @@ def density(
     """Share of the dense causal tiles that :func:`prefill_attn` computes.
 
     Returns:
-        float64 ``[batch, num_heads_q]``, 1 for a dense head, on the CPU.
+        float64 ``[batch, num_heads_q]``, 1 for a dense head, on the device of ``q``.
     """
     tiles = count_key_tiles(q, k, patterns, softmax_scale=softmax_scale)
     return tiles.double() / count_key_tiles(q, k, Dense())
