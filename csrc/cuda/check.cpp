@@ -8,8 +8,8 @@ namespace {
 [[noreturn]] void throw_cuda_error(minf_status status, const char* what, cudaError_t error) {
   // Clear it: an error that is not sticky must not fail the next, unrelated call.
   cudaGetLastError();
-  detail::throw_error(status, detail::concat(what, ": ", cudaGetErrorName(error), ": ",
-                                             cudaGetErrorString(error)));
+  detail::throw_error(
+      status, detail::concat(what, ": ", cudaGetErrorName(error), ": ", cudaGetErrorString(error)));
 }
 
 }  // namespace

@@ -1,0 +1,144 @@
+// mbarrier: barriers in shared memory that count arrivals and landed bytes, for copies that
+// complete by themselves (sm_90). Phases alternate: a phase ends when `arrivals` threads have
+// arrived and no announced byte is outstanding; the next then begins with the same number of
+// arrivals. Phases 0, 2, 4... have parity 0. A barrier that guards a ring's slot is waited for with
+// parity (round & 1) by readers of the slot, and (round & 1) ^ 1 by its writer, whose first round
+// passes at once: the phase before phase 0 counts as complete. SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/arch/emulation_sm90.h"
+#include "cuda/arch/shared.h"
+
+namespace minference::arch {
+
+/// Opaque, in shared memory; touched by the functions below only.
+struct alignas(8) Mbarrier {
+  uint64_t bits;
+};
+
+/// Starts phase 0 for `arrivals` (1 to 2^20 - 1) arrivals per phase. One thread; before others use
+/// the barrier: fence_mbarrier_init(), then a block barrier. PTX ISA: mbarrier.init.
+__device__ inline void mbarrier_init(Mbarrier& barrier, int arrivals) {
+#if defined(MINF_SIMT)
+  simt::mbarrier_init(&barrier, arrivals);
+#else
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;"
+               :
+               : "r"(shared_address(&barrier)), "r"(arrivals)
+               : "memory");
+#endif
+}
+
+/// Ends the barrier's life: its bytes may be used for something else. PTX ISA: mbarrier.inval.
+__device__ inline void mbarrier_inval(Mbarrier& barrier) {
+#if defined(MINF_SIMT)
+  simt::mbarrier_inval(&barrier);
+#else
+  asm volatile("mbarrier.inval.shared::cta.b64 [%0];" : : "r"(shared_address(&barrier)) : "memory");
+#endif
+}
+
+/// Makes this thread's mbarrier_init() visible to bulk copies. PTX ISA: fence.mbarrier_init.
+__device__ inline void fence_mbarrier_init() {
+#if defined(MINF_SIMT)
+  simt::fence_mbarrier_init();
+#else
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+}
+
+/// One arrival; releases what the thread did before. PTX ISA: mbarrier.arrive.
+__device__ inline void mbarrier_arrive(Mbarrier& barrier) {
+#if defined(MINF_SIMT)
+  simt::mbarrier_arrive(&barrier);
+#else
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];"
+               :
+               : "r"(shared_address(&barrier))
+               : "memory");
+#endif
+}
+
+/// Announces `bytes` (at most 2^20 - 1 outstanding) that bulk copies will land in the current
+/// phase, then arrives. A copy may land before its bytes are announced, while the phase lacks an
+/// arrival. PTX ISA: mbarrier.arrive.expect_tx.
+__device__ inline void mbarrier_arrive_expect_tx(Mbarrier& barrier, uint32_t bytes) {
+#if defined(MINF_SIMT)
+  simt::mbarrier_arrive_expect_tx(&barrier, bytes);
+#else
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;"
+               :
+               : "r"(shared_address(&barrier)), "r"(bytes)
+               : "memory");
+#endif
+}
+
+/// Announces without arriving. PTX ISA: mbarrier.expect_tx.
+__device__ inline void mbarrier_expect_tx(Mbarrier& barrier, uint32_t bytes) {
+#if defined(MINF_SIMT)
+  simt::mbarrier_expect_tx(&barrier, bytes);
+#else
+  asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;"
+               :
+               : "r"(shared_address(&barrier)), "r"(bytes)
+               : "memory");
+#endif
+}
+
+/// Whether the latest phase of this parity (0 or 1) is complete; then acquires what its arrivals
+/// released and its copies wrote. Does not wait. PTX ISA: mbarrier.test_wait.parity.
+__device__ inline bool mbarrier_test_wait(const Mbarrier& barrier, uint32_t parity) {
+#if defined(MINF_SIMT)
+  return simt::mbarrier_test_wait(&barrier, parity);
+#else
+  uint32_t complete;
+  asm volatile(
+      "{.reg .pred p;\n mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+      " selp.u32 %0, 1, 0, p;}"
+      : "=r"(complete)
+      : "r"(shared_address(&barrier)), "r"(parity)
+      : "memory");
+  return complete != 0;
+#endif
+}
+
+/// The same, after sleeping for a time that the hardware limits. PTX ISA: mbarrier.try_wait.parity.
+__device__ inline bool mbarrier_try_wait(const Mbarrier& barrier, uint32_t parity) {
+#if defined(MINF_SIMT)
+  return simt::mbarrier_try_wait(&barrier, parity);
+#else
+  uint32_t complete;
+  asm volatile(
+      "{.reg .pred p;\n mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+      " selp.u32 %0, 1, 0, p;}"
+      : "=r"(complete)
+      : "r"(shared_address(&barrier)), "r"(parity)
+      : "memory");
+  return complete != 0;
+#endif
+}
+
+/// Waits until the latest phase of this parity is complete. A waiter that falls two phases behind
+/// waits for the wrong one.
+__device__ inline void mbarrier_wait(const Mbarrier& barrier, uint32_t parity) {
+  while (!mbarrier_try_wait(barrier, parity)) {
+  }
+}
+
+/// Arrives once this thread's cp.async copies so far have landed; one of the phase's arrivals,
+/// which init counted. The copies need a fence_proxy_async() of a reader before wgmma may read
+/// them. PTX ISA: cp.async.mbarrier.arrive.noinc.
+__device__ inline void cp_async_mbarrier_arrive_noinc(Mbarrier& barrier) {
+#if defined(MINF_SIMT)
+  simt::cp_async_mbarrier_arrive_noinc(&barrier);
+#else
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];"
+               :
+               : "r"(shared_address(&barrier))
+               : "memory");
+#endif
+}
+
+}  // namespace minference::arch

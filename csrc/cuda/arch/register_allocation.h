@@ -1,0 +1,40 @@
+// Registers handed from one warpgroup to another (sm_90a).
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "cuda/arch/emulation_sm90.h"
+
+namespace minference::arch {
+
+/// Registers per thread that setmaxnreg takes.
+template <int kRegisters>
+inline constexpr bool kIsRegisterCount =
+    kRegisters >= 24 && kRegisters <= 256 && kRegisters % 8 == 0;
+
+/// Gives registers back, down to kRegisters per thread. All threads of the warpgroup, which hold at
+/// least as many; the kernel is compiled for a fixed number of them (__launch_bounds__).
+/// PTX ISA: setmaxnreg.dec.sync.aligned.
+template <int kRegisters>
+__device__ inline void setmaxnreg_dec() {
+  static_assert(kIsRegisterCount<kRegisters>);
+#if defined(MINF_SIMT)
+  simt::setmaxnreg(kRegisters, /*increase=*/false);
+#else
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" : : "n"(kRegisters));
+#endif
+}
+
+/// Takes registers, up to kRegisters per thread; waits until other warpgroups have given back
+/// enough of the block's. All threads of the warpgroup, which hold at most as many.
+/// PTX ISA: setmaxnreg.inc.sync.aligned.
+template <int kRegisters>
+__device__ inline void setmaxnreg_inc() {
+  static_assert(kIsRegisterCount<kRegisters>);
+#if defined(MINF_SIMT)
+  simt::setmaxnreg(kRegisters, /*increase=*/true);
+#else
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" : : "n"(kRegisters));
+#endif
+}
+
+}  // namespace minference::arch

@@ -1,0 +1,223 @@
+// The key of the k-th largest score of a row, digit by digit: a histogram of the next digit over
+// the scores that share the digits known so far, then the bin in which the k-th largest lies.
+//
+// Use, by one group, with histogram and storage in shared memory:
+//     RadixSearch search = start_search(count);            // or with a budget by mass
+//     for (int digit = 0; digit < kRadixDigits; ++digit) {
+//       clear<Group>(histogram);                           // then group sync
+//       tally(histogram, digit, search.prefix, order_key(score)) for each score
+//       Group::sync();
+//       search = settle_digit<Group>(storage, histogram, digit, search);
+//     }
+//     Threshold threshold = threshold_of<Histogram>(search);
+// Several blocks may share a row: each tallies its part into shared memory and adds that to one
+// histogram in global memory, which settle_digit reads as well in the next kernel.
+//
+// A budget by mass stops at the first score, from the largest, with which the sum reaches it.
+// Masses are integers, so that sums do not depend on the order of the atomics. Source of the
+// method: radix selection as in cpu/top_k.cpp. SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/device/scan.h"
+#include "cuda/device/thread_group.h"
+
+namespace minference::device {
+
+/// 11 + 11 + 10 bits: a histogram of counts takes 8 KiB of shared memory.
+inline constexpr int kRadixDigits = 3;
+inline constexpr int kRadixBins = 2048;
+
+__device__ constexpr int digit_shift(int digit) { return digit == 0 ? 21 : digit == 1 ? 10 : 0; }
+__device__ constexpr int digit_bins(int digit) { return digit == 2 ? 1024 : 2048; }
+/// The bits above a digit.
+__device__ constexpr uint32_t bits_above(int digit) {
+  return digit == 0 ? 0u : ~0u << digit_shift(digit - 1);
+}
+
+/// Unsigned integers in the order of the floats.
+__device__ inline uint32_t order_key(float score) {
+  const uint32_t bits = __float_as_uint(score);
+  return (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
+}
+
+/// The score of an order key.
+__device__ inline float score_of(uint32_t key) {
+  return __uint_as_float((key >> 31) != 0 ? key & 0x7fffffffu : ~key);
+}
+
+/// A score in units of 2^-52, rounded down: exact from 2^-29 on. Scores above 64, the sum of 64
+/// rows of probabilities, count as 64, NaN as 0.
+__device__ inline uint64_t mass_of(float score) {
+  if (!(score > 0)) return 0;
+  constexpr float kUnits = 4503599627370496.0f;  // 2^52
+  return static_cast<uint64_t>((score < 64.0f ? score : 64.0f) * kUnits);
+}
+
+/// Scores of a digit, per bin.
+struct CountHistogram {
+  static constexpr bool kByMass = false;
+  int32_t counts[kRadixBins];
+};
+
+/// The same, and their masses. In two halves, for shared memory adds 32 bits natively but 64 bits
+/// only in a loop of compare-and-swap, which lanes on one bin would go through one by one.
+struct MassHistogram {
+  static constexpr bool kByMass = true;
+  int32_t counts[kRadixBins];
+  uint32_t low[kRadixBins];
+  uint32_t high[kRadixBins];
+};
+
+/// The k-th largest score while it is being found. Aligned to be loaded and stored in one piece.
+struct alignas(16) RadixSearch {
+  uint32_t prefix = 0;     // Its digits so far, in place.
+  int32_t count_left = 0;  // It is the count_left-th largest of the scores with this prefix,
+  uint64_t mass_left = 0;  // unless their sum reaches this before.
+};
+
+/// The largest `count` scores, or fewer, if fewer sum to `mass`.
+__device__ inline RadixSearch start_search(int32_t count, uint64_t mass = ~uint64_t{0}) {
+  return {.prefix = 0, .count_left = count, .mass_left = mass};
+}
+
+template <typename Group, typename Histogram>
+__device__ inline void clear(Histogram& histogram) {
+  for (int bin = Group::thread(); bin < kRadixBins; bin += Group::kThreads) {
+    histogram.counts[bin] = 0;
+    if constexpr (Histogram::kByMass) histogram.low[bin] = histogram.high[bin] = 0;
+  }
+}
+
+__device__ inline void add_mass(MassHistogram& histogram, int bin, uint64_t mass) {
+  const auto low = static_cast<uint32_t>(mass);
+  // The add that wraps around carries: the 64-bit sum is right whatever the order.
+  const bool carry = atomicAdd(&histogram.low[bin], low) > ~low;
+  const uint32_t high = static_cast<uint32_t>(mass >> 32) + (carry ? 1u : 0u);
+  if (high != 0) atomicAdd(&histogram.high[bin], high);
+}
+
+/// Counts a score if its digits above `digit` are those of `prefix`. Any thread, any order.
+template <typename Histogram>
+__device__ inline void tally(Histogram& histogram, int digit, uint32_t prefix, uint32_t key) {
+  if ((key & bits_above(digit)) != prefix) return;
+  const int bin = static_cast<int>(key >> digit_shift(digit)) & (digit_bins(digit) - 1);
+  atomicAdd(&histogram.counts[bin], 1);
+  if constexpr (Histogram::kByMass) add_mass(histogram, bin, mass_of(score_of(key)));
+}
+
+/// Adds a part's histogram to the row's.
+template <typename Group, typename Histogram>
+__device__ inline void add_histogram(const Histogram& part, Histogram& row, int digit) {
+  for (int bin = Group::thread(); bin < digit_bins(digit); bin += Group::kThreads) {
+    if (part.counts[bin] == 0) continue;
+    atomicAdd(&row.counts[bin], part.counts[bin]);
+    if constexpr (Histogram::kByMass) {
+      add_mass(row, bin, uint64_t{part.high[bin]} << 32 | part.low[bin]);
+    }
+  }
+}
+
+/// What some bins hold.
+struct Tally {
+  int32_t count = 0;
+  uint64_t mass = 0;
+};
+
+template <typename Histogram>
+__device__ inline Tally tally_of_bin(const Histogram& histogram, int bin) {
+  Tally tally{.count = histogram.counts[bin]};
+  if constexpr (Histogram::kByMass) {
+    tally.mass = uint64_t{histogram.high[bin]} << 32 | histogram.low[bin];
+  }
+  return tally;
+}
+
+template <typename Group>
+struct RadixStorage {
+  ScanStorage<Group, Sum<int32_t>> counts;
+  ScanStorage<Group, Sum<uint64_t>> masses;
+  RadixSearch found;
+};
+
+/// The mass of all tallied scores, for shares of it.
+template <typename Group>
+__device__ inline uint64_t total_mass(RadixStorage<Group>& storage,
+                                      const MassHistogram& histogram) {
+  uint64_t mass = 0;
+  for (int bin = Group::thread(); bin < kRadixBins; bin += Group::kThreads) {
+    mass += tally_of_bin(histogram, bin).mass;
+  }
+  return exclusive_scan<Group>(storage.masses, mass).total;
+}
+
+/// Finds the bin of `digit` in which the search ends, and narrows the search to it. The histogram
+/// must be complete and visible to the group.
+template <typename Group, typename Histogram>
+__device__ inline RadixSearch settle_digit(RadixStorage<Group>& storage, const Histogram& histogram,
+                                           int digit, const RadixSearch& search) {
+  const auto reached = [&](const Tally& tally) {
+    return tally.count >= search.count_left ||
+           (Histogram::kByMass && tally.mass >= search.mass_left);
+  };
+  // Thread 0 has the highest bins.
+  const int bins_per_thread = digit_bins(digit) / Group::kThreads;
+  const int first_bin = digit_bins(digit) - 1 - Group::thread() * bins_per_thread;
+  Tally own;
+  for (int i = 0; i < bins_per_thread; ++i) {
+    const Tally bin = tally_of_bin(histogram, first_bin - i);
+    own.count += bin.count;
+    own.mass += bin.mass;
+  }
+  // Where masses overflow 64 bits, no thread may find the end: then it is somewhere. The barriers
+  // of the scan put this before what is found.
+  if (Group::thread() == 0) storage.found = {.prefix = search.prefix};
+  Tally above{.count = exclusive_scan<Group>(storage.counts, own.count).exclusive};
+  if constexpr (Histogram::kByMass) {
+    above.mass = exclusive_scan<Group>(storage.masses, own.mass).exclusive;
+  }
+  const bool ended_before = Group::thread() > 0 && reached(above);
+  if (!ended_before && reached({above.count + own.count, above.mass + own.mass})) {
+    int bin = first_bin;
+    for (Tally with = tally_of_bin(histogram, bin);; with = tally_of_bin(histogram, --bin)) {
+      with.count += above.count;
+      with.mass += above.mass;
+      if (reached(with) || bin == first_bin - bins_per_thread + 1) break;
+      above = with;
+    }
+    storage.found = {.prefix = search.prefix | static_cast<uint32_t>(bin) << digit_shift(digit),
+                     .count_left = search.count_left - above.count,
+                     .mass_left = search.mass_left - above.mass};
+  }
+  Group::sync();  // The result is there.
+  const RadixSearch found = storage.found;
+  Group::sync();  // All have it: the storage may be written again.
+  return found;
+}
+
+/// Selected are all keys above `key`, and the first `ties` that equal it.
+struct Threshold {
+  uint32_t key;
+  int32_t ties;
+};
+
+/// What the search found once all digits are settled.
+template <typename Histogram>
+__device__ inline Threshold threshold_of(const RadixSearch& search) {
+  Threshold threshold{.key = search.prefix, .ties = search.count_left};
+  if constexpr (Histogram::kByMass) {
+    const uint64_t mass = mass_of(score_of(search.prefix));
+    if (search.mass_left == 0) {
+      threshold.ties = 0;
+    } else if (mass > 0) {
+      const uint64_t needed = (search.mass_left - 1) / mass + 1;
+      if (needed < static_cast<uint64_t>(search.count_left)) {
+        threshold.ties = static_cast<int32_t>(needed);
+      }
+    }
+  }
+  return threshold;
+}
+
+}  // namespace minference::device

@@ -1,0 +1,28 @@
+// The threads that work together, as a type: building blocks take it as a template parameter, and
+// so know how many there are. All threads of a group must call together. SPDX-License-Identifier:
+// Apache-2.0
+#pragma once
+
+#include "cuda/arch/emulation.h"
+
+namespace minference::device {
+
+inline constexpr int kWarpThreads = 32;
+inline constexpr unsigned kFullWarp = 0xffffffffu;
+
+__device__ inline int lane_index() { return static_cast<int>(threadIdx.x) % kWarpThreads; }
+
+/// All kThreads_ threads of a one-dimensional block.
+template <int kThreads_>
+struct BlockGroup {
+  static_assert(kThreads_ % kWarpThreads == 0);
+  static constexpr int kThreads = kThreads_;
+  static constexpr int kWarps = kThreads / kWarpThreads;
+
+  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+  __device__ static int warp() { return thread() / kWarpThreads; }
+  /// Orders the group's memory accesses.
+  __device__ static void sync() { __syncthreads(); }
+};
+
+}  // namespace minference::device

@@ -1,0 +1,85 @@
+// Stage 1 of vertical-slash on sm80, the inside: how a call is cut up, and the step that computes
+// the scores. estimate_vertical_slash() selects from them afterwards; tests look at them.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "core/backend.h"
+#include "core/workspace.h"
+#include "cuda/arch/emulation.h"
+#include "cuda/sm80/estimate_vertical_slash_traits.h"
+
+namespace minference::sm80 {
+
+/// Targets whose scores are in memory together.
+struct ScoreWave {
+  std::size_t first_target = 0;
+  std::size_t num_targets = 0;
+  std::size_t first_group = 0;
+  std::size_t num_groups = 0;
+};
+
+/// Bounds on a division; the defaults are production's.
+struct ScoreLimits {
+  /// Score rows of one wave: 32 heads at 1M keys would take 256 MiB at once. So much also stays in
+  /// the 50 MiB of an H200's L2 from pass 2 until it is selected from.
+  std::size_t wave_bytes = std::size_t{48} << 20;
+  /// Bounds tables on the host, and the grid's y axis.
+  std::size_t wave_targets = 8192;
+  /// Blocks of a pass that a wave is cut into: four rounds of 2 on each of 132 SMs.
+  std::size_t pass_blocks = 1024;
+  /// Chunks of a row: each costs 768 bytes a head.
+  std::size_t max_chunks = 512;
+};
+
+/// How a call is cut up: heads of a KV head into groups, groups into waves, keys into chunks. From
+/// shapes and targets only, so that a result does not depend on the device.
+struct ScoreDivision {
+  explicit ScoreDivision(const EstimateVerticalSlashArgs& args, const ScoreLimits& limits = {});
+
+  std::vector<ScoreGroup> groups;
+  std::vector<ScoreWave> waves;
+  std::size_t max_wave_targets = 0;
+  int32_t max_group_heads = 0;
+  int32_t chunk_keys = 0;
+  int32_t num_chunks = 0;
+};
+
+/// Device memory of one wave after the other. vertical and slash: [targets][seqlen_k].
+struct ScoreMemory {
+  /// Takes nothing but counts where the allocator does.
+  ScoreMemory(WorkspaceAllocator& memory, const ScoreDivision& division, int32_t seqlen_k);
+
+  ScoreGroup* groups;
+  float* vertical;
+  float* slash;
+  float* overlap;
+  float* row_max;
+  float* row_sum;
+  float* row_offset;
+};
+
+/// Enqueues the copy of the groups to device memory: once, before the first wave.
+void store_groups(const ScoreDivision& division, const ScoreMemory& memory, cudaStream_t stream);
+
+/// Enqueues the column and diagonal sums of the wave's targets; every entry of their rows is
+/// written. @throws Error{MINF_ERROR_LAUNCH_FAILED}
+void launch_scores(const EstimateVerticalSlashArgs& args, const ScoreDivision& division,
+                   const ScoreWave& wave, const ScoreMemory& memory, cudaStream_t stream);
+
+/// A pass over K: grid (chunks, groups), a block for `num_heads` heads.
+using LaunchScorePass = void (*)(const ScoreArgs& args, dim3 grid, int num_heads,
+                                 cudaStream_t stream);
+
+/// The two passes for a dtype and a padded head_dim; defined in instances/.
+struct ScoreKernels {
+  LaunchScorePass row_statistics;
+  LaunchScorePass score_sums;
+};
+ScoreKernels bf16_score_kernels(int32_t head_dim);
+ScoreKernels fp16_score_kernels(int32_t head_dim);
+
+}  // namespace minference::sm80

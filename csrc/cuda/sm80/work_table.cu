@@ -1,0 +1,111 @@
+// The work table: memory and launches. See work_table.h.
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+#include "core/check.h"
+#include "core/tile_counts.h"
+#include "core/workspace.h"
+#include "cuda/arch/launch.h"
+#include "cuda/sm80/work_table.h"
+#include "cuda/sm80/work_table_kernels.h"
+
+namespace minference::sm80 {
+namespace {
+
+/// How a call's items are sorted: by its shape alone.
+struct SortPlan {
+  int64_t num_items;
+  int64_t items_per_block;
+  int64_t num_blocks;
+  int num_passes;
+};
+
+SortPlan make_sort_plan(const Shape& shape) {
+  const int64_t num_items = int64_t{shape.batch} * shape.num_heads_q * shape.lengths.row_blocks();
+  const int64_t num_tiles = (num_items + SortTraits::kTile - 1) / SortTraits::kTile;
+  const int64_t tiles_per_block =
+      std::max<int64_t>(1, (num_tiles + SortTraits::kMaxBlocks - 1) / SortTraits::kMaxBlocks);
+  const auto max_tiles = static_cast<unsigned>(max_row_block_tiles(shape.lengths));
+  const int bits = std::bit_width(max_tiles);
+  return {.num_items = num_items,
+          .items_per_block = tiles_per_block * SortTraits::kTile,
+          .num_blocks = (num_tiles + tiles_per_block - 1) / tiles_per_block,
+          .num_passes = (bits + SortTraits::kDigitBits - 1) / SortTraits::kDigitBits};
+}
+
+struct TableMemory {
+  int32_t* num_tiles;
+  WorkItem* items;
+  WorkItem* other;  // What passes write that are followed by an odd number of passes.
+  int32_t* tallies;
+};
+
+TableMemory take_memory(WorkspaceAllocator& allocator, const SortPlan& plan) {
+  const auto num_items = static_cast<std::size_t>(plan.num_items);
+  return {
+      .num_tiles = allocator.take<int32_t>(num_items).data(),
+      .items = allocator.take<WorkItem>(num_items).data(),
+      .other = allocator.take<WorkItem>(plan.num_passes > 1 ? num_items : 0).data(),
+      .tallies =
+          allocator.take<int32_t>(static_cast<std::size_t>(plan.num_blocks) * SortTraits::kDigits)
+              .data()};
+}
+
+void count_items(const Shape& shape, const HeadKeys* heads, int32_t* num_tiles,
+                 cudaStream_t stream) {
+  using Traits = CountRowsTraits;
+  const int32_t num_chunks = (shape.lengths.row_blocks() + Traits::kThreads - 1) / Traits::kThreads;
+  const int64_t num_blocks = int64_t{shape.batch} * shape.num_heads_q * num_chunks;
+  MINF_ASSERT(num_blocks <= std::numeric_limits<int32_t>::max());
+  arch::launch("count_row_block_tiles", &count_row_block_tiles_kernel<Traits>,
+               {dim3(static_cast<unsigned>(num_blocks)), dim3(Traits::kThreads),
+                sizeof(Traits::SharedStorage)},
+               stream, heads, shape.lengths, num_chunks, num_tiles);
+}
+
+void sort_items(const Shape& shape, const SortPlan& plan, const TableMemory& memory,
+                cudaStream_t stream) {
+  SortParams params{.from = nullptr,
+                    .to = nullptr,
+                    .num_tiles = memory.num_tiles,
+                    .tallies = memory.tallies,
+                    .num_items = plan.num_items,
+                    .items_per_block = plan.items_per_block,
+                    .group_size = shape.group_size(),
+                    .row_blocks = shape.lengths.row_blocks(),
+                    .max_tiles = max_row_block_tiles(shape.lengths),
+                    .digit_shift = 0};
+  const arch::LaunchShape grid{dim3(static_cast<unsigned>(plan.num_blocks)),
+                               dim3(SortTraits::kThreads), sizeof(SortTraits::SharedStorage)};
+  for (int pass = 0; pass < plan.num_passes; ++pass) {
+    const int passes_after = plan.num_passes - 1 - pass;
+    params.to = passes_after % 2 == 0 ? memory.items : memory.other;
+    params.digit_shift = pass * SortTraits::kDigitBits;
+    arch::launch("tally_items", &tally_items_kernel<SortTraits>, grid, stream, params);
+    arch::launch("place_items", &place_items_kernel<SortTraits>, grid, stream, params);
+    params.from = params.to;
+  }
+}
+
+}  // namespace
+
+std::size_t work_table_bytes(const Shape& shape) {
+  WorkspaceAllocator allocator;
+  take_memory(allocator, make_sort_plan(shape));
+  return allocator.bytes();
+}
+
+WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, Workspace workspace,
+                           cudaStream_t stream) {
+  const SortPlan plan = make_sort_plan(shape);
+  if (plan.num_items == 0) return {};
+  WorkspaceAllocator allocator(workspace);
+  const TableMemory memory = take_memory(allocator, plan);
+  count_items(shape, heads, memory.num_tiles, stream);
+  sort_items(shape, plan, memory, stream);
+  return {.items = memory.items, .num_tiles = memory.num_tiles, .num_items = plan.num_items};
+}
+
+}  // namespace minference::sm80

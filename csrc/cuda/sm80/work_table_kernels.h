@@ -1,0 +1,209 @@
+// Kernels of work_table.h: tile counts per row block, then a stable radix sort of the items by
+// them, least significant digit first. A pass tallies the digits of each block's part of the items,
+// then every block adds up where its items of each digit go, and places them in order.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "core/tile_counts.h"
+#include "cuda/arch/shared.h"
+#include "cuda/device/scan.h"
+#include "cuda/device/thread_group.h"
+#include "cuda/sm80/row_block_tiles.h"
+#include "cuda/sm80/work_table.h"
+
+namespace minference::sm80 {
+
+/// 256 row blocks a block: 2048 blocks for 32 heads of 1M tokens, 256 for 128K. 6 on an SM, which
+/// are all the threads of sm_86: at most 40 registers, for the searches wait for loads.
+struct CountRowsTraits {
+  static constexpr int kThreads = 256;
+  static constexpr int kBlocksPerSm = 6;
+  using Group = device::BlockGroup<kThreads>;
+  struct SharedStorage {
+    RowBlockStorage<Group> row_blocks;
+  };
+};
+
+/// Grid: chunks of row blocks x batch * num_heads_q, row blocks fastest.
+template <typename Traits>
+__global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
+    count_row_block_tiles_kernel(const HeadKeys* heads, Lengths lengths, int32_t num_chunks,
+                                 int32_t* num_tiles) {
+  auto& storage = arch::shared_storage<typename Traits::SharedStorage>();
+  const int32_t head_idx = static_cast<int32_t>(blockIdx.x) / num_chunks;
+  const int32_t first = static_cast<int32_t>(blockIdx.x) % num_chunks * Traits::kThreads;
+  const HeadKeys& head = heads[head_idx];
+  const int32_t count =
+      count_tiles_of_row_blocks<typename Traits::Group>(storage.row_blocks, head, lengths, first);
+  const int32_t row_block = first + static_cast<int32_t>(threadIdx.x);
+  if (row_block < lengths.row_blocks()) {
+    num_tiles[int64_t{head_idx} * lengths.row_blocks() + row_block] = count;
+  }
+}
+
+/// 2 blocks on an SM: 16 items per thread stay in registers (at most 128) between ranking and
+/// placing; 11 KiB of shared memory.
+struct SortTraits {
+  static constexpr int kThreads = 256;
+  static constexpr int kBlocksPerSm = 2;
+  static constexpr int kDigitBits = 8;
+  static constexpr int kDigits = 1 << kDigitBits;
+  static constexpr int kItemsPerThread = 16;
+  static constexpr int kTile = kThreads * kItemsPerThread;
+  /// Every block reads the tallies of all blocks: 256 KiB at most with this many.
+  static constexpr int kMaxBlocks = 256;
+  using Group = device::BlockGroup<kThreads>;
+  static_assert(kDigits == kThreads);  // Thread d serves digit d.
+
+  struct SharedStorage {
+    device::ScanStorage<Group, device::Sum<int64_t>> scan;
+    int32_t tally[kDigits];
+    int64_t tile_base[kDigits];                   // Where the tile's items of a digit go.
+    int32_t warp_counts[Group::kWarps][kDigits];  // Of the warp's items; then, of warps before.
+  };
+};
+
+/// One pass. Items are those of `from`, or, where that is null, all in the order of ties.
+struct SortParams {
+  const WorkItem* from;
+  WorkItem* to;
+  const int32_t* num_tiles;
+  int32_t* tallies;  // [blocks, kDigits]
+  int64_t num_items;
+  int64_t items_per_block;  // A multiple of kTile.
+  int32_t group_size;
+  int32_t row_blocks;
+  int32_t max_tiles;
+  int32_t digit_shift;
+};
+
+__device__ inline WorkItem item_at(const SortParams& params, int64_t idx) {
+  if (params.from != nullptr) return params.from[idx];
+  const int64_t row = idx / params.group_size;  // Of (batch, KV head, row block).
+  const int64_t kv_head = row / params.row_blocks;
+  return {.head = static_cast<int32_t>(kv_head * params.group_size + idx % params.group_size),
+          .row_block = static_cast<int32_t>(row % params.row_blocks)};
+}
+
+/// Ascending digits are descending counts.
+__device__ inline int32_t digit_of(const SortParams& params, const WorkItem& item) {
+  const int32_t tiles = params.num_tiles[int64_t{item.head} * params.row_blocks + item.row_block];
+  return (params.max_tiles - min_of(tiles, params.max_tiles)) >> params.digit_shift &
+         (SortTraits::kDigits - 1);
+}
+
+/// Grid: blocks of items_per_block items.
+template <typename Traits>
+__global__ void __launch_bounds__(Traits::kThreads)
+    tally_items_kernel(const __grid_constant__ SortParams params) {
+  auto& storage = arch::shared_storage<typename Traits::SharedStorage>();
+  const auto thread = static_cast<int32_t>(threadIdx.x);
+  const int64_t begin = blockIdx.x * params.items_per_block;
+  const int64_t left = params.num_items - begin;
+  const int64_t end = begin + (left < params.items_per_block ? left : params.items_per_block);
+  storage.tally[thread] = 0;
+  __syncthreads();  // The tally is zero.
+  for (int64_t idx = begin + thread; idx < end; idx += Traits::kThreads) {
+    atomicAdd(&storage.tally[digit_of(params, item_at(params, idx))], 1);
+  }
+  __syncthreads();  // It is complete.
+  params.tallies[blockIdx.x * int64_t{Traits::kDigits} + thread] = storage.tally[thread];
+}
+
+/// Where this block's first item of digit `thread` goes.
+template <typename Traits>
+__device__ inline int64_t first_place(typename Traits::SharedStorage& storage,
+                                      const SortParams& params) {
+  int64_t before = 0, total = 0;
+#pragma unroll 8
+  for (unsigned block = 0; block < gridDim.x; ++block) {
+    const int32_t tally = params.tallies[block * int64_t{Traits::kDigits} + threadIdx.x];
+    if (block < blockIdx.x) before += tally;
+    total += tally;
+  }
+  return before + device::exclusive_scan<typename Traits::Group>(storage.scan, total).exclusive;
+}
+
+/// A thread's items of a tile: warp * 512 + step * 32 + lane is their order.
+template <typename Traits>
+struct TileItems {
+  WorkItem item[Traits::kItemsPerThread];
+  int32_t digit[Traits::kItemsPerThread];  // -1: no item.
+  int32_t rank[Traits::kItemsPerThread];   // Among the warp's items of this digit.
+
+  __device__ void load(const SortParams& params, int64_t tile_begin, int64_t end) {
+    const int64_t first =
+        tile_begin + Traits::Group::warp() * (Traits::kItemsPerThread * 32) + device::lane_index();
+#pragma unroll
+    for (int step = 0; step < Traits::kItemsPerThread; ++step) {
+      const int64_t idx = first + step * 32;
+      digit[step] = -1;
+      if (idx >= end) continue;
+      item[step] = item_at(params, idx);
+      digit[step] = digit_of(params, item[step]);
+    }
+  }
+
+  /// Ranks the warp's items, counting them in its zeroed `counts`.
+  __device__ void rank_in_warp(int32_t* counts) {
+    const uint32_t lanes_below = (1u << device::lane_index()) - 1;
+#pragma unroll
+    for (int step = 0; step < Traits::kItemsPerThread; ++step) {
+      const uint32_t peers = __match_any_sync(device::kFullWarp, digit[step]);
+      const bool exists = digit[step] >= 0;
+      const int32_t below = __popc(peers & lanes_below);
+      rank[step] = exists ? counts[digit[step]] + below : 0;
+      __syncwarp(device::kFullWarp);  // All have read the count.
+      if (exists && below == 0) counts[digit[step]] += __popc(peers);
+      __syncwarp(device::kFullWarp);  // It is counted on.
+    }
+  }
+};
+
+/// Same grid.
+template <typename Traits>
+__global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
+    place_items_kernel(const __grid_constant__ SortParams params) {
+  auto& storage = arch::shared_storage<typename Traits::SharedStorage>();
+  const auto thread = static_cast<int32_t>(threadIdx.x);
+  const int64_t begin = blockIdx.x * params.items_per_block;
+  const int64_t left = params.num_items - begin;
+  const int64_t end = begin + (left < params.items_per_block ? left : params.items_per_block);
+  int64_t place = first_place<Traits>(storage, params);
+
+  for (int64_t tile = begin; tile < end; tile += Traits::kTile) {
+    // 1. Each warp ranks its items.
+    int32_t* const counts = storage.warp_counts[Traits::Group::warp()];
+    for (int digit = device::lane_index(); digit < Traits::kDigits; digit += 32) counts[digit] = 0;
+    __syncwarp(device::kFullWarp);  // The warp's counts are zero.
+    TileItems<Traits> items;
+    items.load(params, tile, end);
+    items.rank_in_warp(counts);
+    __syncthreads();  // All counts are there.
+
+    // 2. Thread d places digit d: warp after warp, behind the tiles before.
+    storage.tile_base[thread] = place;
+    int32_t before = 0;
+#pragma unroll
+    for (int warp = 0; warp < Traits::Group::kWarps; ++warp) {
+      const int32_t count = storage.warp_counts[warp][thread];
+      storage.warp_counts[warp][thread] = before;
+      before += count;
+    }
+    place += before;
+    __syncthreads();  // All places are there.
+
+    // 3. Items go where their digit, warp and rank say.
+#pragma unroll
+    for (int step = 0; step < Traits::kItemsPerThread; ++step) {
+      const int32_t digit = items.digit[step];
+      if (digit < 0) continue;
+      params.to[storage.tile_base[digit] + counts[digit] + items.rank[step]] = items.item[step];
+    }
+    __syncthreads();  // The places are read: the next tile may write its own.
+  }
+}
+
+}  // namespace minference::sm80
