@@ -1,0 +1,44 @@
+// Launches of emulated kernels. A launch runs to its end before the call returns.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <tuple>
+#include <type_traits>
+
+namespace simt {
+
+struct KernelCall {
+  const char* name;
+  dim3 grid;
+  dim3 block;
+  std::size_t shared_bytes;
+  cudaStream_t stream;
+  void (*invoke)(const void* arguments);  // Called once per thread.
+  const void* arguments;                  // Threads may read these `argument_bytes` bytes.
+  std::size_t argument_bytes;
+};
+
+/// See launch().
+cudaError_t launch_kernel(const KernelCall& call);
+
+/// Runs kernel(arguments...) in every thread of the grid. Returns what CUDA returns for a launch
+/// that no GPU could run (empty or too large grid or block, more shared memory than
+/// options().max_shared_bytes), and the errors that machine() asks for; then nothing has run.
+/// @throws Violation; and whatever the kernel throws.
+template <typename... Parameters>
+cudaError_t launch(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes,
+                   cudaStream_t stream, void (*kernel)(Parameters...),
+                   std::type_identity_t<Parameters>... arguments) {
+  using Arguments = std::tuple<void (*)(Parameters...), Parameters...>;
+  const Arguments packed(kernel, arguments...);
+  const auto invoke = [](const void* packed_arguments) {
+    std::apply([](auto function, const auto&... values) { function(values...); },
+               *static_cast<const Arguments*>(packed_arguments));
+  };
+  return launch_kernel({name, grid, block, shared_bytes, stream, invoke, &packed, sizeof packed});
+}
+
+}  // namespace simt

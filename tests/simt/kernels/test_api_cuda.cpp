@@ -1,0 +1,234 @@
+// The C surface on tensors in emulated device memory: every stage that the GPU serves gives, bit
+// for bit, what the CPU gives on the same inputs. (Inputs are random, and so scores lie farther
+// apart than the rounding of either.) SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "check.h"
+#include "device_place.h"
+#include "minference/minference.h"
+#include "simt/simt.h"
+#include "test_tensor.h"
+
+namespace {
+
+using namespace minference::test;
+
+enum class Layout {
+  kContiguous,
+  kHeadsFirst,  // [batch, heads, seqlen, head_dim] in memory.
+  kPaddedRows,  // 8 elements between rows.
+};
+
+struct Problem {
+  const char* name;
+  int32_t dtype = MINF_BFLOAT16;
+  int64_t batch = 1, seqlen_q = 130, seqlen_k = 130, heads_q = 4, heads_kv = 2, head_dim = 64;
+  int64_t vertical_size = 40, slash_size = 110, top_k = 3;
+  int32_t last_q = 64, sink = 30, local = 100;
+  double share = 1;  // Of vertical_p, slash_p and top_p.
+  Layout layout = Layout::kContiguous;
+};
+
+/// q or k of a problem, in a layout, with the values of `random`.
+class Rows {
+ public:
+  Rows(const Problem& problem, int64_t seqlen, int64_t heads, std::mt19937& random) {
+    const int64_t dim = problem.head_dim;
+    switch (problem.layout) {
+      case Layout::kContiguous:
+        memory_ = TestTensor(problem.dtype, {problem.batch, seqlen, heads, dim});
+        break;
+      case Layout::kHeadsFirst:
+        memory_ = TestTensor(problem.dtype, {problem.batch, heads, seqlen, dim});
+        break;
+      case Layout::kPaddedRows:
+        memory_ = TestTensor(problem.dtype, {problem.batch, seqlen, heads, dim + 8});
+        break;
+    }
+    memory_.fill_random(random);
+    view_ = memory_.view();
+    if (problem.layout == Layout::kHeadsFirst) {
+      std::swap(view_.shape[1], view_.shape[2]);
+      std::swap(view_.stride[1], view_.stride[2]);
+    }
+    view_.shape[3] = dim;
+  }
+  const minf_tensor* operator&() const { return &view_; }
+
+ private:
+  TestTensor memory_;
+  minf_tensor view_{};
+};
+
+/// Work memory of exactly the size that was asked for, so that one byte more is seen.
+class Workspace {
+ public:
+  explicit Workspace(std::size_t bytes) : bytes_(bytes), release_(place.release) {
+    if (bytes > 0) data_ = place.allocate(bytes);
+  }
+  ~Workspace() {
+    if (data_ != nullptr) release_(data_);
+  }
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+  void* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  void* data_ = nullptr;
+  std::size_t bytes_;
+  void (*release_)(void*);
+};
+
+void check_ok(minf_status status, const Problem& problem) {
+  CHECK(status == MINF_OK, problem.name, minf_last_error());
+}
+
+/// Everything that the stages write.
+struct Results {
+  TestTensor vertical_index, slash_index, block_index, runs, run_count, tiles, dense_tiles;
+
+  std::vector<std::pair<const char*, std::vector<std::byte>>> all() const {
+    return {{"vertical_index", vertical_index.copy()}, {"slash_index", slash_index.copy()},
+            {"block_index", block_index.copy()},       {"runs", runs.copy()},
+            {"run_count", run_count.copy()},           {"tiles", tiles.copy()},
+            {"dense_tiles", dense_tiles.copy()}};
+  }
+};
+
+void estimate(const Problem& problem, Results& results) {
+  std::mt19937 random(7);
+  const Rows q(problem, problem.seqlen_q, problem.heads_q, random);
+  const Rows k(problem, problem.seqlen_k, problem.heads_kv, random);
+  minf_vertical_slash_options options = minf_vertical_slash_options_default();
+  options.last_q = problem.last_q;
+  options.sink = problem.sink;
+  options.local = problem.local;
+  options.vertical_p = options.slash_p = problem.share;
+  const minf_tensor vertical_index = results.vertical_index.view();
+  const minf_tensor slash_index = results.slash_index.view();
+  std::size_t bytes = 0;
+  check_ok(minf_estimate_vertical_slash_workspace_bytes(&q, &k, &options, nullptr, &bytes),
+           problem);
+  const Workspace workspace(bytes);
+  check_ok(minf_estimate_vertical_slash(&q, &k, &options, &vertical_index, &slash_index,
+                                        workspace.data(), workspace.bytes(), nullptr),
+           problem);
+
+  minf_block_sparse_options block_options = minf_block_sparse_options_default();
+  block_options.top_p = problem.share;
+  const minf_tensor block_index = results.block_index.view();
+  check_ok(minf_estimate_block_sparse_workspace_bytes(&q, &k, &block_options, nullptr, &bytes),
+           problem);
+  const Workspace block_workspace(bytes);
+  check_ok(minf_estimate_block_sparse(&q, &k, &block_options, &block_index, block_workspace.data(),
+                                      block_workspace.bytes(), nullptr),
+           problem);
+}
+
+/// Counts tiles for one pattern for all heads, or for one of each kind in turn.
+void count(const Problem& problem, const std::vector<minf_pattern>& patterns,
+           const Results& results, const TestTensor& tiles) {
+  const minf_sparse_index index{.struct_size = sizeof(minf_sparse_index),
+                                .patterns = patterns.data(),
+                                .num_patterns = static_cast<int64_t>(patterns.size()),
+                                .vertical_index = results.vertical_index.view(),
+                                .runs = results.runs.view(),
+                                .run_count = results.run_count.view(),
+                                .block_index = results.block_index.view()};
+  const minf_tensor view = tiles.view();
+  check_ok(minf_count_key_tiles(problem.batch, problem.heads_q, problem.seqlen_q, problem.seqlen_k,
+                                &index, &view, nullptr),
+           problem);
+}
+
+/// All stages, on tensors in `place`.
+Results run(const Problem& problem) {
+  const auto size = [&](int64_t wanted, int64_t forced) {
+    return std::min(problem.seqlen_k, std::max(wanted, forced));
+  };
+  const int64_t batch = problem.batch, heads = problem.heads_q;
+  const int64_t num_distances = size(problem.slash_size, problem.local);
+  Results results{
+      .vertical_index =
+          TestTensor(MINF_INT32, {batch, heads, size(problem.vertical_size, problem.sink)}),
+      .slash_index = TestTensor(MINF_INT32, {batch, heads, num_distances}),
+      .block_index =
+          TestTensor(MINF_INT32, {batch, heads, (problem.seqlen_q + 63) / 64, problem.top_k}),
+      .runs = TestTensor(MINF_INT32,
+                         {batch, heads, minf_max_runs(num_distances, problem.seqlen_k) + 2, 2}),
+      .run_count = TestTensor(MINF_INT32, {batch, heads}),
+      .tiles = TestTensor(MINF_INT64, {batch, heads}),
+      .dense_tiles = TestTensor(MINF_INT64, {batch, heads})};
+  estimate(problem, results);
+
+  const minf_tensor slash_index = results.slash_index.view(), runs = results.runs.view();
+  const minf_tensor run_count = results.run_count.view();
+  check_ok(minf_plan_vertical_slash(&slash_index, problem.seqlen_k, &runs, &run_count, nullptr),
+           problem);
+
+  const minf_pattern kinds[] = {{MINF_VERTICAL_SLASH, 0, 0, 0},
+                                {MINF_BLOCK_SPARSE, 0, 0, 0},
+                                {MINF_A_SHAPE, 5, 70, 0},
+                                {MINF_TRI_SHAPE, 5, 70, 20}};
+  std::vector<minf_pattern> patterns;
+  for (int64_t head = 0; head < heads; ++head) patterns.push_back(kinds[head % 4]);
+  count(problem, patterns, results, results.tiles);
+  count(problem, {{MINF_DENSE, 0, 0, 0}}, results, results.dense_tiles);
+  return results;
+}
+
+void compare(const Problem& problem) {
+  place = Place{};
+  const auto expected = run(problem).all();
+  place = kDevicePlace;
+  const auto got = run(problem).all();
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    CHECK(got[i].second == expected[i].second, problem.name, expected[i].first);
+  }
+}
+
+const Problem kProblems[] = {
+    {.name = "one tile", .seqlen_q = 64, .seqlen_k = 64},
+    {.name = "ragged"},
+    {.name = "float16", .dtype = MINF_FLOAT16, .seqlen_q = 129, .seqlen_k = 129},
+    {.name = "one row", .seqlen_q = 1, .seqlen_k = 200},
+    {.name = "one key", .seqlen_q = 1, .seqlen_k = 1, .heads_q = 2},
+    {.name = "a chunk", .seqlen_q = 70, .seqlen_k = 333, .top_k = 4},
+    {.name = "batch", .batch = 3, .seqlen_q = 65, .seqlen_k = 127},
+    {.name = "no sharing of keys", .heads_q = 3, .heads_kv = 3},
+    {.name = "one KV head", .heads_q = 7, .heads_kv = 1},
+    {.name = "head_dim 8", .head_dim = 8},
+    {.name = "head_dim 80", .head_dim = 80},
+    {.name = "head_dim 128", .head_dim = 128},
+    {.name = "head_dim 256", .seqlen_q = 66, .seqlen_k = 100, .head_dim = 256},
+    {.name = "heads first in memory", .batch = 2, .layout = Layout::kHeadsFirst},
+    {.name = "padded rows", .batch = 2, .layout = Layout::kPaddedRows},
+    {.name = "few last rows", .last_q = 5, .sink = 0, .local = 0},
+    {.name = "nothing but the forced", .vertical_size = 0, .slash_size = 0, .top_k = 1},
+    {.name = "shares of the mass",
+     .seqlen_k = 300,
+     .top_k = 5,
+     .sink = 2,
+     .local = 9,
+     .share = 0.4},
+    {.name = "no rows", .batch = 2, .seqlen_q = 0},
+    {.name = "no rows, a share", .seqlen_q = 0, .share = 0.5},
+    {.name = "no rows and no keys", .seqlen_q = 0, .seqlen_k = 0},
+    {.name = "no batch", .batch = 0},
+};
+
+}  // namespace
+
+int main() {
+  for (const Problem& problem : kProblems) compare(problem);
+  CHECK(simt::num_allocations() == 0, simt::num_allocations());
+  return finish();
+}

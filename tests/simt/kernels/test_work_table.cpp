@@ -1,0 +1,201 @@
+// Tile counts, key sets and the work table on emulated threads, against the iterator of
+// core/key_tiles.h walked on the host: every pattern, odd lengths, spoilt lists.
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "check.h"
+#include "core/key_tiles.h"
+#include "core/tile_counts.h"
+#include "cuda/sm80/head_keys.h"
+#include "cuda/sm80/stages.h"
+#include "cuda/sm80/work_table.h"
+#include "device_array.h"
+#include "random_heads.h"
+#include "simt/simt.h"
+
+namespace {
+
+using namespace minference;
+using test::DeviceArray;
+using test::ListSizes;
+using test::RandomHeads;
+
+Shape make_shape(int32_t batch, int32_t num_heads_q, int32_t num_heads_kv, const Lengths& lengths) {
+  return {
+      .batch = batch, .num_heads_q = num_heads_q, .num_heads_kv = num_heads_kv, .lengths = lengths};
+}
+
+/// What the iterator yields, [batch * num_heads_q, row_blocks].
+std::vector<int32_t> iterated_tiles(const std::vector<HeadKeys>& heads, const Lengths& lengths) {
+  std::vector<int32_t> tiles;
+  for (const HeadKeys& head : heads) {
+    for (int32_t r = 0; r < lengths.row_blocks(); ++r) {
+      tiles.push_back(static_cast<int32_t>(count_key_tiles(head, lengths, r)));
+    }
+  }
+  return tiles;
+}
+
+void check_key_sets(const Shape& shape, const RandomHeads& heads,
+                    const DeviceArray<HeadKeys>& prepared) {
+  const std::vector<HeadKeys> got = prepared.host(), expected = heads.expected();
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const HeadKeys &a = got[i], &b = expected[i];
+    const bool same_pattern =
+        a.kind == b.kind && a.sink == b.sink && a.window == b.window && a.last == b.last;
+    const bool same_lists = a.columns == b.columns && a.runs == b.runs && a.blocks == b.blocks &&
+                            a.block_stride == b.block_stride && a.max_blocks == b.max_blocks;
+    CHECK(same_pattern && same_lists, "head", i, "kind", static_cast<int>(b.kind));
+    CHECK(a.num_columns == b.num_columns && a.num_runs == b.num_runs, "head", i, "columns",
+          a.num_columns, b.num_columns, "runs", a.num_runs, b.num_runs, "seqlen_k",
+          shape.lengths.seqlen_k);
+  }
+}
+
+void check_totals(const Shape& shape, const RandomHeads& heads,
+                  const std::vector<int32_t>& expected) {
+  // Heads before batches, to see that strides are heeded.
+  const DeviceArray<int64_t> tiles(static_cast<std::size_t>(shape.batch * shape.num_heads_q));
+  sm80::count_key_tiles({.shape = shape,
+                         .patterns = heads.patterns,
+                         .index = heads.index(),
+                         .tiles = {.data = tiles.data(),
+                                   .batch_stride_bytes = 8,
+                                   .head_stride_bytes = int64_t{8} * shape.batch,
+                                   .size = 1}},
+                        Executor{});
+  const std::vector<int64_t> got = tiles.host();
+  const auto row_blocks = shape.lengths.row_blocks();
+  for (int32_t i = 0; i < shape.batch * shape.num_heads_q; ++i) {
+    const auto begin = expected.begin() + int64_t{i} * row_blocks;
+    const int64_t total = std::accumulate(begin, begin + row_blocks, int64_t{0});
+    const int32_t batch = i / shape.num_heads_q, head = i % shape.num_heads_q;
+    const int64_t counted = got[static_cast<std::size_t>(head * shape.batch + batch)];
+    CHECK(counted == total, "head", i, "got", counted, "expected", total, "seqlen_q",
+          shape.lengths.seqlen_q, "seqlen_k", shape.lengths.seqlen_k);
+  }
+}
+
+/// Every item once, longest first, ties by (batch, KV head, row block, head in group).
+void check_order(const Shape& shape, const std::vector<sm80::WorkItem>& items,
+                 const std::vector<int32_t>& tiles) {
+  const int32_t row_blocks = shape.lengths.row_blocks();
+  std::vector<sm80::WorkItem> expected;
+  const int32_t group = shape.group_size();
+  for (int32_t kv = 0; kv < shape.batch * shape.num_heads_kv; ++kv) {
+    for (int32_t r = 0; r < row_blocks; ++r) {
+      for (int32_t g = 0; g < group; ++g) expected.push_back({kv * group + g, r});
+    }
+  }
+  const auto tiles_of = [&](const sm80::WorkItem& item) {
+    return tiles[static_cast<std::size_t>(int64_t{item.head} * row_blocks + item.row_block)];
+  };
+  std::ranges::stable_sort(expected, std::ranges::greater{}, tiles_of);
+  const bool equal = std::ranges::equal(items, expected, [](const auto& a, const auto& b) {
+    return a.head == b.head && a.row_block == b.row_block;
+  });
+  CHECK(equal, "items", items.size(), "seqlen_k", shape.lengths.seqlen_k);
+}
+
+void check_table(const Shape& shape, const DeviceArray<HeadKeys>& heads,
+                 const std::vector<int32_t>& expected_tiles) {
+  const DeviceArray<std::byte> workspace(sm80::work_table_bytes(shape));
+  const sm80::WorkTable table =
+      sm80::build_work_table(shape, heads.data(), workspace.span(), /*stream=*/nullptr);
+  const auto num_items = static_cast<std::size_t>(table.num_items);
+  CHECK(num_items == expected_tiles.size());
+  if (num_items != expected_tiles.size() || num_items == 0) return;
+  const bool same_tiles = std::equal(expected_tiles.begin(), expected_tiles.end(), table.num_tiles);
+  CHECK(same_tiles, "seqlen_q", shape.lengths.seqlen_q, "seqlen_k", shape.lengths.seqlen_k);
+  check_order(shape, {table.items, table.items + num_items}, expected_tiles);
+}
+
+void check_call(const Shape& shape, const ListSizes& sizes, bool spoilt, uint64_t seed) {
+  const RandomHeads heads(shape, sizes, spoilt, seed);
+  const DeviceArray<HeadKeys> prepared(static_cast<std::size_t>(shape.batch * shape.num_heads_q));
+  sm80::prepare_head_keys(shape, heads.patterns, heads.index(), prepared.data(),
+                          /*stream=*/nullptr);
+  check_key_sets(shape, heads, prepared);
+  const std::vector<int32_t> expected = iterated_tiles(heads.expected(), shape.lengths);
+  check_totals(shape, heads, expected);
+  check_table(shape, prepared, expected);
+}
+
+/// The bound that decides how many digits are sorted, where lists are the densest.
+void check_bound() {
+  for (const Lengths lengths : {Lengths{1, 1}, Lengths{64, 64}, Lengths{100, 1000},
+                                Lengths{1000, 1000}, Lengths{65, 6500}}) {
+    std::vector<int32_t> columns(static_cast<std::size_t>(lengths.seqlen_k));
+    std::iota(columns.begin(), columns.end(), 0);
+    // Every other block of 64 distances: half of the columns' tiles and half of the keys.
+    std::vector<Run> runs;
+    for (int32_t lo = 1; lo < lengths.seqlen_k; lo += 65) runs.push_back({lo, lo + 64});
+    const HeadKeys head{.kind = PatternKind::kVerticalSlash,
+                        .runs = runs.data(),
+                        .columns = columns.data(),
+                        .num_runs = static_cast<int32_t>(runs.size()),
+                        .num_columns = lengths.seqlen_k};
+    for (int32_t r = 0; r < lengths.row_blocks(); ++r) {
+      const int64_t tiles = count_key_tiles(head, lengths, r);
+      CHECK(tiles <= max_row_block_tiles(lengths), "seqlen_k", lengths.seqlen_k, "tiles", tiles);
+    }
+  }
+}
+
+/// Dense heads only, so that the items are many and the counts few: each block sorts several tiles.
+void check_many_items() {
+  const Shape shape = make_shape(/*batch=*/2, /*num_heads_q=*/4096, /*num_heads_kv=*/1024,
+                                 {.seqlen_q = 8320, .seqlen_k = 8320});
+  const std::vector<HeadKeys> heads(static_cast<std::size_t>(shape.batch * shape.num_heads_q));
+  check_table(shape, DeviceArray<HeadKeys>(heads), iterated_tiles(heads, shape.lengths));
+}
+
+}  // namespace
+
+int main() {
+  check_bound();
+  const Lengths kLengths[] = {{1, 1},      {1, 64},      {63, 65},    {64, 64},     {65, 129},
+                              {100, 1000}, {1000, 1000}, {257, 5000}, {3000, 3000}, {200, 200}};
+  uint64_t seed = 1;
+  for (const Lengths& lengths : kLengths) {
+    for (const bool spoilt : {false, true}) {
+      const int32_t seqlen_k = lengths.seqlen_k;
+      const ListSizes few{
+          .columns = std::min(seqlen_k, 70), .runs = std::min(seqlen_k, 20), .blocks = 3};
+      const ListSizes many{.columns = seqlen_k, .runs = seqlen_k, .blocks = lengths.key_blocks()};
+      check_call(make_shape(/*batch=*/1, /*num_heads_q=*/10, /*num_heads_kv=*/5, lengths), few,
+                 spoilt, ++seed);
+      check_call(make_shape(/*batch=*/2, /*num_heads_q=*/6, /*num_heads_kv=*/1, lengths), many,
+                 spoilt, ++seed);
+    }
+  }
+  // No lists, no rows.
+  check_call(make_shape(/*batch=*/1, /*num_heads_q=*/12, /*num_heads_kv=*/12,
+                        {.seqlen_q = 100, .seqlen_k = 300}),
+             {.columns = 0, .runs = 0, .blocks = 0}, /*spoilt=*/false, ++seed);
+  check_call(make_shape(/*batch=*/1, /*num_heads_q=*/8, /*num_heads_kv=*/4,
+                        {.seqlen_q = 0, .seqlen_k = 300}),
+             {.columns = 9, .runs = 9, .blocks = 2}, /*spoilt=*/true, ++seed);
+  // More heads than go over at once.
+  check_call(make_shape(/*batch=*/2, /*num_heads_q=*/200, /*num_heads_kv=*/200,
+                        {.seqlen_q = 10, .seqlen_k = 80}),
+             {.columns = 5, .runs = 3, .blocks = 2}, /*spoilt=*/true, ++seed);
+  // Two digits and three; several blocks of items.
+  check_call(make_shape(/*batch=*/1, /*num_heads_q=*/16, /*num_heads_kv=*/2,
+                        {.seqlen_q = 20000, .seqlen_k = 20100}),
+             {.columns = 300, .runs = 200, .blocks = 5}, /*spoilt=*/false, ++seed);
+  check_call(make_shape(/*batch=*/1, /*num_heads_q=*/8, /*num_heads_kv=*/4,
+                        {.seqlen_q = 700, .seqlen_k = 3000000}),
+             {.columns = 200, .runs = 100, .blocks = 50}, /*spoilt=*/false, ++seed);
+  check_many_items();
+
+  simt::options().schedule = simt::Schedule::kRandom;
+  check_call(make_shape(/*batch=*/2, /*num_heads_q=*/8, /*num_heads_kv=*/2,
+                        {.seqlen_q = 2500, .seqlen_k = 2600}),
+             {.columns = 900, .runs = 300, .blocks = 9}, /*spoilt=*/true, ++seed);
+  return test::finish();
+}

@@ -1,0 +1,111 @@
+// The shared memory window of the running block, and what the checker remembers of each of its
+// bytes: initialised or not, target of a copy that has not been waited for or not, who wrote it last
+// and who read it last.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "clocks.h"
+
+namespace simt::engine {
+
+/// Volatile accesses are loops waiting for memory, or flags: they never race with atomics or each
+/// other, only with plain accesses.
+enum class Access { kRead, kWrite, kAtomic, kVolatileRead, kVolatileWrite };
+
+inline bool is_read(Access kind) { return kind == Access::kRead || kind == Access::kVolatileRead; }
+inline bool is_write(Access kind) {
+  return kind == Access::kWrite || kind == Access::kVolatileWrite;
+}
+
+
+/// Why an access was refused; kNone if it was not.
+enum class Fault { kNone, kOutOfBounds, kUninitialized, kPending, kBeingRead, kReserved, kRace };
+
+struct SharedFault {
+  Fault fault = Fault::kNone;
+  std::size_t offset = 0;   // First byte concerned.
+  Stamp other = 0;          // kRace: the access of the other actor.
+  bool other_wrote = false;
+};
+
+class SharedMemory {
+ public:
+  static constexpr std::size_t kWindowBytes = 256 * 1024;
+  static constexpr uint32_t kFirstAddress = 1024;  // Of the window, as instructions see it.
+
+  SharedMemory();
+  ~SharedMemory();
+  SharedMemory(const SharedMemory&) = delete;
+  SharedMemory& operator=(const SharedMemory&) = delete;
+
+  /// A new block with `bytes` bytes, none of them initialised. Contents become NaNs.
+  void start_block(std::size_t bytes);
+
+  char* base() const { return base_; }
+  std::size_t bytes() const { return bytes_; }
+  bool contains(const void* pointer) const {
+    return reinterpret_cast<uintptr_t>(pointer) - reinterpret_cast<uintptr_t>(base_) < kWindowBytes;
+  }
+  std::size_t offset_of(const void* pointer) const {
+    return static_cast<std::size_t>(static_cast<const char*>(pointer) - base_);
+  }
+
+  /// Checks an access by `actor` and remembers it.
+  SharedFault access(std::size_t offset, std::size_t size, Access kind, int actor,
+                     const Clocks& clocks);
+
+  /// An asynchronous write by `actor` is on its way: until finish_write() nobody may touch the
+  /// bytes. Checked as a write.
+  SharedFault begin_write(std::size_t offset, std::size_t size, int actor, const Clocks& clocks);
+
+  /// The bytes are there, written by `actor` now.
+  void finish_write(std::size_t offset, std::size_t size, int actor, const Clocks& clocks);
+
+  /// An asynchronous read by `actor` is on its way: until finish_read() the bytes may be read, not
+  /// written. Checked as a read. Up to 255 reads of a byte may be on their way.
+  SharedFault begin_read(std::size_t offset, std::size_t size, int actor, const Clocks& clocks);
+  void finish_read(std::size_t offset, std::size_t size);
+
+  /// From reserve() to release() no access is allowed; then the bytes are uninitialised.
+  void reserve(std::size_t offset, std::size_t size);
+  void release(std::size_t offset, std::size_t size);
+
+  Stamp last_write(std::size_t offset) const { return written_[offset]; }
+
+  /// Forgets who read and wrote what.
+  void forget_accesses();
+
+  bool check_memory = true;
+  bool check_races = true;
+
+ private:
+  enum State : uint8_t {
+    kUninitialized = 0,
+    kInitialized = 1,
+    kPending = 2,
+    kBeingRead = 4,  // Beside kInitialized.
+    kReserved = 8,
+  };
+
+  SharedFault check_state(std::size_t offset, std::size_t size, Access kind);
+  SharedFault check_race(std::size_t offset, std::size_t size, Access kind, int actor,
+                         const Clocks& clocks);
+  void remember_read(std::size_t byte, Stamp stamp, Stamp floor);
+
+  char* base_ = nullptr;
+  std::size_t bytes_ = 0;
+  std::unique_ptr<uint8_t[]> state_;
+  std::unique_ptr<uint8_t[]> readers_;  // Asynchronous reads on their way.
+  // Per byte: the last write, and the last reads of two actors, of different warps if there were
+  // such. Two readers suffice to see a write that no barrier separates from the reads: it is
+  // unordered with at least one of them, unless a smaller barrier separates it from just these two.
+  std::unique_ptr<Stamp[]> written_;
+  std::unique_ptr<Stamp[]> read_;
+  std::unique_ptr<Stamp[]> read_before_;
+};
+
+}  // namespace simt::engine

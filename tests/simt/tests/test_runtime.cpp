@@ -1,0 +1,188 @@
+// The runtime's host functions on machines of all kinds.
+// SPDX-License-Identifier: Apache-2.0
+#include <cuda_runtime_api.h>
+#include <simt/launch.h>
+
+#include <cstring>
+
+#include "test.h"
+
+namespace {
+
+void nothing() {}
+
+cudaError_t launch_on(cudaStream_t stream) {
+  return simt::launch("nothing", dim3(1), dim3(1), 0, stream, &nothing);
+}
+
+void test_default_machine() {
+  simt::machine() = {};
+  int value = -1;
+  CHECK(cudaGetDeviceCount(&value) == cudaSuccess && value == 1);
+  CHECK(cudaDriverGetVersion(&value) == cudaSuccess && value == 13000);
+  CHECK(cudaRuntimeGetVersion(&value) == cudaSuccess && value == CUDART_VERSION);
+  CHECK(cudaGetDevice(&value) == cudaSuccess && value == 0);
+  CHECK(cudaSetDevice(0) == cudaSuccess);
+  CHECK(cudaSetDevice(1) == cudaErrorInvalidDevice && cudaGetLastError() == cudaErrorInvalidDevice);
+  CHECK(cudaDeviceSynchronize() == cudaSuccess);
+  CHECK(launch_on(nullptr) == cudaSuccess);
+  CHECK(launch_on(cudaStreamLegacy) == cudaSuccess);
+  CHECK(launch_on(cudaStreamPerThread) == cudaSuccess);
+  CHECK(cudaPeekAtLastError() == cudaSuccess);
+}
+
+// A call that fails leaves its result alone.
+void check_all_fail_with(cudaError_t error) {
+  int value = -1;
+  void* pointer = nullptr;
+  cudaStream_t stream = nullptr;
+  cudaPointerAttributes attributes{};
+  cudaFuncAttributes function_attributes{};
+  cudaStreamCaptureStatus capture{};
+  CHECK(cudaGetDeviceCount(&value) == error && value == -1);
+  CHECK(cudaGetDevice(&value) == error && value == -1);
+  CHECK(cudaSetDevice(0) == error);
+  CHECK(cudaDeviceGetAttribute(&value, cudaDevAttrWarpSize, 0) == error && value == -1);
+  CHECK(cudaDeviceSynchronize() == error);
+  CHECK(cudaMalloc(&pointer, 16) == error && pointer == nullptr);
+  CHECK(cudaFree(nullptr) == error);
+  CHECK(cudaMemset(pointer, 0, 0) == error);
+  CHECK(cudaMemcpy(pointer, pointer, 0, cudaMemcpyDefault) == error);
+  CHECK(cudaPointerGetAttributes(&attributes, &value) == error);
+  CHECK(cudaStreamCreate(&stream) == error && stream == nullptr);
+  CHECK(cudaStreamSynchronize(nullptr) == error);
+  CHECK(cudaStreamGetDevice(nullptr, &value) == error && value == -1);
+  CHECK(cudaStreamIsCapturing(nullptr, &capture) == error);
+  CHECK(cudaFuncGetAttributes(&function_attributes, &nothing) == error);
+  CHECK(cudaFuncSetAttribute(&nothing, cudaFuncAttributeMaxDynamicSharedMemorySize, 1) == error);
+  CHECK(launch_on(nullptr) == error);
+  CHECK(cudaPeekAtLastError() == error && cudaGetLastError() == error);
+  CHECK(cudaGetLastError() == cudaSuccess);
+  CHECK(cudaRuntimeGetVersion(&value) == cudaSuccess && value == simt::machine().runtime_version);
+}
+
+void test_machines_without_gpu() {
+  int version = -1;
+  simt::machine() = {};
+  simt::machine().driver_version = 0;
+  check_all_fail_with(cudaErrorInsufficientDriver);
+  CHECK(cudaDriverGetVersion(&version) == cudaSuccess && version == 0);
+  simt::machine().driver_version = 12080;
+  check_all_fail_with(cudaErrorInsufficientDriver);
+  simt::machine().runtime_version = 12090;  // Older drivers of the same major version will do.
+  CHECK(launch_on(nullptr) == cudaSuccess);
+  simt::machine() = {};
+  simt::machine().devices.clear();
+  check_all_fail_with(cudaErrorNoDevice);
+  simt::machine() = {};
+}
+
+void test_attributes() {
+  simt::machine() = {};
+  simt::machine().devices = {{7, 5, 40}, {8, 0, 108}, {8, 6, 84}, {9, 0, 132}};
+  const auto attribute = [](cudaDeviceAttr which, int device) {
+    int value = -1;
+    CHECK(cudaDeviceGetAttribute(&value, which, device) == cudaSuccess);
+    return value;
+  };
+  CHECK(attribute(cudaDevAttrComputeCapabilityMajor, 0) == 7);
+  CHECK(attribute(cudaDevAttrComputeCapabilityMinor, 0) == 5);
+  CHECK(attribute(cudaDevAttrMultiProcessorCount, 1) == 108);
+  CHECK(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, 1) == 166912);
+  CHECK(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, 2) == 101376);
+  CHECK(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, 3) == 232448);
+  CHECK(attribute(cudaDevAttrMaxSharedMemoryPerBlock, 3) == 49152);
+  CHECK(attribute(cudaDevAttrMaxThreadsPerMultiProcessor, 2) == 1536);
+  CHECK(attribute(cudaDevAttrWarpSize, 3) == 32);
+  CHECK(attribute(cudaDevAttrMaxThreadsPerBlock, 3) == 1024);
+  int value = 0;
+  CHECK(cudaDeviceGetAttribute(&value, static_cast<cudaDeviceAttr>(12345), 0) ==
+        cudaErrorInvalidValue);
+  CHECK(cudaDeviceGetAttribute(&value, cudaDevAttrWarpSize, 4) == cudaErrorInvalidDevice);
+  cudaGetLastError();
+  simt::machine() = {};
+}
+
+void test_two_devices() {
+  simt::machine() = {};
+  simt::machine().devices.resize(2);
+  cudaStream_t on_0 = nullptr;
+  cudaStream_t on_1 = nullptr;
+  CHECK(cudaStreamCreate(&on_0) == cudaSuccess);
+  CHECK(cudaSetDevice(1) == cudaSuccess);
+  CHECK(cudaStreamCreateWithFlags(&on_1, cudaStreamNonBlocking) == cudaSuccess);
+  int device = -1;
+  CHECK(cudaStreamGetDevice(on_0, &device) == cudaSuccess && device == 0);
+  CHECK(cudaStreamGetDevice(on_1, &device) == cudaSuccess && device == 1);
+  CHECK(cudaStreamGetDevice(nullptr, &device) == cudaSuccess && device == 1);
+  CHECK(launch_on(on_0) == cudaErrorInvalidResourceHandle);
+  CHECK(cudaGetLastError() == cudaErrorInvalidResourceHandle);
+  CHECK(launch_on(on_1) == cudaSuccess);
+  void* memory = nullptr;
+  CHECK(cudaMalloc(&memory, 16) == cudaSuccess);
+  CHECK(cudaMemsetAsync(memory, 0, 16, on_0) == cudaErrorInvalidResourceHandle);
+  CHECK(cudaMemsetAsync(memory, 0, 16, on_1) == cudaSuccess);
+  cudaPointerAttributes attributes{};
+  CHECK(cudaPointerGetAttributes(&attributes, static_cast<char*>(memory) + 8) == cudaSuccess);
+  CHECK(attributes.type == cudaMemoryTypeDevice && attributes.device == 1);
+  CHECK(attributes.devicePointer == static_cast<char*>(memory) + 8);
+  CHECK(cudaPointerGetAttributes(&attributes, &device) == cudaSuccess);
+  CHECK(attributes.type == cudaMemoryTypeUnregistered && attributes.hostPointer == &device);
+  CHECK(cudaStreamSynchronize(on_1) == cudaSuccess);
+  CHECK(cudaFree(memory) == cudaSuccess);
+  CHECK(cudaStreamDestroy(on_0) == cudaSuccess && cudaStreamDestroy(on_1) == cudaSuccess);
+  CHECK(cudaStreamDestroy(nullptr) == cudaErrorInvalidResourceHandle);
+  cudaGetLastError();
+  simt::machine() = {};
+}
+
+void test_kernel_errors() {
+  simt::machine() = {};
+  simt::machine().next_launch_error = cudaErrorLaunchFailure;
+  CHECK(launch_on(nullptr) == cudaErrorLaunchFailure);
+  CHECK(cudaGetLastError() == cudaErrorLaunchFailure);
+  CHECK(launch_on(nullptr) == cudaSuccess);
+  cudaFuncAttributes attributes{};
+  CHECK(cudaFuncGetAttributes(&attributes, &nothing) == cudaSuccess);
+  CHECK(attributes.binaryVersion == 90 && attributes.maxThreadsPerBlock == 1024);
+  CHECK(cudaFuncGetAttributes(&attributes, static_cast<const void*>(nullptr)) ==
+        cudaErrorInvalidDeviceFunction);
+  CHECK(cudaFuncSetAttribute(&nothing, cudaFuncAttributeMaxDynamicSharedMemorySize, 101376) ==
+        cudaSuccess);
+  CHECK(cudaFuncSetAttribute(&nothing, cudaFuncAttributeMaxDynamicSharedMemorySize, 101377) ==
+        cudaErrorInvalidValue);
+  simt::machine().kernel_image_missing = true;
+  CHECK(cudaFuncGetAttributes(&attributes, &nothing) == cudaErrorNoKernelImageForDevice);
+  CHECK(launch_on(nullptr) == cudaErrorNoKernelImageForDevice);
+  simt::machine() = {};
+  cudaStreamCaptureStatus capture{};
+  simt::machine().capture = cudaStreamCaptureStatusActive;
+  CHECK(cudaStreamIsCapturing(nullptr, &capture) == cudaSuccess);
+  CHECK(capture == cudaStreamCaptureStatusActive);
+  simt::machine() = {};
+  cudaGetLastError();
+}
+
+void test_error_texts() {
+  CHECK(std::strcmp(cudaGetErrorName(cudaErrorInsufficientDriver),
+                    "cudaErrorInsufficientDriver") == 0);
+  CHECK(std::strcmp(cudaGetErrorString(cudaErrorNoDevice),
+                    "no CUDA-capable device is detected") == 0);
+  CHECK(std::strcmp(cudaGetErrorName(static_cast<cudaError_t>(12345)),
+                    "unrecognized error code") == 0);
+  CHECK(std::strcmp(cudaGetErrorString(static_cast<cudaError_t>(12345)),
+                    "unrecognized error code") == 0);
+  static_assert(cudaErrorInsufficientDriver == 35 && cudaErrorNoKernelImageForDevice == 209);
+}
+
+}  // namespace
+
+int main() {
+  test_default_machine();
+  test_machines_without_gpu();
+  test_attributes();
+  test_two_devices();
+  test_kernel_errors();
+  test_error_texts();
+  return simt::test::finish();
+}
