@@ -14,6 +14,11 @@ LINT_BASE ?=
 VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
 CHANGED = $(if $(LINT_BASE),git diff --name-only --diff-filter=d $(LINT_BASE) --,git ls-files)
+FORMATTED := '*.h' '*.hpp' '*.c' '*.cpp' '*.cu' '*.cuh'
+# Of the files that it is given, those that a build compiles: some need nvcc, some need that there is none.
+BUILT = python -c 'import json, os, sys; \
+  built = {os.path.relpath(entry["file"]) for entry in json.load(open(sys.argv[1]))}; \
+  print(*(line for line in sys.stdin.read().split() if line in built), sep="\n")' $(1)/compile_commands.json
 EDITABLE_BUILD = build/cmake-$(shell $(VENV)/bin/python -c 'import sys; print(sys.implementation.cache_tag)')
 
 .NOTPARALLEL:
@@ -44,15 +49,17 @@ lint: $(VENV)/dev.stamp build
 	ruff check
 	ruff format --check
 	mypy
-	git ls-files '*.h' '*.hpp' '*.c' '*.cpp' | xargs clang-format --dry-run -Werror
+	git ls-files $(FORMATTED) | xargs clang-format --dry-run -Werror
 	cmake --preset tests >build/configure.log || { cat build/configure.log; exit 1; }
-	$(CHANGED) 'csrc/*.cpp' | xargs -r -n1 -P$$(nproc) clang-tidy --quiet -p $(EDITABLE_BUILD)
-	$(CHANGED) 'tests/*.cpp' | xargs -r -n1 -P$$(nproc) clang-tidy --quiet -p build/tests
+	$(CHANGED) 'csrc/*.cpp' | $(call BUILT,$(EDITABLE_BUILD)) | \
+	  xargs -r -n1 -P$$(nproc) clang-tidy --quiet -p $(EDITABLE_BUILD)
+	$(CHANGED) 'tests/*.cpp' | $(call BUILT,build/tests) | \
+	  xargs -r -n1 -P$$(nproc) clang-tidy --quiet -p build/tests
 
 format: $(VENV)/dev.stamp
 	ruff check --fix
 	ruff format
-	git ls-files '*.h' '*.hpp' '*.c' '*.cpp' | xargs clang-format -i
+	git ls-files $(FORMATTED) | xargs clang-format -i
 
 sanitize: $(VENV)/base.stamp
 	cmake --workflow --preset asan

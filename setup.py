@@ -1,7 +1,8 @@
 """Builds the compiled parts with CMake, in a build folder that persists between calls.
 
 Metadata is in pyproject.toml. Here is what setuptools cannot know: which cmake, ninja and torch to
-use.
+use. CUDA backends are built where cmake finds an nvcc; MINF_CUDA=OFF or ON in the environment
+decides otherwise.
 
 The op library is compiled against the torch of the environment that minference is installed into;
 any torch from 2.11 on will do, and the binary serves all of them. An isolated build cannot import
@@ -114,6 +115,7 @@ class CMakeBuild(build_ext):
         definitions = {
             "CMAKE_BUILD_TYPE": "Debug" if self.debug else "Release",
             "CMAKE_MAKE_PROGRAM": shutil.which("ninja"),
+            "MINF_CUDA": os.environ.get("MINF_CUDA", "AUTO"),
             "MINF_PYTHON": "ON",
             "MINF_TORCH": "ON",
             "MINF_TORCH_DIR": find_torch(),

@@ -1,5 +1,6 @@
 # The only file that names a compile or link flag. Every target of the project calls
-# minference_configure_target(); the library also states its instruction sets and its exports here.
+# minference_configure_target(); the library also states its instruction sets, its CUDA sources and its
+# exports here.
 # SPDX-License-Identifier: Apache-2.0
 include_guard()
 
@@ -13,9 +14,9 @@ function(minference_configure_target target)
   target_include_directories(
     ${target}
     PUBLIC
-      $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+      $<BUILD_INTERFACE:${minference_SOURCE_DIR}/include>
       $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
-    PRIVATE ${PROJECT_SOURCE_DIR}/csrc
+    PRIVATE ${minference_SOURCE_DIR}/csrc
   )
   target_compile_features(${target} PRIVATE cxx_std_20)
   set_target_properties(
@@ -28,10 +29,8 @@ function(minference_configure_target target)
       POSITION_INDEPENDENT_CODE ON
   )
   # -Wno-sign-conversion: clang counts it to -Wconversion, gcc does not.
-  target_compile_options(
-    ${target}
-    PRIVATE -Wall -Wextra -Wconversion -Wno-sign-conversion ${minference_sanitize_flags}
-  )
+  set(flags -Wall -Wextra -Wconversion -Wno-sign-conversion ${minference_sanitize_flags})
+  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:C,CXX>:${flags}>")
   target_link_options(${target} PRIVATE ${minference_sanitize_flags})
 endfunction()
 
@@ -72,16 +71,43 @@ function(minference_cpu_isa_flags name result)
   set(${result} ${${name}} PARENT_SCOPE)
 endfunction()
 
+# Language level, flags and runtime of a target with .cu sources. The runtime is linked statically, and
+# reaches the driver through dlopen: the library loads on machines that have neither.
+function(minference_configure_cuda target)
+  set_target_properties(
+    ${target}
+    PROPERTIES
+      CUDA_VISIBILITY_PRESET hidden
+      CUDA_RUNTIME_LIBRARY Static
+  )
+  # Spills: a warning to users, whose nvcc may not be ours; an error in development.
+  set(ptxas -warn-spills)
+  if(MINF_TESTS)
+    list(APPEND ptxas -Werror)
+  endif()
+  list(JOIN ptxas "," ptxas)
+  # The standard as a flag: CMake 3.25 does not know that nvcc has C++20.
+  set(flags -std=c++20 -lineinfo -Xptxas=${ptxas} -Xcompiler=-Wall,-Wextra)
+  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${flags}>")
+  target_link_libraries(${target} PUBLIC CUDA::cudart_static)
+  list(JOIN CMAKE_CUDA_ARCHITECTURES "," architectures)
+  target_compile_definitions(${target} PRIVATE "MINF_CUDA_ARCHITECTURES=\"${architectures}\"")
+endfunction()
+
 # Hands `source` the flags of this build, for minf_build_info(). The compiler names itself.
 function(minference_define_build_flags source)
   string(TOUPPER "${CMAKE_BUILD_TYPE}" type)
   list(JOIN minference_sanitize_flags " " sanitize_flags)
   string(STRIP "${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${type}} ${sanitize_flags}" flags)
+  string(REPLACE ";" "," cuda_build "${minference_cuda_build}")
   set_property(
     SOURCE ${source}
     APPEND
     PROPERTY
-      COMPILE_DEFINITIONS "MINF_BUILD_TYPE=\"${CMAKE_BUILD_TYPE}\"" "MINF_BUILD_FLAGS=\"${flags}\""
+      COMPILE_DEFINITIONS
+        "MINF_BUILD_TYPE=\"${CMAKE_BUILD_TYPE}\""
+        "MINF_BUILD_FLAGS=\"${flags}\""
+        "MINF_CUDA_BUILD=\"${cuda_build}\""
   )
 endfunction()
 

@@ -13,13 +13,13 @@
 #include <vector>
 
 #include "check.h"
-#include "host_tensor.h"
 #include "minference/minference.h"
+#include "test_tensor.h"
 
 namespace {
 
 using minference::test::epsilon;
-using minference::test::HostTensor;
+using minference::test::TestTensor;
 
 constexpr int64_t kBlock = 64;
 
@@ -35,18 +35,18 @@ struct Problem {
   Sizes sizes;
   std::vector<minf_pattern> patterns;  // One per query head.
   double scale;
-  HostTensor q, k, v;
-  HostTensor vertical_index, slash_index, runs, run_count, block_index;
+  TestTensor q, k, v;
+  TestTensor vertical_index, slash_index, runs, run_count, block_index;
   minf_vertical_slash_options estimate = minf_vertical_slash_options_default();
 
   Problem(int32_t dtype_, const Sizes& sizes_, std::vector<minf_pattern> patterns_, double scale_)
       : dtype(dtype_), sizes(sizes_), patterns(std::move(patterns_)), scale(scale_) {
     const auto& [batch, seqlen_q, seqlen_k, num_heads_q, num_heads_kv, head_dim] = sizes;
-    q = HostTensor(dtype, {batch, seqlen_q, num_heads_q, head_dim});
-    k = HostTensor(dtype, {batch, seqlen_k, num_heads_kv, head_dim});
-    v = HostTensor(dtype, {batch, seqlen_k, num_heads_kv, head_dim});
+    q = TestTensor(dtype, {batch, seqlen_q, num_heads_q, head_dim});
+    k = TestTensor(dtype, {batch, seqlen_k, num_heads_kv, head_dim});
+    v = TestTensor(dtype, {batch, seqlen_k, num_heads_kv, head_dim});
     std::mt19937 random(static_cast<uint32_t>(seqlen_q * 1000 + seqlen_k));
-    for (HostTensor* input : {&q, &k, &v}) input->fill_random(random);
+    for (TestTensor* input : {&q, &k, &v}) input->fill_random(random);
     // Small, so that a short sequence leaves something out.
     estimate.sink = 2;
     estimate.local = 5;
@@ -63,17 +63,17 @@ struct Problem {
 
 /// Everything a call writes.
 struct Result {
-  HostTensor out, lse, tiles;
+  TestTensor out, lse, tiles;
 
   explicit Result(const Problem& problem) {
     const Sizes& s = problem.sizes;
-    out = HostTensor(problem.dtype, {s.batch, s.seqlen_q, s.num_heads_q, s.head_dim});
-    lse = HostTensor(MINF_FLOAT32, {s.batch, s.num_heads_q, s.seqlen_q});
-    tiles = HostTensor(MINF_INT64, {s.batch, s.num_heads_q});
+    out = TestTensor(problem.dtype, {s.batch, s.seqlen_q, s.num_heads_q, s.head_dim});
+    lse = TestTensor(MINF_FLOAT32, {s.batch, s.num_heads_q, s.seqlen_q});
+    tiles = TestTensor(MINF_INT64, {s.batch, s.num_heads_q});
   }
   bool operator==(Result& other) {
-    return out.bytes() == other.out.bytes() && lse.bytes() == other.lse.bytes() &&
-           tiles.bytes() == other.tiles.bytes();
+    return out.copy() == other.out.copy() && lse.copy() == other.lse.copy() &&
+           tiles.copy() == other.tiles.copy();
   }
 };
 
@@ -140,11 +140,11 @@ void prefill(Problem& problem, Result& result, const minf_exec& exec, std::size_
 void estimate_vertical_slash(Problem& problem, const minf_pattern& pattern, const minf_exec& exec) {
   const auto& [batch, seqlen_q, seqlen_k, num_heads, num_heads_kv, head_dim] = problem.sizes;
   const int64_t slash_size = problem.index_size(pattern.b, problem.estimate.local);
-  problem.vertical_index = HostTensor(
+  problem.vertical_index = TestTensor(
       MINF_INT32, {batch, num_heads, problem.index_size(pattern.a, problem.estimate.sink)});
-  problem.slash_index = HostTensor(MINF_INT32, {batch, num_heads, slash_size});
-  problem.runs = HostTensor(MINF_INT32, {batch, num_heads, minf_max_runs(slash_size, seqlen_k), 2});
-  problem.run_count = HostTensor(MINF_INT32, {batch, num_heads});
+  problem.slash_index = TestTensor(MINF_INT32, {batch, num_heads, slash_size});
+  problem.runs = TestTensor(MINF_INT32, {batch, num_heads, minf_max_runs(slash_size, seqlen_k), 2});
+  problem.run_count = TestTensor(MINF_INT32, {batch, num_heads});
   const minf_tensor q = problem.q.view(), k = problem.k.view();
   const minf_tensor vertical = problem.vertical_index.view(), slash = problem.slash_index.view();
   const minf_tensor runs = problem.runs.view(), run_count = problem.run_count.view();
@@ -163,7 +163,7 @@ void estimate_block_sparse(Problem& problem, const minf_pattern& pattern, const 
   const Sizes& s = problem.sizes;
   const int64_t top_k = std::min<int64_t>(pattern.a, blocks_of(s.seqlen_k));
   problem.block_index =
-      HostTensor(MINF_INT32, {s.batch, s.num_heads_q, blocks_of(s.seqlen_q), top_k});
+      TestTensor(MINF_INT32, {s.batch, s.num_heads_q, blocks_of(s.seqlen_q), top_k});
   const minf_tensor q = problem.q.view(), k = problem.k.view();
   const minf_tensor block_index = problem.block_index.view();
   std::size_t bytes = 0;
@@ -224,7 +224,7 @@ std::vector<int64_t> attended_keys(const Problem& problem, int64_t b, int64_t h,
       chosen[static_cast<std::size_t>(key)] = 1;
     }
   };
-  const auto entry = [](const HostTensor& list, std::initializer_list<int64_t> at) {
+  const auto entry = [](const TestTensor& list, std::initializer_list<int64_t> at) {
     return static_cast<int64_t>(list.get(at));
   };
   switch (pattern.kind) {
@@ -299,7 +299,7 @@ ReferenceRow reference_row(const Problem& problem, int64_t b, int64_t h, int64_t
 }
 
 /// P and out are each rounded once to the dtype; exp and the sums are float32, and so is a logit,
-/// whose rounding error grows with it. (q.k itself is exact: see HostTensor::fill_random.)
+/// whose rounding error grows with it. (q.k itself is exact: see TestTensor::fill_random.)
 double out_bound(int32_t dtype, const ReferenceRow& row, std::size_t d) {
   const double float32_error = 4 * epsilon(MINF_FLOAT32) * (1 + row.max_logit);
   return (2 * epsilon(dtype) + float32_error) * row.magnitude[d];
@@ -423,8 +423,8 @@ void test_strides_change_nothing() {
   Result plain(problem);
   prefill(problem, plain, exec_of(2), /*misalignment=*/0);
 
-  const auto transposed = [&](const HostTensor& tensor, HostTensor& memory) {
-    memory = HostTensor(problem.dtype, {s.batch, s.num_heads_kv, s.seqlen_k, s.head_dim});
+  const auto transposed = [&](const TestTensor& tensor, TestTensor& memory) {
+    memory = TestTensor(problem.dtype, {s.batch, s.num_heads_kv, s.seqlen_k, s.head_dim});
     for (int64_t b = 0; b < s.batch; ++b) {
       for (int64_t h = 0; h < s.num_heads_kv; ++h) {
         for (int64_t j = 0; j < s.seqlen_k; ++j) {
@@ -439,10 +439,10 @@ void test_strides_change_nothing() {
     std::swap(view.stride[1], view.stride[2]);
     return view;
   };
-  HostTensor k_memory, v_memory;
+  TestTensor k_memory, v_memory;
   const minf_tensor k = transposed(problem.k, k_memory), v = transposed(problem.v, v_memory);
 
-  HostTensor both(problem.dtype, {s.batch, s.seqlen_q, 2 * s.num_heads_q, s.head_dim});
+  TestTensor both(problem.dtype, {s.batch, s.seqlen_q, 2 * s.num_heads_q, s.head_dim});
   minf_tensor q = problem.q.view(), out = problem.q.view();
   q.stride[0] = out.stride[0] = 2 * s.seqlen_q * s.num_heads_q * s.head_dim;
   q.stride[1] = out.stride[1] = 2 * s.num_heads_q * s.head_dim;
@@ -476,7 +476,7 @@ void test_merge() {
   Problem part(MINF_FLOAT32, s, {{MINF_BLOCK_SPARSE, 1, 0, 0}}, 0.125);
   Result parts[2] = {Result(part), Result(part)};
   for (int64_t parity : {0, 1}) {
-    part.block_index = HostTensor(MINF_INT32, {s.batch, s.num_heads_q, blocks_of(s.seqlen_q), 3});
+    part.block_index = TestTensor(MINF_INT32, {s.batch, s.num_heads_q, blocks_of(s.seqlen_q), 3});
     for (int64_t list = 0; list < s.batch * s.num_heads_q * blocks_of(s.seqlen_q); ++list) {
       for (int64_t i = 0; i < 3; ++i) {
         const int64_t block = 2 * i + parity;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -45,12 +46,12 @@ struct Problem {
 };
 
 template <typename Call>
-void check_throws(mi::ErrorCode code, const std::string& text, const Call& call) {
+void check_throws(std::optional<mi::ErrorCode> code, const std::string& text, const Call& call) {
   try {
     call();
     CHECK(false && "expected an Error");
   } catch (const mi::Error& error) {
-    CHECK(error.code() == code);
+    CHECK(!code || error.code() == *code);
     CHECK(std::string(error.what()).find(text) != std::string::npos);
   }
 }
@@ -197,7 +198,10 @@ void test_errors() {
   });
   check_throws(mi::ErrorCode::kInvalidArgument, "patterns",
                [&] { mi::prefill_attention(p.q, p.k, p.v, {mi::dense(), mi::dense()}, p.out); });
-  check_throws(mi::ErrorCode::kUnsupported, "backend", [&] {
+  // Without a GPU, because of that; with one, because it does not attend yet.
+  const mi::Capability sm80 = mi::backends().front();
+  CHECK(sm80.name == "sm80");
+  check_throws(std::nullopt, sm80.available ? "attention on CUDA devices" : sm80.reason, [&] {
     const mi::Device cuda{mi::DeviceType::kCuda, 0};
     mi::prefill_attention({p.q_data.data(), {kBatch, kSeqlenQ, kHeadsQ, kDim}, cuda},
                           {p.k_data.data(), {kBatch, kSeqlenK, kHeadsKv, kDim}, cuda},
@@ -221,7 +225,8 @@ void test_capabilities() {
     }
     return names;
   };
-  CHECK(selected(mi::backends()) == std::vector<std::string>{"cpu"});
+  const std::vector<std::string> backends = selected(mi::backends());
+  CHECK(!backends.empty() && backends.back() == "cpu");
   CHECK(mi::cpu_isas().back().name == "portable" && mi::cpu_isas().back().available);
 
   const std::vector<std::string> best = selected(mi::cpu_isas());

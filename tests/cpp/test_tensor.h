@@ -1,13 +1,18 @@
-// Owned host tensors for the tests, read and written as double whatever their dtype.
+// Owned tensors for the tests, read and written as double whatever their dtype. They live in host
+// memory, or in emulated device memory, which the host can read and write as well.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <initializer_list>
+#include <memory>
+#include <new>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "minference/minference.h"
@@ -48,14 +53,23 @@ inline uint16_t encode_16(double value, int mantissa_bits) {
   return static_cast<uint16_t>(sign | (exponent - 1 + bias) << mantissa_bits | mantissa);
 }
 
-class HostTensor {
+/// Where the tensors that are made live: host memory, unless a test program says otherwise.
+struct Place {
+  minf_device_type device_type = MINF_DEVICE_CPU;
+  void* (*allocate)(std::size_t bytes) = [](std::size_t bytes) { return ::operator new(bytes); };
+  void (*release)(void* data) = [](void* data) { ::operator delete(data); };
+  void (*written)(void* data, std::size_t bytes) = [](void*, std::size_t) {};  // By the host.
+};
+inline Place place;
+
+class TestTensor {
  public:
-  HostTensor() = default;
+  TestTensor() = default;
 
   /// Row-major; every byte is 0x7b, so that what a call writes shows.
-  HostTensor(int32_t dtype, std::initializer_list<int64_t> shape) {
+  TestTensor(int32_t dtype, std::initializer_list<int64_t> shape) {
     view_.dtype = dtype;
-    view_.device_type = MINF_DEVICE_CPU;
+    view_.device_type = place.device_type;
     view_.ndim = static_cast<int32_t>(shape.size());
     int64_t count = 1;
     for (int dim = view_.ndim - 1; dim >= 0; --dim) {
@@ -63,31 +77,36 @@ class HostTensor {
       view_.stride[dim] = count;
       count *= shape.begin()[dim];
     }
-    storage_.assign(static_cast<std::size_t>(count) * dtype_bytes(dtype), std::byte{0x7b});
+    size_bytes_ = static_cast<std::size_t>(count) * dtype_bytes(dtype);
+    if (size_bytes_ == 0) return;
+    storage_ = {place.allocate(size_bytes_), place.release};
+    view_.data = storage_.get();
+    fill(std::byte{0x7b});
+    place.written(view_.data, size_bytes_);
   }
 
-  /// Points into the storage as it is now: valid while the tensor lives, even if it is moved.
-  minf_tensor view() {
-    view_.data = storage_.data();
-    return view_;
-  }
-  std::vector<std::byte>& bytes() { return storage_; }
+  /// Valid while the tensor lives, even if it is moved.
+  minf_tensor view() const { return view_; }
+  std::span<std::byte> bytes() const { return {static_cast<std::byte*>(view_.data), size_bytes_}; }
+  /// What the tensor holds now.
+  std::vector<std::byte> copy() const { return {bytes().begin(), bytes().end()}; }
+  void fill(std::byte value) { std::ranges::fill(bytes(), value); }
   int64_t size(int dim) const { return view_.shape[dim]; }
 
   double get(std::initializer_list<int64_t> index) const {
-    const std::byte* at = storage_.data() + offset_bytes(index);
+    const std::byte* at = bytes().data() + offset_bytes(index);
     return decode(at);
   }
 
   void set(std::initializer_list<int64_t> index, double value) {
-    encode(storage_.data() + offset_bytes(index), value);
+    encode(bytes().data() + offset_bytes(index), value);
   }
 
   /// Multiples of 1/64 in [-2, 2]: exact in every dtype, and so are sums of their products.
   void fill_random(std::mt19937& random) {
     std::uniform_int_distribution<int> steps(-128, 128);
-    for (std::size_t at = 0; at < storage_.size(); at += dtype_bytes(view_.dtype)) {
-      encode(storage_.data() + at, steps(random) / 64.0);
+    for (std::size_t at = 0; at < size_bytes_; at += dtype_bytes(view_.dtype)) {
+      encode(bytes().data() + at, steps(random) / 64.0);
     }
   }
 
@@ -138,7 +157,8 @@ class HostTensor {
     }
   }
 
-  std::vector<std::byte> storage_;
+  std::unique_ptr<void, void (*)(void*)> storage_{nullptr, [](void*) {}};
+  std::size_t size_bytes_ = 0;
   minf_tensor view_{};
 };
 

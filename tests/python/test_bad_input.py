@@ -9,19 +9,46 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import minference
+import minference._C as _C
+import minference._library as _library
 import pytest
 import torch
+from conftest import DEVICES
 from minference import AShape, BlockSparse, Dense, TriShape, VerticalSlash
 from torch import Tensor
+
+needs_cuda = pytest.mark.skipif("cuda" not in DEVICES, reason="needs a GPU")
 
 NAN, INF = float("nan"), float("inf")
 
 
-def tokens(seqlen: int = 70, heads: int = 4, head_dim: int = 64, batch: int = 2, **kw) -> Tensor:
-    return torch.ones(batch, seqlen, heads, head_dim, **kw)
+class Maker:
+    """Makes tensors on one device, of the widest dtype that every backend serves there."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.dtype = torch.float32 if device == "cpu" else torch.bfloat16
+        self.q, self.kv = self.tokens(), self.tokens(heads=2)
+
+    def tokens(
+        self, seqlen: int = 70, heads: int = 4, head_dim: int = 64, batch: int = 2
+    ) -> Tensor:
+        return torch.ones(batch, seqlen, heads, head_dim, dtype=self.dtype, device=self.device)
+
+    def message(self, text: str) -> str:
+        """``text`` with the names of this maker's dtype and device."""
+        names = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+        here = "cpu" if self.device == "cpu" else "cuda:0"
+        return text.replace("DTYPE", names[self.dtype]).replace("DEVICE", here)
+
+
+@pytest.fixture
+def make(device: str) -> Maker:
+    return Maker(device)
 
 
 def lists(*entries: int, batch: int = 2, heads: int = 4) -> Tensor:
@@ -46,50 +73,96 @@ def strided(x: Tensor) -> Tensor:
 
 
 Api = ModuleType
-Q, KV = tokens(), tokens(heads=2)
+CPU = Maker("cpu")
+Q, KV = CPU.q, CPU.kv
 
-# What makes q, k, v wrong is the same for every op that takes them: (q, k, v, message).
-BAD_QKV = {
-    "q_rank": (Q[0], KV, KV, "q: expected 4 dimensions, got 3"),
-    "k_rank": (Q, KV[0], KV, "k: expected 4 dimensions, got 3"),
-    "v_rank": (Q, KV, KV[0], "v: expected 4 dimensions, got 3"),
-    "q_rank_0": (torch.tensor(1.0), KV, KV, "q: expected .*dimensions, got 0"),
-    "q_rank_5": (Q[None], KV, KV, "q: expected .*dimensions, got 5"),
-    "k_dtype": (Q, KV.bfloat16(), KV, "k: expected dtype float32 like q, got bfloat16"),
-    "v_dtype": (Q, KV, KV.half(), "v: expected dtype float32 like q, got float16"),
-    "float64": (Q.double(), KV.double(), KV.double(), "q: expected .*float32.*, got .*Double"),
-    "int8": (Q.char(), KV.char(), KV.char(), "q: expected .*float32.*, got .*Char"),
-    "int32": (Q.int(), KV.int(), KV.int(), "q: expected .*float32.*, got int32"),
-    "head_dim_0": (Q[..., :0], KV[..., :0], KV[..., :0], "q: expected head_dim 8 to 256, got 0"),
+# What makes q, k, v wrong is the same for every op that takes them: their maker, the message.
+BAD_QKV: dict[str, tuple[Callable[[Maker], tuple[Tensor, Tensor, Tensor]], str]] = {
+    "q_rank": (lambda m: (m.q[0], m.kv, m.kv), "q: expected 4 dimensions, got 3"),
+    "k_rank": (lambda m: (m.q, m.kv[0], m.kv), "k: expected 4 dimensions, got 3"),
+    "v_rank": (lambda m: (m.q, m.kv, m.kv[0]), "v: expected 4 dimensions, got 3"),
+    "q_rank_0": (lambda m: (m.q.sum(), m.kv, m.kv), "q: expected .*dimensions, got 0"),
+    "q_rank_5": (lambda m: (m.q[None], m.kv, m.kv), "q: expected .*dimensions, got 5"),
+    "k_dtype": (
+        lambda m: (m.q, m.kv.half(), m.kv),
+        "k: expected dtype DTYPE like q, got float16",
+    ),
+    "v_dtype": (
+        lambda m: (m.q, m.kv, m.kv.half()),
+        "v: expected dtype DTYPE like q, got float16",
+    ),
+    "float64": (
+        lambda m: (m.q.double(), m.kv.double(), m.kv.double()),
+        "q: expected .*float32.*, got .*Double",
+    ),
+    "int8": (
+        lambda m: (m.q.char(), m.kv.char(), m.kv.char()),
+        "q: expected .*float32.*, got .*Char",
+    ),
+    "int32": (
+        lambda m: (m.q.int(), m.kv.int(), m.kv.int()),
+        "q: expected .*float32.*, got int32",
+    ),
+    "head_dim_0": (
+        lambda m: (m.q[..., :0], m.kv[..., :0], m.kv[..., :0]),
+        "q: expected head_dim 8 to 256, got 0",
+    ),
     "head_dim_264": (
-        *(tokens(head_dim=264) for _ in range(3)),
+        lambda m: tuple(m.tokens(head_dim=264) for _ in range(3)),
         "q: expected head_dim 8 to 256, got 264",
     ),
     "k_head_dim": (
-        *(Q, tokens(heads=2, head_dim=72), KV),
+        lambda m: (m.q, m.tokens(heads=2, head_dim=72), m.kv),
         r"k: expected shape \[batch, seqlen_k, num_heads_kv, head_dim\] = "
         r"\[2, any, any, 64\], got \[2, 70, 2, 72\]",
     ),
-    "v_head_dim": (Q, KV, tokens(heads=2, head_dim=72), r"v: expected .*64\].*, got .*72\]"),
-    "k_batch": (Q, tokens(heads=2, batch=1), KV, r"k: expected .*\[2, .*, got \[1, "),
-    "v_batch": (Q, KV, tokens(heads=2, batch=1), r"v: expected .*\[2, .*, got \[1, "),
-    "v_seqlen": (Q, KV, tokens(90, heads=2), r"v: expected .*70, .*, got \[2, 90, "),
-    "v_heads": (Q, KV, Q, r"v: expected .*\[2, 70, 2, .*, got \[2, 70, 4, "),
-    "no_q_heads": (Q[:, :, :0], KV, KV, "q: expected at least 1 head, got 0"),
-    "no_k_heads": (Q, KV[:, :, :0], KV[:, :, :0], "k: expected at least 1 head, got 0"),
+    "v_head_dim": (
+        lambda m: (m.q, m.kv, m.tokens(heads=2, head_dim=72)),
+        r"v: expected .*64\].*, got .*72\]",
+    ),
+    "k_batch": (
+        lambda m: (m.q, m.tokens(heads=2, batch=1), m.kv),
+        r"k: expected .*\[2, .*, got \[1, ",
+    ),
+    "v_batch": (
+        lambda m: (m.q, m.kv, m.tokens(heads=2, batch=1)),
+        r"v: expected .*\[2, .*, got \[1, ",
+    ),
+    "v_seqlen": (
+        lambda m: (m.q, m.kv, m.tokens(90, heads=2)),
+        r"v: expected .*70, .*, got \[2, 90, ",
+    ),
+    "v_heads": (lambda m: (m.q, m.kv, m.q), r"v: expected .*\[2, 70, 2, .*, got \[2, 70, 4, "),
+    "no_q_heads": (
+        lambda m: (m.q[:, :, :0], m.kv, m.kv),
+        "q: expected at least 1 head, got 0",
+    ),
+    "no_k_heads": (
+        lambda m: (m.q, m.kv[:, :, :0], m.kv[:, :, :0]),
+        "k: expected at least 1 head, got 0",
+    ),
     "heads_not_divisible": (
-        *(Q, tokens(heads=3), tokens(heads=3)),
+        lambda m: (m.q, m.tokens(heads=3), m.tokens(heads=3)),
         "q: expected a multiple of the 3 heads of k, got 4 heads",
     ),
     "seqlen_q_over_seqlen_k": (
-        *(tokens(71), KV, KV),
+        lambda m: (m.tokens(71), m.kv, m.kv),
         "q: expected seqlen_q <= seqlen_k = 70, got 71",
     ),
-    "q_stride": (strided(Q), KV, KV, r"q: expected innermost stride 1, got strides \[.*, 2\]"),
-    "k_stride": (Q, strided(KV), KV, r"k: expected innermost stride 1, got strides \[.*, 2\]"),
-    "v_stride": (Q, KV, strided(KV), r"v: expected innermost stride 1, got strides \[.*, 2\]"),
+    "q_stride": (
+        lambda m: (strided(m.q), m.kv, m.kv),
+        r"q: expected innermost stride 1, got strides \[.*, 2\]",
+    ),
+    "k_stride": (
+        lambda m: (m.q, strided(m.kv), m.kv),
+        r"k: expected innermost stride 1, got strides \[.*, 2\]",
+    ),
+    "v_stride": (
+        lambda m: (m.q, m.kv, strided(m.kv)),
+        r"v: expected innermost stride 1, got strides \[.*, 2\]",
+    ),
     "k_huge": (
-        *(Q[:1], *[torch.ones(1, 1, 1, 64).expand(1, 2**31, 2, -1)] * 2),
+        lambda m: (m.q[:1], *[m.q[:1, :1, :1].expand(1, 2**31, 2, -1)] * 2),
         r"k: expected .* in \[0, 1073741824\], got .*2147483648",
     ),
 }
@@ -98,8 +171,12 @@ OPS: dict[str, Callable[[Api, Tensor, Tensor, Tensor], object]] = {
     "vs_attn": lambda api, q, k, v: api.vs_attn(q, k, v, 40, 110),
     "a_shape_attn": lambda api, q, k, v: api.a_shape_attn(q, k, v, 4, 20),
     "block_sparse_attn": lambda api, q, k, v: api.block_sparse_attn(q, k, v, 4),
-    "vs_sparse_attn": lambda api, q, k, v: api.vs_sparse_attn(q, k, v, lists(0, 5), lists(0, 5)),
-    "block_index_attn": lambda api, q, k, v: api.block_index_attn(q, k, v, blocks(0, 1)),
+    "vs_sparse_attn": lambda api, q, k, v: api.vs_sparse_attn(
+        q, k, v, lists(0, 5).to(q.device), lists(0, 5).to(q.device)
+    ),
+    "block_index_attn": lambda api, q, k, v: api.block_index_attn(
+        q, k, v, blocks(0, 1).to(q.device)
+    ),
     "estimate_vs": lambda api, q, k, v: api.estimate_vs(q, k, 40, 110),
     "estimate_blocks": lambda api, q, k, v: api.estimate_blocks(q, k, 4),
 }
@@ -123,24 +200,26 @@ def assert_refused(call: Callable[[Api], object], message: str, error: type[Exce
         if not (op.startswith("estimate") and bad.startswith("v_"))  # These take no v.
     ],
 )
-def test_tensors(op, bad):
-    q, k, v, message = BAD_QKV[bad]
-    assert_refused(lambda api: OPS[op](api, q, k, v), message, ValueError)
+def test_tensors(make, op, bad):
+    tensors, message = BAD_QKV[bad]
+    q, k, v = tensors(make)
+    assert_refused(lambda api: OPS[op](api, q, k, v), make.message(message), ValueError)
 
 
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("head_dim", [1, 4, 60, 100, 255])
-def test_head_dim_must_be_a_multiple_of_8(op, head_dim):
-    x = tokens(head_dim=head_dim)
+def test_head_dim_must_be_a_multiple_of_8(make, op, head_dim):
+    x = make.tokens(head_dim=head_dim)
     message = f"q: expected head_dim to be a multiple of 8, got {head_dim}"
     assert_refused(lambda api: OPS[op](api, x, x, x), message, NotImplementedError)
 
 
 @pytest.mark.parametrize("bad", BAD_QKV)
-def test_tensors_of_prefill(bad):
-    q, k, v, message = BAD_QKV[bad]
+def test_tensors_of_prefill(make, bad):
+    tensors, message = BAD_QKV[bad]
+    q, k, v = tensors(make)
     for pattern in (Dense(), VerticalSlash(40, 110)):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=make.message(message)):
             minference.prefill_attn(q, k, v, pattern)
 
 
@@ -149,102 +228,104 @@ def test_tensors_of_prefill(bad):
 INT32_MAX = 2**31 - 1
 MASS = r"expected a share in \(0, 1\], got"
 
-NUMBERS: dict[str, tuple[Callable[[Api], object], str]] = {
+NUMBERS: dict[str, tuple[Callable[[Api, Tensor, Tensor], object], str]] = {
     "vertical_size_negative": (
-        lambda api: api.vs_attn(Q, KV, KV, -1, 9),
+        lambda api, q, kv: api.vs_attn(q, kv, kv, -1, 9),
         f"vertical_size: expected 0 to {INT32_MAX}, got -1",
     ),
     "vertical_size_huge": (
-        lambda api: api.estimate_vs(Q, KV, 2**40, 9),
+        lambda api, q, kv: api.estimate_vs(q, kv, 2**40, 9),
         f"vertical_size: expected 0 to {INT32_MAX}, got {2**40}",
     ),
     "slash_size_negative": (
-        lambda api: api.estimate_vs(Q, KV, 9, -5),
+        lambda api, q, kv: api.estimate_vs(q, kv, 9, -5),
         f"slash_size: expected 0 to {INT32_MAX}, got -5",
     ),
     "slash_size_huge": (
-        lambda api: api.vs_attn(Q, KV, KV, 9, 2**31),
+        lambda api, q, kv: api.vs_attn(q, kv, kv, 9, 2**31),
         f"slash_size: expected 0 to {INT32_MAX}, got {2**31}",
     ),
     "sink_negative": (
-        lambda api: api.estimate_vs(Q, KV, 9, 9, sink=-1),
+        lambda api, q, kv: api.estimate_vs(q, kv, 9, 9, sink=-1),
         f"sink: expected 0 to {INT32_MAX}, got -1",
     ),
     "local_huge": (
-        lambda api: api.vs_attn(Q, KV, KV, 9, 9, local=2**62),
+        lambda api, q, kv: api.vs_attn(q, kv, kv, 9, 9, local=2**62),
         f"local: expected 0 to {INT32_MAX}, got {2**62}",
     ),
     "last_q_0": (
-        lambda api: api.vs_attn(Q, KV, KV, 9, 9, last_q=0),
+        lambda api, q, kv: api.vs_attn(q, kv, kv, 9, 9, last_q=0),
         "last_q: expected 1 .*, got 0",
     ),
     "last_q_65": (
-        lambda api: api.estimate_vs(Q, KV, 9, 9, last_q=65),
+        lambda api, q, kv: api.estimate_vs(q, kv, 9, 9, last_q=65),
         "last_q: expected 1 to 64, got 65",
     ),
     "vertical_p_0": (
-        lambda api: api.estimate_vs(Q, KV, 9, 9, vertical_p=0.0),
+        lambda api, q, kv: api.estimate_vs(q, kv, 9, 9, vertical_p=0.0),
         f"vertical_p: {MASS} 0",
     ),
     "vertical_p_nan": (
-        lambda api: api.estimate_vs(Q, KV, 9, 9, vertical_p=NAN),
+        lambda api, q, kv: api.estimate_vs(q, kv, 9, 9, vertical_p=NAN),
         f"vertical_p: {MASS} nan",
     ),
     "slash_p_over_1": (
-        lambda api: api.estimate_vs(Q, KV, 9, 9, slash_p=1.5),
+        lambda api, q, kv: api.estimate_vs(q, kv, 9, 9, slash_p=1.5),
         f"slash_p: {MASS} 1.5",
     ),
     "top_p_negative": (
-        lambda api: api.estimate_blocks(Q, KV, 4, top_p=-0.5),
+        lambda api, q, kv: api.estimate_blocks(q, kv, 4, top_p=-0.5),
         f"top_p: {MASS} -0.5",
     ),
     "top_k_negative": (
-        lambda api: api.estimate_blocks(Q, KV, -1),
+        lambda api, q, kv: api.estimate_blocks(q, kv, -1),
         f"top_k: expected .* to {INT32_MAX}, got -1",
     ),
     "top_k_huge": (
-        lambda api: api.block_sparse_attn(Q, KV, KV, 2**33),
+        lambda api, q, kv: api.block_sparse_attn(q, kv, kv, 2**33),
         f"top_k: expected .* to {INT32_MAX}, got {2**33}",
     ),
     "top_k_0_estimate": (
-        lambda api: api.estimate_blocks(Q, KV, 0),
+        lambda api, q, kv: api.estimate_blocks(q, kv, 0),
         "expected top_k >= 1, got 0",
     ),
-    "top_k_0": (lambda api: api.block_sparse_attn(Q, KV, KV, 0), "top_k >= 1, got 0"),
+    "top_k_0": (lambda api, q, kv: api.block_sparse_attn(q, kv, kv, 0), "top_k >= 1, got 0"),
     "a_shape_sink": (
-        lambda api: api.a_shape_attn(Q, KV, KV, -1, 5),
+        lambda api, q, kv: api.a_shape_attn(q, kv, kv, -1, 5),
         f"sink: expected 0 to {INT32_MAX}, got -1",
     ),
     "a_shape_window": (
-        lambda api: api.a_shape_attn(Q, KV, KV, 1, 2**31),
+        lambda api, q, kv: api.a_shape_attn(q, kv, kv, 1, 2**31),
         f"window: expected 0 to {INT32_MAX}, got {2**31}",
     ),
 }
 
 
 @pytest.mark.parametrize("bad", NUMBERS)
-def test_numbers(bad):
+def test_numbers(make, bad):
     call, message = NUMBERS[bad]
-    assert_refused(call, message, ValueError)
+    assert_refused(lambda api: call(api, make.q, make.kv), message, ValueError)
 
 
 @pytest.mark.parametrize("scale", [NAN, INF, -INF, 1e300])
 @pytest.mark.parametrize(
     "call",
     [
-        lambda api, **kw: api.vs_attn(Q, KV, KV, 40, 110, **kw),
-        lambda api, **kw: api.a_shape_attn(Q, KV, KV, 4, 20, **kw),
-        lambda api, **kw: api.block_sparse_attn(Q, KV, KV, 4, **kw),
-        lambda api, **kw: api.vs_sparse_attn(Q, KV, KV, lists(0, 5), lists(0, 5), **kw),
-        lambda api, **kw: api.block_index_attn(Q, KV, KV, blocks(0, 1), **kw),
-        lambda api, **kw: api.estimate_vs(Q, KV, 40, 110, **kw),
-        lambda api, **kw: api.estimate_blocks(Q, KV, 4, **kw, top_p=0.5),
+        lambda api, q, kv, **kw: api.vs_attn(q, kv, kv, 40, 110, **kw),
+        lambda api, q, kv, **kw: api.a_shape_attn(q, kv, kv, 4, 20, **kw),
+        lambda api, q, kv, **kw: api.block_sparse_attn(q, kv, kv, 4, **kw),
+        lambda api, q, kv, **kw: api.vs_sparse_attn(
+            q, kv, kv, lists(0, 5).to(q.device), lists(0, 5).to(q.device), **kw
+        ),
+        lambda api, q, kv, **kw: api.block_index_attn(q, kv, kv, blocks(0, 1).to(q.device), **kw),
+        lambda api, q, kv, **kw: api.estimate_vs(q, kv, 40, 110, **kw),
+        lambda api, q, kv, **kw: api.estimate_blocks(q, kv, 4, **kw, top_p=0.5),
     ],
     ids=OPS,
 )
-def test_softmax_scale(call, scale):
+def test_softmax_scale(make, call, scale):
     message = rf"softmax_scale: expected a finite float32, got {re.escape(f'{scale:g}')}"
-    assert_refused(lambda api: call(api, softmax_scale=scale), message, ValueError)
+    assert_refused(lambda api: call(api, make.q, make.kv, softmax_scale=scale), message, ValueError)
 
 
 # ---- Index lists are untrusted -------------------------------------------------------------------
@@ -405,7 +486,10 @@ BAD_MERGES = {
     "out_b_dtype": (Q, LSE, Q.half(), LSE, "out_b: expected dtype float32 like out_a, got float16"),
     "lse_b_dtype": (Q, LSE, Q, LSE.half(), "lse_b: expected dtype float32, got float16"),
     "out_a_stride": (strided(Q), LSE, Q, LSE, "out_a: expected innermost stride 1, got "),
-    "head_dim": (*(tokens(head_dim=264), LSE) * 2, "out_a: expected head_dim 8 to 256, got 264"),
+    "head_dim": (
+        *(CPU.tokens(head_dim=264), LSE) * 2,
+        "out_a: expected head_dim 8 to 256, got 264",
+    ),
 }
 
 
@@ -418,8 +502,74 @@ def test_merge(bad):
 # ---- Devices -------------------------------------------------------------------------------------
 
 
-def test_mixed_devices(device):
-    if device == "cpu":
-        pytest.skip("needs a second device")
+def test_every_backend_is_listed_and_says_why_not():
+    backends = {backend["name"]: backend for backend in _C.backends()}
+    assert list(backends) == ["sm80", "cpu"]
+    assert backends["cpu"]["available"]
+    assert backends["cpu"]["selected"]
+    for backend in backends.values():
+        assert backend["available"] == (backend["reason"] == "")
+        assert backend["available"] or not backend["selected"]
+    if not torch.cuda.is_available():
+        assert re.match(r"not built \(|no CUDA driver|no GPU|driver supports|GPU 0 is|cannot list "
+                        r"GPUs", backends["sm80"]["reason"])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("prefix", "error"),
+    [
+        ("no device", NotImplementedError),
+        ("driver too old", NotImplementedError),
+        ("architecture not built", NotImplementedError),
+        ("wrong device", ValueError),
+        ("wrong stream", ValueError),
+        ("launch failed", RuntimeError),
+        ("CUDA", RuntimeError),
+    ],
+)
+def test_what_cuda_says_becomes_a_type(prefix, error):
+    """The texts are those of csrc/torch/interop.h, which only a machine with a GPU can raise."""
+
+    def op() -> None:
+        msg = f"minference: {prefix}: expected, got"
+        raise RuntimeError(msg)
+
+    interop = Path(__file__).parents[2] / "csrc/torch/interop.h"
+    assert f'"minference: {prefix}: "' in interop.read_text()
+    with pytest.raises(error, match=f"minference: {prefix}: expected, got") as raised:
+        _library.call(op)
+    assert type(raised.value) is error
+
+
+@needs_cuda
+def test_mixed_devices():
+    make = Maker("cuda")
     with pytest.raises(ValueError, match="k: expected a tensor on cuda:0 like q, got one on cpu"):
-        minference.a_shape_attn(Q.to(device), KV, KV, 4, 20)
+        minference.a_shape_attn(make.q, make.kv.cpu(), make.kv.cpu(), 4, 20)
+
+
+@needs_cuda
+@pytest.mark.parametrize("op", ["estimate_vs", "estimate_blocks"])
+def test_what_a_gpu_does_not_serve(op):
+    make = Maker("cuda")
+    q, kv = make.q.float(), make.kv.float()
+    message = "q: expected dtype bfloat16 or float16 on CUDA devices, got float32"
+    assert_refused(lambda api: OPS[op](api, q, kv, kv), message, NotImplementedError)
+
+    wide = make.tokens(heads=2, head_dim=68)
+    message = "k: expected rows aligned to 16 bytes .*, got stride 68 in dimension 2"
+    assert_refused(lambda api: OPS[op](api, make.q, wide[..., :64], None), message,
+                   NotImplementedError)  # fmt: skip
+    shifted = make.tokens(heads=2, head_dim=72)[..., 1:65]
+    message = "k: expected rows aligned to 16 bytes .*, got data at address"
+    assert_refused(lambda api: OPS[op](api, make.q, shifted, None), message, NotImplementedError)
+
+
+@needs_cuda
+def test_attention_on_a_gpu_is_refused_in_words():
+    make = Maker("cuda")
+    message = "attention on CUDA devices is not built yet; this build estimates, plans and counts"
+    for op in ("vs_attn", "a_shape_attn", "block_sparse_attn", "block_index_attn"):
+        assert_refused(
+            lambda api, op=op: OPS[op](api, make.q, make.kv, make.kv), message, NotImplementedError
+        )

@@ -12,6 +12,7 @@ import pytest
 import torch
 from reference import assert_attention, dense_mask
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 OPS = torch.ops.minference
 
@@ -101,6 +102,23 @@ def test_opcheck(name, seqlen_q, seqlen_k):
     args, kwargs = example_calls(seqlen_q, seqlen_k)[name]
     checks = torch.library.opcheck(getattr(OPS, name).default, args, kwargs)
     assert set(checks.values()) == {"SUCCESS"}
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_fake_cuda_tensors_give_cuda_results(name):
+    """Tracing for a GPU needs none: results are on the inputs' device, tile counts as well."""
+    args, kwargs = example_calls()[name]
+    real = as_tuple(getattr(OPS, name)(*args, **kwargs))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        on_cuda = [
+            torch.empty_strided(a.shape, a.stride(), dtype=a.dtype, device="cuda")
+            if isinstance(a, Tensor) and a.shape != (4, 4)  # Patterns stay on the CPU.
+            else a
+            for a in args
+        ]
+        for got, want in zip(as_tuple(getattr(OPS, name)(*on_cuda, **kwargs)), real, strict=True):
+            assert got.device.type == "cuda"
+            assert (got.shape, got.dtype, got.stride()) == (want.shape, want.dtype, want.stride())
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -1,0 +1,15 @@
+# Fails if the library asks the loader for a CUDA library: it must load on machines that have none.
+# SPDX-License-Identifier: Apache-2.0
+execute_process(
+  COMMAND "${READELF}" --dynamic "${LIBRARY}"
+  OUTPUT_VARIABLE entries
+  COMMAND_ERROR_IS_FATAL ANY
+)
+string(REGEX MATCHALL "\\(NEEDED\\)[^\n]*" needed "${entries}")
+if(NOT needed MATCHES "libc\\.")
+  message(FATAL_ERROR "expected the library to need libc, got:\n${entries}")
+endif()
+string(REGEX MATCHALL "lib(cuda|cudart|nv)[^\n]*" cuda "${needed}")
+if(cuda)
+  message(FATAL_ERROR "${LIBRARY} needs ${cuda}")
+endif()
