@@ -25,13 +25,15 @@ class Shape:
     head_dim: int = 128
 
 
-def random_qkv(shape: Shape, dtype: torch.dtype, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def random_qkv(
+    shape: Shape, dtype: torch.dtype, *, seed: int = 0, device: str = "cpu"
+) -> tuple[Tensor, Tensor, Tensor]:
     """Standard normal: for timing where values do not decide which keys are attended."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
 
     def draw(heads: int) -> Tensor:
         size = (1, shape.seqlen, heads, shape.head_dim)
-        return torch.randn(size, generator=generator).to(dtype)
+        return torch.randn(size, generator=generator, device=device).to(dtype)
 
     return draw(shape.heads), draw(shape.heads_kv), draw(shape.heads_kv)
 
@@ -49,7 +51,7 @@ COLUMN_SHARE = 1 / 512  # Of all columns are strong.
 
 
 def vertical_slash_qkv(
-    shape: Shape, dtype: torch.dtype, *, seed: int = 0
+    shape: Shape, dtype: torch.dtype, *, seed: int = 0, device: str = "cpu"
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw q, k, v whose attention has verticals and clustered slashes, as rotary heads have.
 
@@ -63,22 +65,24 @@ def vertical_slash_qkv(
     distances themselves would side by side; heads of a real model were seen at 1.1 to 1.9. Every
     report prints the density that came out.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     rotary = shape.head_dim - CONTENT_DIMS
-    frequency = ROPE_THETA ** (-torch.arange(0, rotary, 2, dtype=torch.float64) / rotary)
-    position = torch.arange(shape.seqlen, dtype=torch.float64)
-    turn = torch.polar(torch.ones((), dtype=torch.float64), position[:, None] * frequency).to(
-        torch.complex64
+    frequency = ROPE_THETA ** (
+        -torch.arange(0, rotary, 2, dtype=torch.float64, device=device) / rotary
     )
+    position = torch.arange(shape.seqlen, dtype=torch.float64, device=device)
+    one = torch.ones((), dtype=torch.float64, device=device)
+    turn = torch.polar(one, position[:, None] * frequency).to(torch.complex64)
 
     def noise(*size: int) -> Tensor:
-        return torch.randn(size, generator=generator)
+        return torch.randn(size, generator=generator, device=device)
 
     def uniform(*size: int) -> Tensor:
-        return torch.rand(size, generator=generator)
+        return torch.rand(size, generator=generator, device=device)
 
-    q = torch.empty(1, shape.seqlen, shape.heads, shape.head_dim, dtype=dtype)
-    k = torch.empty(1, shape.seqlen, shape.heads_kv, shape.head_dim, dtype=dtype)
+    like = {"dtype": dtype, "device": device}
+    q = torch.empty(1, shape.seqlen, shape.heads, shape.head_dim, **like)
+    k = torch.empty(1, shape.seqlen, shape.heads_kv, shape.head_dim, **like)
     v = noise(1, shape.seqlen, shape.heads_kv, shape.head_dim).to(dtype)
     # Logits carry 1 / sqrt(head_dim); the peak is a sum over rotary / 2 frequencies.
     amplitude = (1 / (1 + BAND_TOKENS * frequency)).float()
@@ -103,15 +107,15 @@ def vertical_slash_qkv(
         for head in range(head_kv * group, (head_kv + 1) * group):
             # Distances are drawn evenly in their logarithm: heads look near more often than far.
             distance = (shape.seqlen / 2) ** uniform(NUM_PEAKS).to(torch.float64)
-            weight = torch.cat([torch.ones(1), 0.4 + 0.5 * uniform(NUM_PEAKS)])
-            angle = torch.cat([torch.zeros(1, dtype=torch.float64), distance])[:, None] * frequency
+            weight = torch.cat([one.float()[None], 0.4 + 0.5 * uniform(NUM_PEAKS)])
+            angle = torch.cat([0 * one[None], distance])[:, None] * frequency
             looks_back = (torch.polar(weight[:, None].double(), -angle)).sum(0).to(torch.complex64)
             looks_back /= looks_back.abs().mean()
             q[0, :, head] = torch.cat(
                 [
                     torch.view_as_real(turn * direction * looks_back).flatten(1)
                     + NOISE * noise(shape.seqlen, rotary),
-                    torch.full((shape.seqlen, CONTENT_DIMS), content_norm)
+                    torch.full((shape.seqlen, CONTENT_DIMS), content_norm, device=device)
                     + 0.1 * noise(shape.seqlen, CONTENT_DIMS),
                 ],
                 dim=1,
@@ -183,21 +187,21 @@ def _ends(seqlen: int) -> Tensor:
 
 
 def vertical_slash_density(seqlen: int, vertical_index: Tensor, slash_index: Tensor) -> float:
-    """Density of ``[1, heads, n]`` columns and distances (run rule: see ``_runs``)."""
+    """Density of ``[1, heads, n]`` columns and distances (run rule: see ``runs_of``)."""
     ends = _ends(seqlen)
     attended = 0
     for columns, distances in zip(vertical_index[0], slash_index[0], strict=True):
         ascending = columns[columns >= 0].long()
         # Columns before the row block's end, less those inside one of its runs.
         attended += int(torch.searchsorted(ascending, ends).sum())
-        for near, far in _runs(distances[distances >= 0].tolist()):
+        for near, far in runs_of(distances[distances >= 0].tolist()):
             first, last = (ends - far).clamp(min=0), (ends - near).clamp(min=0)
             inside = torch.searchsorted(ascending, last) - torch.searchsorted(ascending, first)
             attended += int((last - first - inside).sum())
     return attended / (int(ends.sum()) * slash_index.shape[1])
 
 
-def _runs(distances: list[int]) -> list[tuple[int, int]]:
+def runs_of(distances: list[int]) -> list[tuple[int, int]]:
     """Merge ``[d, d + 64)`` near to far, each run rounded up to whole blocks at its far end."""
     runs: list[list[int]] = []
     for distance in distances:

@@ -110,6 +110,8 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
+    if commit := os.environ.get("BENCH_COMMIT"):  # A copy of the tree without its history.
+        return commit
     commit = _output("git", "rev-parse", "--short=12", "HEAD") or "unknown"
     return commit + "+changes" if _output("git", "status", "--porcelain") else commit
 

@@ -115,7 +115,7 @@ def flex_a_shape(
         return (key <= row) & ((key < sink) | (row - key < window))
 
     seqlen = q.shape[1]
-    mask = create_block_mask(keep, None, None, seqlen, seqlen, device="cpu")
+    mask = create_block_mask(keep, None, None, seqlen, seqlen, device=q.device.type)
     compiled = torch.compile(flex_attention, dynamic=False)
     heads_first = [x.transpose(1, 2).contiguous() for x in (q, k, v)]
 
@@ -128,7 +128,7 @@ def flex_a_shape(
 
 def dense_a_shape(q: Tensor, k: Tensor, v: Tensor, *, sink: int, window: int) -> Tensor:
     """``a_shape`` by SDPA under an explicit mask: to check the others, not to time."""
-    position = torch.arange(q.shape[1])
+    position = torch.arange(q.shape[1], device=q.device)
     row, key = position[:, None], position[None]
     mask = (key <= row) & ((key < sink) | (row - key < window))
     heads_first = (x.transpose(1, 2) for x in (q, k, v))

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the compiler made of each CUDA kernel: read from machine code, held against expectations.
+
+    python -m bench.static_gates LIBRARY            print the table; fail where a gate does
+    python -m bench.static_gates --check LIBRARY    ... or where static.md holds another table
+    python -m bench.static_gates --write LIBRARY    write static.md
+
+LIBRARY is libminference.so, or object files. Gates, per kernel and architecture: no stack frame, no
+local memory (a spill is both), the instructions that the kernel is built on, the blocks per
+multiprocessor that its comment states; and no kernel without an entry in static_kernels.py. --check
+makes a change of registers or instructions show where it is made. Needs cuobjdump and c++filt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.static_code import (
+    RESERVED_SHARED,
+    Code,
+    base_of,
+    blocks_per_sm,
+    demangled,
+    launch_shapes,
+    read_code,
+    short,
+    traits_of,
+)
+from bench.static_kernels import KERNELS, Kernel
+
+TABLE = Path(__file__).with_name("static.md")
+
+# Column -> what counts. LDGSTS: 16 bytes past L1 is what kernels are written for, others are not.
+COUNTED = {
+    "HMMA": r"HMMA\.",
+    "HGMMA": r"HGMMA\.",
+    "LDSM": r"LDSM\.",
+    "LDGSTS 16": r"LDGSTS\.E\.BYPASS(\.\w+)*\.128$",
+    "LD": r"LDG?\.E",  # Also through pointers that the compiler knows no space of.
+    "LD 16": r"LDG?\.E(\.\w+)*\.128",
+    "ST": r"STG?\.E",
+    "RED ATOM": r"(RED|ATOM|ATOMG|ATOMS)\.",
+    "BAR": r"BAR\.",
+    "SHFL": r"SHFL\.",
+    "VOTE": r"(VOTE|VOTEU)\.",
+    "EX2": r"MUFU\.EX2",
+}
+FORBIDDEN = {
+    "local memory": r"(LDL|STL)(\.|$)",
+    "cp.async that is not 16 bytes past L1": r"LDGSTS\.(?!E\.BYPASS(\.\w+)*\.128$)",
+}
+
+# ---- Table and gates -----------------------------------------------------------------------------
+
+
+@dataclass
+class Row:
+    """A kernel instance on architectures for which the compiler made the same of it."""
+
+    name: str
+    archs: list[str]
+    code: Code
+    threads: int
+    shared: int
+    blocks: list[int]
+
+    @property
+    def kernel(self) -> Kernel | None:
+        return KERNELS.get(base_of(self.name))
+
+    def counts(self) -> list[int]:
+        return [self.code.count(pattern) for pattern in COUNTED.values()]
+
+    def problems(self) -> list[str]:
+        kernel = self.kernel
+        where = f"{short(self.name)} on {', '.join(self.archs)}"
+        if kernel is None:
+            return [f"{where}: no entry in bench/static_kernels.py"]
+        found = []
+        if self.code.stack or self.code.local:
+            found.append(f"stack frame of {self.code.stack + self.code.local} bytes")
+        if self.code.static_shared > RESERVED_SHARED:  # What sm_90 reports of every kernel.
+            found.append(f"{self.code.static_shared} bytes of static shared memory")
+        for what, pattern in FORBIDDEN.items():
+            if count := self.code.count(pattern):
+                found.append(f"{count} times {what}")
+        for column in kernel.needs:
+            if self.code.count(COUNTED[column]) == 0:
+                found.append(f"no {column}")
+        for arch, blocks in zip(self.archs, self.blocks, strict=True):
+            stated = kernel.stated_blocks(traits_of(self.name), arch)
+            if blocks < stated:
+                found.append(f"{blocks} blocks per multiprocessor of {arch}, {stated} are stated")
+        return [f"{where}: {problem}" for problem in found]
+
+    def cells(self) -> list[str]:
+        code = self.code
+        return [
+            f"`{short(self.name)}`",
+            " ".join(arch.removeprefix("sm_") for arch in self.archs),
+            str(self.threads),
+            " ".join(map(str, self.blocks)),
+            str(code.registers),
+            str(self.shared),
+            str(code.stack + code.local),
+            str(sum(code.opcodes.values())),
+            *(str(count or "") for count in self.counts()),
+        ]
+
+
+HEADER = ["kernel", "sm", "threads", "blocks", "registers", "shared", "stack", "instructions"]
+
+
+def make_rows(codes: dict[tuple[str, str], Code]) -> list[Row]:
+    mangled = sorted({name for name, _ in codes})
+    names = dict(zip(mangled, demangled(mangled), strict=True))
+    shapes = launch_shapes(list(dict.fromkeys(names.values())))
+    rows: list[Row] = []
+
+    # Instances in the order of their numbers: dims 64, 96, 128, not 128, 64, 96.
+    def order(item: tuple[tuple[str, str], Code]) -> tuple[object, ...]:
+        name = names[item[0][0]]
+        numbers = tuple(int(n) for n in re.findall(r"\d+", traits_of(name)))
+        return base_of(name), re.sub(r"\d+", "", name), numbers, item[0][1]
+
+    for (name, arch), code in sorted(codes.items(), key=order):
+        threads, shared = shapes.get(names[name], (32, 0))
+        blocks = blocks_per_sm(arch, registers=code.registers, threads=threads, shared_bytes=shared)
+        row = Row(names[name], [arch], code, threads, shared, [blocks])
+        last = rows[-1] if rows else None
+        same = (
+            last is not None
+            and last.name == row.name
+            and (last.cells()[4:] == row.cells()[4:] or arch in last.archs)
+        )
+        if not same:
+            rows.append(row)
+        elif arch not in last.archs:
+            last.archs.append(arch)
+            last.blocks.append(blocks)
+    return rows
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    lines = [
+        "# What the compiler made of each CUDA kernel",
+        "",
+        "Written by `make static` from the machine code of libminference; `static_gates.py` says",
+        "what is demanded. blocks: per multiprocessor, for each architecture of the row. shared:",
+        "bytes of dynamic shared memory of a launch. From HMMA on: instructions in the code.",
+        "",
+        f"{nvcc_version()}.",
+        "",
+        "| " + " | ".join([*HEADER, *COUNTED]) + " |",
+        "|" + "---|" * (len(HEADER) + len(COUNTED)),
+    ]
+    return "\n".join([*lines, *("| " + " | ".join(row.cells()) + " |" for row in rows)]) + "\n"
+
+
+def nvcc_version() -> str:
+    nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    try:
+        done = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "Compiler unknown"
+    return "nvcc " + re.search(r"V([\d.]+)", done.stdout)[1]
+
+
+def compare_tables(table: str) -> list[str]:
+    """Lines in which the committed table differs; nothing to compare if another nvcc made it."""
+    committed = TABLE.read_text().splitlines() if TABLE.exists() else []
+    if f"{nvcc_version()}." not in committed:
+        print(f"{TABLE.name} was made by another compiler: not compared")
+        return []
+    lines = table.splitlines()
+    changed = [f"- {line}" for line in committed if line not in lines]
+    return changed + [f"+ {line}" for line in lines if line not in committed]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--check", action="store_true", help="the table must be that of static.md")
+    mode.add_argument("--write", action="store_true", help="write static.md")
+    parser.add_argument("files", nargs="+", type=Path, help="libminference.so, or object files")
+    args = parser.parse_args()
+
+    rows = make_rows(read_code(args.files))
+    if not rows:
+        sys.exit(f"no CUDA machine code in {', '.join(map(str, args.files))}")
+    table = markdown(rows)
+    problems = [problem for row in rows for problem in row.problems()]
+    absent = sorted(set(KERNELS) - {base_of(row.name) for row in rows})
+    problems += [f"{name}: in bench/static_kernels.py, but in no file" for name in absent]
+    if args.write:
+        TABLE.write_text(table)
+    if args.check and (changed := compare_tables(table)):
+        print("\n".join(changed))
+        problems.append("the machine code has changed: `make static`, commit bench/static.md")
+    if not args.write and not args.check:
+        print(table, end="")
+    print(f"{len(rows)} rows, {len({row.name for row in rows})} kernels, {len(problems)} problems")
+    if problems:
+        sys.exit("\n".join(problems))
+
+
+if __name__ == "__main__":
+    main()

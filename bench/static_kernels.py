@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is expected of the machine code of each CUDA kernel; read by static_gates.py.
+
+A kernel that is not here fails the gates: whoever adds one says here what it is built on.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+ARCHS = ("sm_80", "sm_86", "sm_89", "sm_90")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel template. ``Traits`` in an expression stands for an instance's argument.
+
+    ``blocks`` per multiprocessor, for each of ARCHS, as the kernel's comment states them: for all
+    instances, or by padded head_dim (the last number in the argument).
+    """
+
+    source: str  # What to include to see its types.
+    blocks: tuple[int, ...] | dict[int, tuple[int, ...]]
+    threads: str = "Traits::kThreads"
+    shared: str = "0"  # Dynamic, bytes.
+    needs: tuple[str, ...] = ()  # Columns of static_gates.COUNTED.
+
+    def stated_blocks(self, traits: str, arch: str) -> int:
+        blocks = self.blocks
+        if isinstance(blocks, dict):
+            blocks = blocks[int(re.findall(r"\d+", traits)[-1])]
+        return blocks[ARCHS.index(arch)] if arch in ARCHS else 0
+
+
+SCORES = "HMMA", "LDSM", "LDGSTS 16", "EX2"
+STORAGE = "sizeof(typename Traits::SharedStorage)"
+SELECT = "cuda/device/select_rows_kernels.h"
+WORK_TABLE = "cuda/sm80/work_table_kernels.h"
+# Four heads share a reading of K, as in the models that most queries come from.
+GROUP_THREADS = "4 * kBlock"
+
+KERNELS = {
+    # Stage 1, vertical-slash.
+    "row_statistics_kernel": Kernel(
+        "cuda/sm80/estimate_vertical_slash_statistics.cuh",
+        blocks=(1, 1, 1, 1),
+        threads=GROUP_THREADS,
+        shared="sizeof(typename Traits::Keys::Buffers)",
+        needs=SCORES,
+    ),
+    "score_sums_kernel": Kernel(
+        "cuda/sm80/estimate_vertical_slash_sums.cuh",
+        blocks=(1, 1, 1, 1),
+        threads=GROUP_THREADS,
+        shared="score_sums_shared_bytes<Traits>(4)",
+        needs=SCORES,
+    ),
+    "combine_rows_kernel": Kernel(
+        "cuda/sm80/estimate_vertical_slash.cu",
+        blocks=(1, 1, 1, 1),
+        threads="kCombineParts * kBlock",
+        shared="sizeof(CombineStorage)",
+        needs=("LD", "ST"),
+    ),
+    "add_overlaps_kernel": Kernel(
+        "cuda/sm80/estimate_vertical_slash.cu",
+        blocks=(16, 16, 16, 16),
+        threads="kBlock",
+        needs=("LD", "ST"),
+    ),
+    "write_first_indices_kernel": Kernel(
+        "cuda/sm80/estimate_vertical_slash.cu",
+        blocks=(1, 1, 1, 1),
+        threads="kFirstThreads",
+        needs=("ST",),
+    ),
+    # Stage 1, selection.
+    **{
+        name: Kernel(SELECT, blocks=(3, 3, 3, 3), shared=STORAGE, needs=needs)
+        for name, needs in {
+            "select_short_rows_kernel": ("LD", "RED ATOM", "VOTE", "ST"),
+            "tally_digit_kernel": ("LD", "RED ATOM"),
+            "count_selected_kernel": ("LD", "VOTE"),
+            "write_selected_kernel": ("LD", "VOTE", "ST"),
+        }.items()
+    },
+    # Stage 1, block-sparse.
+    "pool_rows_kernel": Kernel(
+        "cuda/device/pool_rows_kernel.h", blocks=(2, 2, 2, 2), needs=("LD 16",)
+    ),
+    "select_blocks_kernel": Kernel(
+        "cuda/sm80/estimate_block_sparse_kernel.h",
+        blocks=(1, 1, 1, 2),
+        shared="sizeof(typename Traits::Storage)",
+        needs=("HMMA", "LDGSTS 16", "ST"),
+    ),
+    # Stage 2, and the work table.
+    "plan_vertical_slash_kernel": Kernel(
+        "cuda/sm80/plan.cu", blocks=(1, 1, 1, 1), shared=STORAGE, needs=("SHFL", "BAR", "ST")
+    ),
+    "prepare_head_keys_kernel": Kernel(
+        "cuda/sm80/head_keys.cu", blocks=(1, 1, 1, 1), shared=STORAGE, needs=("ST",)
+    ),
+    "count_key_tiles_kernel": Kernel(
+        "cuda/sm80/count_key_tiles.cu", blocks=(1, 1, 1, 1), shared=STORAGE, needs=("ST",)
+    ),
+    "count_row_block_tiles_kernel": Kernel(
+        WORK_TABLE, blocks=(8, 6, 6, 8), shared=STORAGE, needs=("LD", "ST")
+    ),
+    "tally_items_kernel": Kernel(
+        WORK_TABLE, blocks=(1, 1, 1, 1), shared=STORAGE, needs=("RED ATOM", "ST")
+    ),
+    "place_items_kernel": Kernel(
+        WORK_TABLE, blocks=(2, 2, 2, 2), shared=STORAGE, needs=("LD", "ST")
+    ),
+    "store_table_kernel": Kernel("cuda/device/table.h", blocks=(8, 6, 6, 8), threads="256"),
+}
