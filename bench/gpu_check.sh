@@ -7,6 +7,7 @@
 #     bench/gpu_check.sh build pack         on any machine: build, and lay a tree for PREBUILT
 #
 #     OUT=dir          where results go: check.json, check.log, a JSON per benchmark (default out)
+#     PYTHON=path      with torch and pybind11 (default .venv's, else python3)
 #     PREBUILT=dir     a tree that `pack` laid: `build` loads it
 #     SECONDS_MAX=n    time for all parts (default 530)
 #     QUICK=1          where there is no GPU, run the benchmarks on the CPU at tiny shapes
@@ -22,7 +23,8 @@ PARTS=(build instructions tests entry_points memcheck racecheck index ceilings)
 SECONDS_MAX=${SECONDS_MAX:-530}
 mkdir -p "${OUT:-out}"
 OUT=$(cd "${OUT:-out}" && pwd)
-export OUT PYTHON=${PYTHON:-python3} PREBUILT=${PREBUILT:-} QUICK=${QUICK:-}
+[ -n "${PYTHON:-}" ] || { [ -x .venv/bin/python ] && PYTHON=$PWD/.venv/bin/python || PYTHON=python3; }
+export OUT PYTHON PREBUILT=${PREBUILT:-} QUICK=${QUICK:-}
 export BUILD=build/gpu TESTS=build/gpu/tests/gpu PACKED=build/gpu-prebuilt
 export PYTHONPATH=$PWD/python LD_LIBRARY_PATH=$PWD/python/minference:${LD_LIBRARY_PATH:-}
 export PYTHONUNBUFFERED=1
@@ -173,7 +175,7 @@ for part in "${chosen[@]}"; do
     0) records+=("$part ok $took") ;;
     77) records+=("$part SKIPPED $took $(tail -n 1 "$log")") ;;
     124 | 137) records+=("$part TIMEOUT $took stopped after $limit s") ;;
-    *) records+=("$part FAILED $took status $status") ;;
+    *) records+=("$part FAILED $took status $status: $(tail -n 1 "$log")") ;;
   esac
 done
 

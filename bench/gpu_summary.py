@@ -16,8 +16,8 @@ def main() -> None:
         print(f"{Path(name).name}{', --quick: the numbers mean nothing' * report['quick']}")
         for result in report["results"]:
             print_figures(result["figures"])
-            for line in result["not_measured"]:
-                print(f"  not measured: {line}")
+            if missing := len(result["not_measured"]):
+                print(f"  {result['experiment']}: {missing} more not measured, see the file")
 
 
 if __name__ == "__main__":
