@@ -22,7 +22,7 @@ BUILT = python -c 'import json, os, sys; \
 EDITABLE_BUILD = build/cmake-$(shell $(VENV)/bin/python -c 'import sys; print(sys.implementation.cache_tag)')
 
 .NOTPARALLEL:
-.PHONY: demo test test-python test-cpp build info lint format sanitize fuzz clean
+.PHONY: demo test test-python test-cpp build info lint format static static-check sanitize fuzz clean
 
 demo: $(VENV)/demo.stamp build
 	minference demo --out out
@@ -60,6 +60,11 @@ format: $(VENV)/dev.stamp
 	ruff check --fix
 	ruff format
 	git ls-files $(FORMATTED) | xargs clang-format -i
+
+# What nvcc made of each kernel: bench/static.md written anew, or compared with, and gates that fail.
+static static-check: $(VENV)/dev.stamp build
+	python -m bench.static_gates $(if $(filter static,$@),--write,--check) \
+	  python/minference/libminference.so
 
 sanitize: $(VENV)/base.stamp
 	cmake --workflow --preset asan

@@ -115,7 +115,9 @@ def flex_a_shape(
         return (key <= row) & ((key < sink) | (row - key < window))
 
     seqlen = q.shape[1]
-    mask = create_block_mask(keep, None, None, seqlen, seqlen, device=q.device.type)
+    # Compiled it looks at blocks; else at all pairs at once, which at 128K no memory holds.
+    make_mask = torch.compile(create_block_mask) if q.is_cuda else create_block_mask
+    mask = make_mask(keep, None, None, seqlen, seqlen, device=q.device.type)
     compiled = torch.compile(flex_attention, dynamic=False)
     heads_first = [x.transpose(1, 2).contiguous() for x in (q, k, v)]
 

@@ -40,7 +40,6 @@ TABLE = Path(__file__).with_name("static.md")
 # Column -> what counts. LDGSTS: 16 bytes past L1 is what kernels are written for, others are not.
 COUNTED = {
     "HMMA": r"HMMA\.",
-    "HGMMA": r"HGMMA\.",
     "LDSM": r"LDSM\.",
     "LDGSTS 16": r"LDGSTS\.E\.BYPASS(\.\w+)*\.128$",
     "LD": r"LDG?\.E",  # Also through pointers that the compiler knows no space of.

@@ -33,6 +33,7 @@ class Kernel:
         return blocks[ARCHS.index(arch)] if arch in ARCHS else 0
 
 
+ONE, TWO = (1, 1, 1, 1), (2, 2, 2, 2)
 SCORES = "HMMA", "LDSM", "LDGSTS 16", "EX2"
 STORAGE = "sizeof(typename Traits::SharedStorage)"
 SELECT = "cuda/device/select_rows_kernels.h"
@@ -44,21 +45,21 @@ KERNELS = {
     # Stage 1, vertical-slash.
     "row_statistics_kernel": Kernel(
         "cuda/sm80/estimate_vertical_slash_statistics.cuh",
-        blocks=(1, 1, 1, 1),
+        blocks={64: TWO, 96: TWO, 128: (2, 1, 1, 2), 192: ONE, 256: ONE},
         threads=GROUP_THREADS,
         shared="sizeof(typename Traits::Keys::Buffers)",
         needs=SCORES,
     ),
     "score_sums_kernel": Kernel(
         "cuda/sm80/estimate_vertical_slash_sums.cuh",
-        blocks=(1, 1, 1, 1),
+        blocks={64: TWO, 96: (2, 1, 1, 2), 128: (2, 1, 1, 2), 192: ONE, 256: ONE},
         threads=GROUP_THREADS,
         shared="score_sums_shared_bytes<Traits>(4)",
         needs=SCORES,
     ),
     "combine_rows_kernel": Kernel(
         "cuda/sm80/estimate_vertical_slash.cu",
-        blocks=(1, 1, 1, 1),
+        blocks=ONE,
         threads="kCombineParts * kBlock",
         shared="sizeof(CombineStorage)",
         needs=("LD", "ST"),
@@ -71,7 +72,7 @@ KERNELS = {
     ),
     "write_first_indices_kernel": Kernel(
         "cuda/sm80/estimate_vertical_slash.cu",
-        blocks=(1, 1, 1, 1),
+        blocks=ONE,
         threads="kFirstThreads",
         needs=("ST",),
     ),
@@ -87,7 +88,7 @@ KERNELS = {
     },
     # Stage 1, block-sparse.
     "pool_rows_kernel": Kernel(
-        "cuda/device/pool_rows_kernel.h", blocks=(2, 2, 2, 2), needs=("LD 16",)
+        "cuda/device/pool_rows_kernel.h", blocks=(4, 4, 4, 4), needs=("LD 16",)
     ),
     "select_blocks_kernel": Kernel(
         "cuda/sm80/estimate_block_sparse_kernel.h",
@@ -97,22 +98,18 @@ KERNELS = {
     ),
     # Stage 2, and the work table.
     "plan_vertical_slash_kernel": Kernel(
-        "cuda/sm80/plan.cu", blocks=(1, 1, 1, 1), shared=STORAGE, needs=("SHFL", "BAR", "ST")
+        "cuda/sm80/plan.cu", blocks=ONE, shared=STORAGE, needs=("SHFL", "BAR", "ST")
     ),
     "prepare_head_keys_kernel": Kernel(
-        "cuda/sm80/head_keys.cu", blocks=(1, 1, 1, 1), shared=STORAGE, needs=("ST",)
+        "cuda/sm80/head_keys.cu", blocks=ONE, shared=STORAGE, needs=("ST",)
     ),
     "count_key_tiles_kernel": Kernel(
-        "cuda/sm80/count_key_tiles.cu", blocks=(1, 1, 1, 1), shared=STORAGE, needs=("ST",)
+        "cuda/sm80/count_key_tiles.cu", blocks=ONE, shared=STORAGE, needs=("ST",)
     ),
     "count_row_block_tiles_kernel": Kernel(
         WORK_TABLE, blocks=(8, 6, 6, 8), shared=STORAGE, needs=("LD", "ST")
     ),
-    "tally_items_kernel": Kernel(
-        WORK_TABLE, blocks=(1, 1, 1, 1), shared=STORAGE, needs=("RED ATOM", "ST")
-    ),
-    "place_items_kernel": Kernel(
-        WORK_TABLE, blocks=(2, 2, 2, 2), shared=STORAGE, needs=("LD", "ST")
-    ),
+    "tally_items_kernel": Kernel(WORK_TABLE, blocks=ONE, shared=STORAGE, needs=("RED ATOM", "ST")),
+    "place_items_kernel": Kernel(WORK_TABLE, blocks=TWO, shared=STORAGE, needs=("LD", "ST")),
     "store_table_kernel": Kernel("cuda/device/table.h", blocks=(8, 6, 6, 8), threads="256"),
 }

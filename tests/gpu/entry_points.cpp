@@ -52,6 +52,10 @@ void check(minf_status status) {
   if (status != MINF_OK) throw std::runtime_error(minf_last_error());
 }
 
+std::size_t element_bytes(minf_dtype dtype) {
+  return dtype == MINF_INT64 ? 8 : dtype == MINF_INT32 ? 4 : 2;
+}
+
 /// Memory of exactly these bytes, on the device or the host, and a contiguous view of it.
 class Buffer {
  public:
@@ -65,7 +69,7 @@ class Buffer {
       view_.shape[i] = shape[i];
       view_.stride[i] = stride;
     }
-    bytes_ = static_cast<std::size_t>(stride) * (dtype == MINF_INT32 ? 4 : 2);
+    bytes_ = static_cast<std::size_t>(stride) * element_bytes(dtype);
     if (device_ == MINF_DEVICE_CPU) {
       host_.resize(bytes_);
       view_.data = host_.data();
@@ -123,7 +127,9 @@ class Calls {
         run_count_(device, MINF_INT32, {problem.batch, problem.num_heads_q}),
         blocks_(device, MINF_INT32,
                 {problem.batch, problem.num_heads_q, (problem.seqlen_q + 63) / 64, problem.top_k}),
-        seqlen_k_(problem.seqlen_k),
+        column_tiles_(device, MINF_INT64, {problem.batch, problem.num_heads_q}),
+        block_tiles_(device, MINF_INT64, {problem.batch, problem.num_heads_q}),
+        problem_(problem),
         vertical_workspace_(device, MINF_BFLOAT16, {vertical_bytes(stream) / 2}),
         block_workspace_(device, MINF_BFLOAT16, {block_bytes(stream) / 2}) {
     q_.fill(Random(/*seed=*/1));
@@ -135,14 +141,16 @@ class Calls {
     check(minf_estimate_vertical_slash(q_.view(), k_.view(), /*options=*/nullptr, columns_.view(),
                                        distances_.view(), vertical_workspace_.data(),
                                        vertical_workspace_.bytes(), &exec));
-    check(minf_plan_vertical_slash(distances_.view(), seqlen_k_, runs_.view(), run_count_.view(),
-                                   &exec));
+    check(minf_plan_vertical_slash(distances_.view(), problem_.seqlen_k, runs_.view(),
+                                   run_count_.view(), &exec));
     check(minf_estimate_block_sparse(q_.view(), k_.view(), /*options=*/nullptr, blocks_.view(),
                                      block_workspace_.data(), block_workspace_.bytes(), &exec));
+    count(MINF_VERTICAL_SLASH, column_tiles_, exec);
+    count(MINF_BLOCK_SPARSE, block_tiles_, exec);
   }
 
   std::vector<const Buffer*> outputs() const {
-    return {&columns_, &distances_, &runs_, &run_count_, &blocks_};
+    return {&columns_, &distances_, &runs_, &run_count_, &blocks_, &column_tiles_, &block_tiles_};
   }
   /// Lists of ids, in the order of outputs().
   static constexpr std::size_t kIdLists[] = {0, 1, 4};
@@ -156,6 +164,21 @@ class Calls {
     exec.struct_size = sizeof(exec);
     exec.stream = stream;
     return exec;
+  }
+  void count(minf_pattern_kind kind, const Buffer& tiles, const minf_exec& exec) const {
+    // Of these kinds the lists say the rest; block-sparse demands a top_k all the same.
+    const minf_pattern pattern = {
+        .kind = kind, .a = kind == MINF_BLOCK_SPARSE ? 1 : 0, .b = 0, .c = 0};
+    minf_sparse_index index{};
+    index.struct_size = sizeof(index);
+    index.patterns = &pattern;
+    index.num_patterns = 1;
+    index.vertical_index = *columns_.view();
+    index.runs = *runs_.view();
+    index.run_count = *run_count_.view();
+    index.block_index = *blocks_.view();
+    check(minf_count_key_tiles(problem_.batch, problem_.num_heads_q, problem_.seqlen_q,
+                               problem_.seqlen_k, &index, tiles.view(), &exec));
   }
   int64_t vertical_bytes(cudaStream_t stream) const {
     const minf_exec exec = exec_on(stream);
@@ -179,7 +202,9 @@ class Calls {
   Buffer runs_;
   Buffer run_count_;
   Buffer blocks_;
-  int64_t seqlen_k_;
+  Buffer column_tiles_;
+  Buffer block_tiles_;
+  Problem problem_;
   Buffer vertical_workspace_;
   Buffer block_workspace_;
 };

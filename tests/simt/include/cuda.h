@@ -1,6 +1,6 @@
-// The part of the CUDA driver's interface that emulated threads offer, with the driver's names, types
-// and numbers: tensor maps. The function checks what the driver checks, and touches no driver.
-// SPDX-License-Identifier: Apache-2.0
+// The part of the CUDA driver's interface that emulated threads offer, with the driver's names,
+// types and numbers: tensor maps. The function checks what the driver checks, and touches no
+// driver. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -57,8 +57,9 @@ enum CUtensorMapFloatOOBfill {
   CU_TENSOR_MAP_FLOAT_OOB_FILL_NAN_REQUEST_ZERO_FMA,
 };
 
-/// CUDA_ERROR_INVALID_VALUE for what the driver refuses, CUDA_ERROR_NOT_SUPPORTED for what the driver
-/// takes and the emulation does not: interleaved layouts, strides between elements, NaN fill.
+/// CUDA_ERROR_INVALID_VALUE for what the driver refuses, CUDA_ERROR_NOT_SUPPORTED for what the
+/// driver takes and the emulation does not: interleaved layouts, strides between elements, NaN
+/// fill.
 extern "C" CUresult cuTensorMapEncodeTiled(
     CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, void* base,
     const cuuint64_t* sizes, const cuuint64_t* stride_bytes, const cuuint32_t* box,

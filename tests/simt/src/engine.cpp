@@ -63,8 +63,7 @@ void Engine::launch(const KernelCall& call) {
   forget_block();
   if (exception_ != nullptr) std::rethrow_exception(std::exchange(exception_, nullptr));
   if (!failed_) return;
-  const std::string where = source_lines(failed_thread_->code_address);
-  throw Violation(failure_ + (where.empty() ? "" : " [" + where + "]"));
+  throw Violation(failure_ + source_lines(failed_address_));
 }
 
 void Engine::prepare(const KernelCall& call) {
@@ -89,7 +88,6 @@ void Engine::prepare(const KernelCall& call) {
                     linear / call.block.x / call.block.y};
   }
   failed_ = false;
-  failed_thread_ = nullptr;
   exception_ = nullptr;
 }
 
@@ -188,9 +186,11 @@ void Engine::finish_block() {
   while (!operations_.empty()) {
     const AsyncOperation& operation = operations_.back().second;
     if (operation.must_be_awaited) {
-      record_failure(thread_at(operation.thread), std::string("the block ends while ") +
-                                                      operation.what +
-                                                      " is under way that nobody has waited for");
+      const Thread& thread = thread_at(operation.thread);
+      record_failure(thread,
+                     std::string("the block ends while ") + operation.what +
+                         " is under way that nobody has waited for",
+                     thread.code_address);
       return;
     }
     complete_async(operations_.back().first);

@@ -145,9 +145,9 @@ class Engine {
   template <typename Text>
   [[noreturn]] void fail(const Thread& thread, const Text& text) {
     if constexpr (std::is_invocable_v<Text>) {
-      record_failure(thread, text());
+      record_failure(thread, text(), thread.code_address);
     } else {
-      record_failure(thread, text);
+      record_failure(thread, text, thread.code_address);
     }
     leave();
   }
@@ -203,7 +203,8 @@ class Engine {
   void complete(AsyncOperation&& operation);
   void forget_block();
 
-  void record_failure(const Thread& thread, const std::string& text);
+  void record_failure(const Thread& thread, const std::string& text, const void* code_address);
+  [[noreturn]] void fail_deadlock();
   [[noreturn]] void leave();
   std::string describe_thread(const Thread& thread) const;
   std::string describe_deadlock() const;
@@ -247,7 +248,7 @@ class Engine {
   std::vector<Warp> warps_;
 
   bool failed_ = false;
-  const Thread* failed_thread_ = nullptr;
+  const void* failed_address_ = nullptr;
   std::string failure_;
   std::exception_ptr exception_;
 };
@@ -274,7 +275,7 @@ class LibraryCall {
   Engine& engine_;
 };
 
-/// "file:line" of a code address and of the calls inlined there, or "" if not known.
+/// " [file:line, from file:line]" of a code address and of the calls inlined there; "" if not known.
 std::string source_lines(const void* code_address);
 
 }  // namespace simt::engine

@@ -30,7 +30,11 @@ std::string output_of(const std::string& command) {
 std::string short_location(const std::string& line) {
   const std::size_t end = line.find(" (");
   const std::string location = line.substr(0, end);
-  if (location.find(":?") != std::string::npos || location.rfind("??", 0) == 0) return "";
+  // Unknown, or of a library.
+  if (location.find(":?") != std::string::npos || location.rfind("??", 0) == 0 ||
+      location.rfind("/usr/", 0) == 0) {
+    return "";
+  }
   std::size_t slash = location.rfind('/');
   if (slash != std::string::npos && slash > 0) slash = location.rfind('/', slash - 1);
   return slash == std::string::npos ? location : location.substr(slash + 1);
@@ -65,7 +69,7 @@ std::string source_lines(const void* code_address) {
     if (end == std::string::npos) break;
     begin = end + 1;
   }
-  return lines;
+  return lines.empty() ? "" : " [" + lines + "]";
 }
 
 std::string lanes_text(uint32_t lanes) {
@@ -89,9 +93,10 @@ std::string Engine::describe_thread(const Thread& thread) const {
          text_of(thread.index) + ": ";
 }
 
-void Engine::record_failure(const Thread& thread, const std::string& text) {
+void Engine::record_failure(const Thread& thread, const std::string& text,
+                            const void* code_address) {
   failed_ = true;
-  failed_thread_ = &thread;
+  failed_address_ = code_address;
   failure_ = describe_thread(thread) + text;
 }
 
@@ -111,6 +116,12 @@ std::string Engine::describe_wait(const Thread& thread) const {
   std::snprintf(text.data(), text.size(), thread.wait.format, thread.wait.first,
                 thread.wait.second);
   return std::string("wait for ") + text.data();
+}
+
+// Each group of threads has a place of its own.
+void Engine::fail_deadlock() {
+  record_failure(first_waiting(), describe_deadlock(), nullptr);
+  leave();
 }
 
 const Thread& Engine::first_waiting() const {
@@ -136,7 +147,8 @@ std::string Engine::describe_deadlock() const {
     }
     if (++groups <= kMaxGroups) {
       text += std::string(groups > 1 ? ";" : "") + " thread" + (last > id ? "s " : " ") +
-              std::to_string(id) + (last > id ? "-" + std::to_string(last) : "") + " " + wait;
+              std::to_string(id) + (last > id ? "-" + std::to_string(last) : "") + " " + wait +
+              source_lines(begin.code_address);
     }
     id = last;
   }
@@ -166,7 +178,7 @@ std::string Engine::describe_shared(const SharedFault& fault, std::size_t size,
   const int actor = actor_of(fault.other);
   const std::string who =
       actor < kMaxThreads ? "thread " + text_of(threads_[static_cast<std::size_t>(actor)]->index)
-                          : "an asynchronous copy";
+                          : "an asynchronous operation";
   const char* did = (fault.other & kAtomicBit) != 0 ? " atomically updated"
                     : fault.other_wrote             ? " wrote"
                                                     : " read";

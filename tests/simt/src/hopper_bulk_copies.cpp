@@ -1,9 +1,9 @@
 // Bulk copies: see hopper_bulk_copies.h.
 //
-// A load's target is untouchable from its start until it has landed; who may read it then is the race
-// checker's question: the write is its agent's, whom one knows through the mbarrier. A store's source
-// is read-only from its start until its thread has waited.
-// SPDX-License-Identifier: Apache-2.0
+// A load's target is untouchable from its start until it has landed; who may read it then is the
+// race checker's question: the write is its agent's, whom one knows through the mbarrier. A store's
+// source is read-only from its start until its thread has waited. SPDX-License-Identifier:
+// Apache-2.0
 #include "hopper_bulk_copies.h"
 
 #include <simt/hopper.h>
@@ -26,8 +26,9 @@ void BulkCopies::start_load(Engine& engine, const Thread& thread, BulkLoad& load
   load.agent = engine.next_agent();
   engine.clocks().inherit(load.agent, thread.id);
   char* target = engine.shared().base() + load.shared_offset;
-  check_proxies(engine, thread, load.agent, target, load.bytes, "starts a bulk copy that overwrites");
+  const UnfencedWrite unfenced = find_unfenced_write(engine, load.agent, target, load.bytes);
   engine.begin_write(thread, load.agent, target, load.bytes);
+  report_unfenced_write(engine, thread, unfenced, "starts a bulk copy that overwrites");
   for (const Piece& piece : load.pieces) {
     if (piece.address == 0) continue;
     engine.check_access(thread, reinterpret_cast<const void*>(piece.address), piece.bytes,
@@ -59,8 +60,9 @@ void BulkCopies::start_store(Engine& engine, const Thread& thread, BulkStore& st
   store.agent = engine.next_agent();
   engine.clocks().inherit(store.agent, thread.id);
   char* source = engine.shared().base() + store.shared_offset;
-  check_proxies(engine, thread, store.agent, source, store.bytes, "starts a bulk copy that reads");
+  const UnfencedWrite unfenced = find_unfenced_write(engine, store.agent, source, store.bytes);
   engine.begin_read(thread, store.agent, source, store.bytes);
+  report_unfenced_write(engine, thread, unfenced, "starts a bulk copy that reads");
   for (const Piece& piece : store.pieces) {
     if (piece.address == 0) continue;
     engine.check_access(thread, reinterpret_cast<const void*>(piece.address), piece.bytes,
@@ -163,8 +165,7 @@ BulkCopies& copies() { return HopperUnits::instance().bulk_copies; }
 
 void set_shared(Engine& engine, const Thread& thread, BulkCopy& copy, const void* shared,
                 std::size_t alignment) {
-  if (!engine.shared().contains(shared) ||
-      reinterpret_cast<uintptr_t>(shared) % alignment != 0) {
+  if (!engine.shared().contains(shared) || reinterpret_cast<uintptr_t>(shared) % alignment != 0) {
     engine.fail(thread, [&] {
       return "starts " + std::string(copy.what) +
              " whose shared address is not one of shared memory, or not a multiple of " +

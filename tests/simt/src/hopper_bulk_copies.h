@@ -40,7 +40,8 @@ class BulkCopies {
  public:
   void start_block();
 
-  /// A copy for start_load() or start_store() to begin, kept here so that a violation leaks nothing.
+  /// A copy for start_load() or start_store() to begin, kept here so that a violation leaks
+  /// nothing.
   BulkLoad& new_load() { return loads_.emplace_back(); }
   BulkStore& new_store() { return stores_.emplace_back(); }
 

@@ -30,8 +30,7 @@ void ProxyFences::fence(Clocks& clocks, int thread) {
   if (counts.empty()) fencing_.push_back(thread);
   const Stamp stamp = clocks.stamp(thread);
   counts.push_back(count_of(stamp));
-  latest_[static_cast<std::size_t>(thread)] = {stamp,
-                                               clocks.known_count(thread, kThreadCopyAgent)};
+  latest_[static_cast<std::size_t>(thread)] = {stamp, clocks.known_count(thread, kThreadCopyAgent)};
   clocks.advance(thread);  // Later writes are told from earlier ones by their count.
 }
 
@@ -50,30 +49,38 @@ bool ProxyFences::covers(Stamp written, int actor, const Clocks& clocks) const {
   return first != counts.end() && clocks.ordered(make_stamp(writer, *first), actor);
 }
 
-void check_proxies(Engine& engine, const Thread& thread, int actor, const void* shared,
-                   std::size_t size, const char* what) {
-  if (!engine.launch_options().check_races) return;
+UnfencedWrite find_unfenced_write(Engine& engine, int actor, const void* shared, std::size_t size) {
+  const SharedMemory& memory = engine.shared();
+  const std::size_t offset = memory.offset_of(shared);
+  if (!engine.launch_options().check_races || offset > memory.bytes() ||
+      size > memory.bytes() - offset) {
+    return {};
+  }
   const ProxyFences& fences = HopperUnits::instance().fences;
-  const std::size_t offset = engine.shared().offset_of(shared);
-  if (offset > engine.shared().bytes() || size > engine.shared().bytes() - offset) return;
   Stamp seen = 0;
   for (std::size_t i = 0; i < size; ++i) {
-    const Stamp written = engine.shared().last_write(offset + i) & ~kAtomicBit;
+    const Stamp written = memory.last_write(offset + i) & ~kAtomicBit;
+    if (written == seen) continue;
+    seen = written;
     // A write that is not ordered before the access at all is a race, for others to report.
-    if (written == seen || !engine.clocks().ordered(written, actor) ||
-        fences.covers(written, actor, engine.clocks())) {
-      seen = written;
-      continue;
+    if (engine.clocks().ordered(written, actor) &&
+        !fences.covers(written, actor, engine.clocks())) {
+      return {written, offset + i};
     }
-    const int writer = actor_of(written);
-    engine.fail(thread, [&] {
-      return std::string(what) + " shared memory at offset " + std::to_string(offset + i) +
-             ", which " +
-             (writer < kMaxThreads ? "thread " + std::to_string(writer) + " wrote"
-                                   : std::string("a cp.async wrote")) +
-             " with no proxy fence (fence.proxy.async) in between";
-    });
   }
+  return {};
+}
+
+void report_unfenced_write(Engine& engine, const Thread& thread, const UnfencedWrite& write,
+                           const char* what) {
+  if (write.written == 0) return;
+  const int writer = actor_of(write.written);
+  engine.fail(thread, [&] {
+    return std::string(what) + " shared memory at offset " + std::to_string(write.offset) +
+           ", which " +
+           (writer < kMaxThreads ? "thread " + std::to_string(writer) : std::string("a cp.async")) +
+           " wrote with no proxy fence (fence.proxy.async) in between";
+  });
 }
 
 }  // namespace simt::engine

@@ -32,7 +32,7 @@ class ProxyFences {
     uint32_t known_copies = 0;
   };
 
-  Stamp first_stamp_ = 0;  // Of this block.
+  Stamp first_stamp_ = 0;                                  // Of this block.
   std::array<std::vector<uint32_t>, kMaxThreads> counts_;  // Of each thread's fences, ascending.
   std::array<LatestFence, kMaxThreads> latest_{};
   std::vector<int> fencing_;  // Threads that have fenced.

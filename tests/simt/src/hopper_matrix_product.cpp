@@ -26,11 +26,7 @@ std::size_t column_of_d(std::size_t thread, std::size_t i) {
 }  // namespace
 
 MatrixProduct::MatrixProduct(const ProductCall& call)
-    : call_(call),
-      n_(static_cast<std::size_t>(call.n)),
-      a_(kM * kK),
-      b_(kK * n_),
-      d_(kM * n_) {}
+    : call_(call), n_(static_cast<std::size_t>(call.n)), a_(kM * kK), b_(kK * n_), d_(kM * n_) {}
 
 float MatrixProduct::widen(uint32_t bits) const {
   return call_.bf16 ? std::bit_cast<float>(bits << 16)

@@ -12,8 +12,8 @@ namespace simt::engine {
 
 struct ProductCall;
 
-/// Products are exact; of each sum of 16 and the accumulator, all but the last rounding is in double
-/// (hardware: other orders, truncation).
+/// Products are exact; of each sum of 16 and the accumulator, all but the last rounding is in
+/// double (hardware: other orders, truncation).
 class MatrixProduct {
  public:
   explicit MatrixProduct(const ProductCall& call);

@@ -60,7 +60,8 @@ void Mbarriers::inval(Engine& engine, Thread& thread, void* pointer) {
   const MbarrierState& barrier = at(engine, thread, pointer);
   if (!barrier.operations.empty() || barrier.waiting > 0) {
     engine.fail(thread, [&] {
-      return "invalidates " + barrier.describe() + ", for which threads wait or copies are under way";
+      return "invalidates " + barrier.describe() +
+             ", for which threads wait or copies are under way";
     });
   }
   const std::size_t offset = barrier.offset;
@@ -77,8 +78,7 @@ void Mbarriers::fence_init(const Clocks& clocks, int thread) {
 
 MbarrierState& Mbarriers::at(Engine& engine, const Thread& thread, const void* pointer) {
   const bool shared = engine.shared().contains(pointer);
-  const auto found =
-      shared ? barriers_.find(engine.shared().offset_of(pointer)) : barriers_.end();
+  const auto found = shared ? barriers_.find(engine.shared().offset_of(pointer)) : barriers_.end();
   if (found == barriers_.end()) {
     engine.fail(thread, [&] {
       return "uses an mbarrier at " +

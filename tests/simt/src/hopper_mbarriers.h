@@ -23,9 +23,9 @@ struct MbarrierState {
   int64_t outstanding = 0;  // Bytes announced less bytes landed; negative if these came first.
   uint32_t phase = 0;       // The current one.
   Stamp initialized = 0;
-  Knowledge arriving;   // What the current phase's arrivals pass on,
-  Knowledge completed;  // and those of the phases before.
-  int waiting = 0;      // Threads.
+  Knowledge arriving;                // What the current phase's arrivals pass on,
+  Knowledge completed;               // and those of the phases before.
+  int waiting = 0;                   // Threads.
   std::vector<uint64_t> operations;  // Asynchronous ones that will arrive or land here.
   uint64_t polls = 0;                // test_wait in vain, since one of them was completed.
 
@@ -64,8 +64,8 @@ class Mbarriers {
     return barrier.phase % 2 != parity;
   }
 
-  /// A thread was not let through and will ask again: others run first, and what lands at the barrier
-  /// lands at last.
+  /// A thread was not let through and will ask again: others run first, and what lands at the
+  /// barrier lands at last.
   void poll(Engine& engine, MbarrierState& barrier);
 
  private:

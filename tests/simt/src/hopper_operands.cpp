@@ -9,10 +9,11 @@ uint32_t field(uint64_t bits, int first, int count) {
   return static_cast<uint32_t>(bits >> first) & ((1U << count) - 1);
 }
 
-constexpr uint64_t kReserved = uint64_t{3} << 14 | uint64_t{3} << 30 | uint64_t{7} << 46 |
-                               uint64_t{0x3ff} << 52;
+constexpr uint64_t kReserved =
+    uint64_t{3} << 14 | uint64_t{3} << 30 | uint64_t{7} << 46 | uint64_t{0x3ff} << 52;
 
-/// Exchanges chunks within a row by the number of its 128-byte line, counted from the pattern's start.
+/// Exchanges chunks within a row by the number of its 128-byte line, counted from the pattern's
+/// start.
 uint32_t swizzled(const MatrixDescriptor& descriptor, uint32_t address) {
   const uint32_t line = (address >> 7) - descriptor.base_offset;
   return address ^ ((line << 4) & (descriptor.row_bytes - 16));

@@ -18,6 +18,8 @@ namespace {
 // A NaN that arithmetic does not produce.
 constexpr uint32_t kUnfinished = 0x7fc5a5a5;
 
+constexpr std::size_t kChunkBytes = 16;
+
 bool is_untouched(const float* registers, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) {
     uint32_t bits = 0;
@@ -84,8 +86,9 @@ void Warpgroup::issue(Engine& engine, int warp, const Collective& collective) {
   }
   Product& product = this->product(number);
   if (!product.call.same_as(call) || product.group != state.group) {
-    engine.fail(last, "issues a wgmma that is not the same in all warps of its warpgroup: "
-                      "descriptors, shape, type or group differ");
+    engine.fail(last,
+                "issues a wgmma that is not the same in all warps of its warpgroup: "
+                "descriptors, shape, type or group differ");
   }
   for (int lane = 0; lane < 32; ++lane) {
     const Thread& thread = engine.thread_at(last.warp * 32 + lane);
@@ -126,8 +129,9 @@ void Warpgroup::read_operands(Engine& engine, const Thread& thread, int warp,
   engine.clocks().inherit(agent(), thread.id);
   const auto read = [&](uint32_t address, uint32_t, uint32_t) {
     const char* pointer = engine.shared().base() + address - SharedMemory::kFirstAddress;
-    check_proxies(engine, thread, agent(), pointer, 16, "issues a wgmma that reads");
-    engine.begin_read(thread, agent(), pointer, 16);
+    const UnfencedWrite unfenced = find_unfenced_write(engine, agent(), pointer, kChunkBytes);
+    engine.begin_read(thread, agent(), pointer, kChunkBytes);
+    report_unfenced_write(engine, thread, unfenced, "issues a wgmma that reads");
   };
   const ProductCall& call = product.call;
   const auto first_row = static_cast<uint32_t>(16 * warp);
@@ -147,7 +151,8 @@ Accumulators& Warpgroup::take(Engine& engine, const Thread& thread, const Produc
   const bool fenced = warps_[index / 32].fenced;
   auto& all = accumulators_[index];
   if (!fenced && call.a != nullptr) {
-    engine.fail(thread, "issues a wgmma with A in registers and no wgmma.fence since its last wait");
+    engine.fail(thread,
+                "issues a wgmma with A in registers and no wgmma.fence since its last wait");
   }
   for (auto& held : all) {
     if (!overlap(held->registers, held->values.size(), call.d, count)) continue;
@@ -166,7 +171,8 @@ Accumulators& Warpgroup::take(Engine& engine, const Thread& thread, const Produc
     held->registers = nullptr;
   }
   if (!fenced) {
-    engine.fail(thread, "issues a wgmma on new accumulators and no wgmma.fence since its last wait");
+    engine.fail(thread,
+                "issues a wgmma on new accumulators and no wgmma.fence since its last wait");
   }
   std::erase_if(all, [](const auto& held) { return held->registers == nullptr; });
   auto& held = all.emplace_back(std::make_unique<Accumulators>());
@@ -242,7 +248,7 @@ void Warpgroup::clear_readers(Engine& engine, Product& product) {
   if (product.readers_cleared) return;
   product.readers_cleared = true;
   const auto finish = [&](uint32_t address, uint32_t, uint32_t) {
-    engine.finish_read(engine.shared().base() + address - SharedMemory::kFirstAddress, 16);
+    engine.finish_read(engine.shared().base() + address - SharedMemory::kFirstAddress, kChunkBytes);
   };
   const ProductCall& call = product.call;
   if (call.a == nullptr) for_each_chunk(MatrixDescriptor(call.descriptor_a), false, 0, 64, finish);
@@ -319,9 +325,7 @@ Warpgroup& warpgroup(Engine& engine) {
   return HopperUnits::instance().products.of(engine, engine.current());
 }
 
-int warp_in_group(const Engine& engine) {
-  return const_cast<Engine&>(engine).current().warp % 4;
-}
+int warp_in_group(const Engine& engine) { return const_cast<Engine&>(engine).current().warp % 4; }
 
 void issue(LibraryCall& call, ProductCall product) {
   Engine& engine = call.engine();
@@ -356,16 +360,14 @@ void wgmma_registers(float* d, int n, const uint32_t* a, uint64_t b, bool accumu
 
 void wgmma_fence() {
   LibraryCall call;
-  meet(call, "wgmma.fence", [](Engine& engine, Collective&) {
-    warpgroup(engine).fence(warp_in_group(engine));
-  });
+  meet(call, "wgmma.fence",
+       [](Engine& engine, Collective&) { warpgroup(engine).fence(warp_in_group(engine)); });
 }
 
 void wgmma_commit_group() {
   LibraryCall call;
-  meet(call, "wgmma.commit_group", [](Engine& engine, Collective&) {
-    warpgroup(engine).commit(warp_in_group(engine));
-  });
+  meet(call, "wgmma.commit_group",
+       [](Engine& engine, Collective&) { warpgroup(engine).commit(warp_in_group(engine)); });
 }
 
 void wgmma_wait(int pending) {

@@ -2,8 +2,8 @@
 // them, each at some time between its issue by all four warps and the wait for its group.
 //
 // Accumulators live here from the issue until the thread waits and says that it reads them
-// (keep_registers); in the thread's own array there are NaNs meanwhile, whose absence shows that the
-// array was written. Shared operands are read-only meanwhile; register operands are compared.
+// (keep_registers); in the thread's own array there are NaNs meanwhile, whose absence shows that
+// the array was written. Shared operands are read-only meanwhile; register operands are compared.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -79,15 +79,13 @@ class Warpgroup {
 
  private:
   struct WarpState {
-    int64_t issued = 0;   // Products; their numbers count from 0 in each block.
-    bool fenced = false;  // Since the last wait.
-    int64_t group = 0;    // Committed groups.
+    int64_t issued = 0;               // Products; their numbers count from 0 in each block.
+    bool fenced = false;              // Since the last wait.
+    int64_t group = 0;                // Committed groups.
     std::vector<int64_t> group_ends;  // Of each committed group: products before its end.
   };
 
-  Product& product(int64_t number) {
-    return *products_[static_cast<std::size_t>(number - first_)];
-  }
+  Product& product(int64_t number) { return *products_[static_cast<std::size_t>(number - first_)]; }
   int64_t end() const { return first_ + static_cast<int64_t>(products_.size()); }
   int agent() const;
 

@@ -39,16 +39,17 @@ void RegisterPool::set(Engine& engine, const Thread& thread, int registers, bool
     group.increases = increase;
   } else if ((group.warps & warp) != 0 || group.wanted != registers ||
              group.increases != increase) {
-    engine.fail(thread, "executes a setmaxnreg that is not the one its warpgroup's other warps "
-                        "execute");
+    engine.fail(thread,
+                "executes a setmaxnreg that is not the one its warpgroup's other warps "
+                "execute");
   }
   group.warps |= warp;
   if (group.warps == kAllWarps) apply(engine, thread, group);
 }
 
 void RegisterPool::apply(Engine& engine, const Thread& thread, WarpgroupState& group) {
-  const bool is_wrong_way = group.increases ? group.wanted < group.registers
-                                            : group.wanted > group.registers;
+  const bool is_wrong_way =
+      group.increases ? group.wanted < group.registers : group.wanted > group.registers;
   if (group.registers != 0 && is_wrong_way) {
     engine.fail(thread, [&] {
       return "executes setmaxnreg." + std::string(group.increases ? "inc" : "dec") + " to " +

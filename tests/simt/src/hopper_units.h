@@ -1,6 +1,5 @@
-// What the instructions of sm_90 keep of a block beside its threads: mbarriers, bulk copies under way,
-// wgmma under way, proxy fences, registers to hand out.
-// SPDX-License-Identifier: Apache-2.0
+// What the instructions of sm_90 keep of a block beside its threads: mbarriers, bulk copies under
+// way, wgmma under way, proxy fences, registers to hand out. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -8,11 +7,11 @@
 #include <vector>
 
 #include "engine.h"
+#include "hopper_bulk_copies.h"
 #include "hopper_fences.h"
 #include "hopper_mbarriers.h"
 #include "hopper_products.h"
 #include "hopper_registers.h"
-#include "hopper_bulk_copies.h"
 
 namespace simt::engine {
 
@@ -40,9 +39,15 @@ inline constexpr int kNumWarpgroups = kMaxThreads / 128;
 inline constexpr int kThreadCopyAgent = kFirstWarpgroupAgent + kNumWarpgroups;
 static_assert(kThreadCopyAgent < kMaxActors);
 
-/// A violation by `thread` unless ordinary writes to these bytes are behind a proxy fence before
-/// `actor`, an asynchronous unit, touches them now. Bounds and races are others' to report.
-void check_proxies(Engine& engine, const Thread& thread, int actor, const void* shared,
-                   std::size_t size, const char* what);
+/// An ordinary write to these bytes that is ordered before what `actor`, an asynchronous unit, does
+/// now, but not behind a proxy fence: its stamp and the byte's offset; stamp 0 if there is none. To
+/// be asked before, and reported after, the access itself is checked and remembered.
+struct UnfencedWrite {
+  Stamp written = 0;
+  std::size_t offset = 0;
+};
+UnfencedWrite find_unfenced_write(Engine& engine, int actor, const void* shared, std::size_t size);
+void report_unfenced_write(Engine& engine, const Thread& thread, const UnfencedWrite& write,
+                           const char* what);
 
 }  // namespace simt::engine

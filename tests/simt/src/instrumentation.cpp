@@ -12,17 +12,33 @@
 namespace simt::engine {
 namespace {
 
+// While the engine works, kernel_thread is null: the linker may have picked an instrumented copy of a
+// standard library function that the engine uses too.
+class Pause {
+ public:
+  Pause(Thread& thread, const void* code_address) : thread_(thread) {
+    kernel_thread = nullptr;
+    thread.code_address = code_address;
+  }
+  ~Pause() { kernel_thread = &thread_; }
+  Pause(const Pause&) = delete;
+  Pause& operator=(const Pause&) = delete;
+
+ private:
+  Thread& thread_;
+};
+
 // `aligned`: the compiler relied on the type's alignment, and so would a GPU.
 inline void check(const void* pointer, std::size_t size, Access kind, bool aligned,
                   const void* code_address) {
   Thread* thread = kernel_thread;
-  if (thread == nullptr) return;  // Host code of the same source file.
-  thread->code_address = code_address;
+  if (thread == nullptr) return;  // Host code of the same source file, or the engine.
+  const Pause pause(*thread, code_address);
   Engine& engine = Engine::instance();
   const auto address = reinterpret_cast<uintptr_t>(pointer);
   if (aligned && address % size != 0 && !thread->fiber.owns(address)) {
     engine.fail(*thread, [&] {
-      return std::string(kind == Access::kRead ? "reads " : "writes ") + std::to_string(size) +
+      return std::string(is_read(kind) ? "reads " : "writes ") + std::to_string(size) +
              " bytes at an address that is not a multiple of " + std::to_string(size);
     });
   }
@@ -34,14 +50,12 @@ void check_flag(const volatile void* pointer, std::size_t size, Access kind,
                 const void* code_address) {
   Thread* thread = kernel_thread;
   if (thread == nullptr) return;
-  kernel_thread = nullptr;
-  thread->code_address = code_address;
+  const Pause pause(*thread, code_address);
   Engine& engine = Engine::instance();
   const void* plain = const_cast<const void*>(pointer);
   engine.poll();
   engine.order_by_flag(*thread, plain);
   engine.check_access(*thread, plain, size, kind);
-  kernel_thread = thread;
 }
 
 }  // namespace
@@ -121,21 +135,27 @@ SIMT_HOOK("__tsan_func_entry", void, simt_func_entry, void*) {}
 SIMT_HOOK("__tsan_func_exit", void, simt_func_exit, void*) {}
 
 // See instrumented.h.
-SIMT_HOOK("simt_memcpy", void*, simt_checked_memcpy, void* to, const void* from,
-          std::size_t bytes) {
+extern "C" {
+void* simt_memcpy(void* to, const void* from, std::size_t bytes);
+void* simt_memmove(void* to, const void* from, std::size_t bytes);
+void* simt_memset(void* to, int value, std::size_t bytes);
+}
+
+void* simt_memcpy(void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return to;
   check(from, bytes, Access::kRead, false, SIMT_CALLER);
   check(to, bytes, Access::kWrite, false, SIMT_CALLER);
   return std::memcpy(to, from, bytes);
 }
-SIMT_HOOK("simt_memmove", void*, simt_checked_memmove, void* to, const void* from,
-          std::size_t bytes) {
+
+void* simt_memmove(void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return to;
   check(from, bytes, Access::kRead, false, SIMT_CALLER);
   check(to, bytes, Access::kWrite, false, SIMT_CALLER);
   return std::memmove(to, from, bytes);
 }
-SIMT_HOOK("simt_memset", void*, simt_checked_memset, void* to, int value, std::size_t bytes) {
+
+void* simt_memset(void* to, int value, std::size_t bytes) {
   if (bytes == 0) return to;
   check(to, bytes, Access::kWrite, false, SIMT_CALLER);
   return std::memset(to, value, bytes);
@@ -189,7 +209,10 @@ SIMT_ATOMICS(64)
 
 SIMT_HOOK("__tsan_atomic_thread_fence", void, simt_atomic_thread_fence, int) {
   Thread* thread = kernel_thread;
-  if (thread != nullptr) Engine::instance().order_by_fence(*thread);
+  if (thread != nullptr) {
+    const simt::engine::Pause pause(*thread, SIMT_CALLER);
+    Engine::instance().order_by_fence(*thread);
+  }
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 SIMT_HOOK("__tsan_atomic_signal_fence", void, simt_atomic_signal_fence, int) {

@@ -114,6 +114,7 @@ Thread* Engine::pick_next() {
   if (options_.async == AsyncCopies::kRandom && random(kSwitchOneIn) == 0) complete_some_async();
   if (ask_predicates_ && !predicate_waiters_.empty()) ask_predicates();
   while (queue_size_ == 0) {
+    if (num_live_ == 0) return nullptr;  // What is still under way is finish_block()'s business.
     if (!predicate_waiters_.empty() && ask_predicates()) break;
     if (!complete_some_async()) return nullptr;
   }
@@ -130,7 +131,7 @@ void Engine::run_next(Thread& thread, bool leaving) {
   Thread* next = pick_next();
   if (next == &thread) return;
   if (next == nullptr) {
-    if (num_live_ > 0) fail(first_waiting(), [this] { return describe_deadlock(); });
+    if (num_live_ > 0) fail_deadlock();
     Fiber::switch_to(thread.fiber, launcher_, /*leaving=*/true);
   }
   running_ = next;

@@ -2,8 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstdint>
-#include <type_traits>
+#include "simt/inline.h"
 
 namespace simt {
 
@@ -19,7 +18,7 @@ T atomic_update(Atomic operation, T* pointer, T operand, T compare);
 }  // namespace simt
 
 #define SIMT_ATOMIC(word, T, operation)                                            \
-  inline T word(T* pointer, T value) {                                             \
+  SIMT_INLINE T word(T* pointer, T value) {                                             \
     return simt::atomic_update<T>(simt::Atomic::operation, pointer, value, value);   \
   }
 #define SIMT_ATOMIC_INTEGERS(word, operation)     \
@@ -48,7 +47,7 @@ SIMT_ATOMIC(atomicDec, unsigned, kDecrement)
 #undef SIMT_ATOMIC
 
 #define SIMT_ATOMIC_CAS(T)                                                                      \
-  inline T atomicCAS(T* pointer, T compare, T value) {                                          \
+  SIMT_INLINE T atomicCAS(T* pointer, T compare, T value) {                                          \
     return simt::atomic_update<T>(simt::Atomic::kCompareAndSwap, pointer, value, compare);      \
   }
 SIMT_ATOMIC_CAS(int)

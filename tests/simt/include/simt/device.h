@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "simt/atomics.h"
+#include "simt/inline.h"
 #include "simt/instructions.h"
 #include "simt/intrinsics.h"
 #include "simt/launch.h"
@@ -46,7 +47,7 @@ int64_t clock_ticks();
 [[noreturn]] void trap();
 
 template <typename T>
-T shuffle(Shuffle kind, uint32_t mask, T value, int operand, int width) {
+SIMT_INLINE T shuffle(Shuffle kind, uint32_t mask, T value, int operand, int width) {
   static_assert(sizeof(T) <= 8, "a shuffle moves at most 8 bytes");
   uint64_t bits = 0;
   __builtin_memcpy(&bits, &value, sizeof(T));
@@ -63,59 +64,59 @@ T shuffle(Shuffle kind, uint32_t mask, T value, int operand, int width) {
 #define gridDim (::simt::grid_extent())
 inline constexpr int warpSize = 32;
 
-inline void __syncthreads() { simt::block_barrier(simt::BarrierVote::kNone, false); }
-inline int __syncthreads_count(int predicate) {
+SIMT_INLINE void __syncthreads() { simt::block_barrier(simt::BarrierVote::kNone, false); }
+SIMT_INLINE int __syncthreads_count(int predicate) {
   return simt::block_barrier(simt::BarrierVote::kCount, predicate != 0);
 }
-inline int __syncthreads_and(int predicate) {
+SIMT_INLINE int __syncthreads_and(int predicate) {
   return simt::block_barrier(simt::BarrierVote::kAnd, predicate != 0);
 }
-inline int __syncthreads_or(int predicate) {
+SIMT_INLINE int __syncthreads_or(int predicate) {
   return simt::block_barrier(simt::BarrierVote::kOr, predicate != 0);
 }
-inline void __syncwarp(unsigned mask = 0xffffffffu) { simt::warp_barrier(mask); }
+SIMT_INLINE void __syncwarp(unsigned mask = 0xffffffffu) { simt::warp_barrier(mask); }
 
 template <typename T>
-T __shfl_sync(unsigned mask, T value, int source_lane, int width = 32) {
+SIMT_INLINE T __shfl_sync(unsigned mask, T value, int source_lane, int width = 32) {
   return simt::shuffle(simt::Shuffle::kIndex, mask, value, source_lane, width);
 }
 template <typename T>
-T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+SIMT_INLINE T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
   return simt::shuffle(simt::Shuffle::kUp, mask, value, static_cast<int>(delta), width);
 }
 template <typename T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+SIMT_INLINE T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
   return simt::shuffle(simt::Shuffle::kDown, mask, value, static_cast<int>(delta), width);
 }
 template <typename T>
-T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32) {
+SIMT_INLINE T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32) {
   return simt::shuffle(simt::Shuffle::kXor, mask, value, lane_mask, width);
 }
 
-inline unsigned __ballot_sync(unsigned mask, int predicate) {
+SIMT_INLINE unsigned __ballot_sync(unsigned mask, int predicate) {
   return simt::warp_vote(simt::WarpVote::kBallot, mask, predicate != 0);
 }
-inline int __any_sync(unsigned mask, int predicate) {
+SIMT_INLINE int __any_sync(unsigned mask, int predicate) {
   return static_cast<int>(simt::warp_vote(simt::WarpVote::kAny, mask, predicate != 0));
 }
-inline int __all_sync(unsigned mask, int predicate) {
+SIMT_INLINE int __all_sync(unsigned mask, int predicate) {
   return static_cast<int>(simt::warp_vote(simt::WarpVote::kAll, mask, predicate != 0));
 }
 template <typename T>
-unsigned __match_any_sync(unsigned mask, T value) {
+SIMT_INLINE unsigned __match_any_sync(unsigned mask, T value) {
   static_assert(sizeof(T) <= 8, "a match compares at most 8 bytes");
   uint64_t bits = 0;
   __builtin_memcpy(&bits, &value, sizeof(T));
   return simt::warp_vote(simt::WarpVote::kMatchAny, mask, bits);
 }
 /// CUDA promises only that the lanes named run together now; this names the calling lane alone.
-inline unsigned __activemask() { return simt::active_mask(); }
+SIMT_INLINE unsigned __activemask() { return simt::active_mask(); }
 
 #define SIMT_REDUCTION(word, unsigned_operation, signed_operation)                          \
-  inline unsigned word(unsigned mask, unsigned value) {                                     \
+  SIMT_INLINE unsigned word(unsigned mask, unsigned value) {                                     \
     return simt::warp_reduce(simt::WarpReduction::unsigned_operation, mask, value);         \
   }                                                                                         \
-  inline int word(unsigned mask, int value) {                                               \
+  SIMT_INLINE int word(unsigned mask, int value) {                                               \
     return static_cast<int>(simt::warp_reduce(simt::WarpReduction::signed_operation, mask,  \
                                               static_cast<uint32_t>(value)));               \
   }
@@ -123,23 +124,23 @@ SIMT_REDUCTION(__reduce_add_sync, kAdd, kAddSigned)
 SIMT_REDUCTION(__reduce_min_sync, kMin, kMinSigned)
 SIMT_REDUCTION(__reduce_max_sync, kMax, kMaxSigned)
 #undef SIMT_REDUCTION
-inline unsigned __reduce_and_sync(unsigned mask, unsigned value) {
+SIMT_INLINE unsigned __reduce_and_sync(unsigned mask, unsigned value) {
   return simt::warp_reduce(simt::WarpReduction::kAnd, mask, value);
 }
-inline unsigned __reduce_or_sync(unsigned mask, unsigned value) {
+SIMT_INLINE unsigned __reduce_or_sync(unsigned mask, unsigned value) {
   return simt::warp_reduce(simt::WarpReduction::kOr, mask, value);
 }
-inline unsigned __reduce_xor_sync(unsigned mask, unsigned value) {
+SIMT_INLINE unsigned __reduce_xor_sync(unsigned mask, unsigned value) {
   return simt::warp_reduce(simt::WarpReduction::kXor, mask, value);
 }
 
-inline void __threadfence() { simt::memory_fence(); }
-inline void __threadfence_block() { simt::memory_fence(); }
-inline void __threadfence_system() { simt::memory_fence(); }
-inline void __nanosleep(unsigned) { simt::pause(); }
-inline long long clock64() { return simt::clock_ticks(); }
-[[noreturn]] inline void __trap() { simt::trap(); }
+SIMT_INLINE void __threadfence() { simt::memory_fence(); }
+SIMT_INLINE void __threadfence_block() { simt::memory_fence(); }
+SIMT_INLINE void __threadfence_system() { simt::memory_fence(); }
+SIMT_INLINE void __nanosleep(unsigned) { simt::pause(); }
+SIMT_INLINE long long clock64() { return simt::clock_ticks(); }
+[[noreturn]] SIMT_INLINE void __trap() { simt::trap(); }
 template <typename T>
-T __ldg(const T* pointer) {
+SIMT_INLINE T __ldg(const T* pointer) {
   return *pointer;
 }

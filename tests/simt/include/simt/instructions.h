@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "simt/inline.h"
+
 namespace simt {
 
 /// The launch's dynamic shared memory, aligned to 1024 bytes. Violation if the launch has fewer
@@ -34,14 +36,14 @@ void warp_mma_m16n8k16(float* c, const uint32_t* a, const uint32_t* b, bool bf16
 
 /// ldmatrix.x1, .x2, .x4 (`count`): see the PTX ISA for who holds what. For the checker, lane l
 /// reads row l % 8 of matrix l / 8, whoever receives it.
-inline void ldmatrix(uint32_t* fragment, int count, bool transposed, const void* row) {
+SIMT_INLINE void ldmatrix(uint32_t* fragment, int count, bool transposed, const void* row) {
   uint32_t words[4];
   warp_ldmatrix(words, count, transposed, row);
   for (int i = 0; i < count; ++i) fragment[i] = words[i];
 }
 
 /// The reverse. For the checker, lane l writes row l % 8 of matrix l / 8.
-inline void stmatrix(void* row, const uint32_t* fragment, int count, bool transposed) {
+SIMT_INLINE void stmatrix(void* row, const uint32_t* fragment, int count, bool transposed) {
   uint32_t words[4] = {};
   for (int i = 0; i < count; ++i) words[i] = fragment[i];
   warp_stmatrix(row, words, count, transposed);
@@ -49,7 +51,7 @@ inline void stmatrix(void* row, const uint32_t* fragment, int count, bool transp
 
 /// c += a b on the fragments of mma.m16n8k16.row.col, bf16 or fp16 in, float32 out. Products are
 /// exact; sums are in float32, ascending k (hardware: other orders, truncation).
-inline void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], bool bf16) {
+SIMT_INLINE void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], bool bf16) {
   float sum[4] = {c[0], c[1], c[2], c[3]};
   const uint32_t left[4] = {a[0], a[1], a[2], a[3]};
   const uint32_t right[2] = {b[0], b[1]};
