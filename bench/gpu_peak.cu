@@ -1,6 +1,7 @@
 // Ceilings of the instructions that index kernels spend their time in: mma.sync, ex2, and loads
 // that only read. Loaded by gpu_peak.py, which compiles it for the GPU at hand and times the
-// launches. SPDX-License-Identifier: Apache-2.0
+// launches.
+// SPDX-License-Identifier: Apache-2.0
 #include "cuda/arch/launch.h"
 #include "cuda/arch/math.h"
 #include "cuda/arch/matrix.h"

@@ -1,5 +1,6 @@
 // Marks integer code that every backend shares: it compiles for the host and, under nvcc, for the
-// device. SPDX-License-Identifier: Apache-2.0
+// device.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #if defined(__CUDACC__)

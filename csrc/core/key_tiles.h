@@ -8,7 +8,8 @@
 //
 // Tiles of one kind lie on a grid that neighbouring row blocks share, so that a kernel can load a
 // tile once for several of them: multiples of 64 keys for dense, A-shape and block-sparse tiles;
-// for a run, steps of 64 back from its near end. SPDX-License-Identifier: Apache-2.0
+// for a run, steps of 64 back from its near end.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>

@@ -201,11 +201,19 @@ class Estimator {
     std::fill(index + count, index + target.top_k, -1);
   }
 
-  /// Scores to softmax weights relative to the largest.
+  /// Scores to softmax weights relative to the largest. Last choices weigh nothing, whatever the
+  /// sign of the scale, unless all are.
   void to_masses(std::span<float> scores) const {
     const auto scale = static_cast<float>(args_.softmax_scale);
-    const float max = *std::max_element(scores.begin(), scores.end());
-    for (float& score : scores) score = std::exp(scale * (score - max));
+    constexpr float kLast = std::numeric_limits<float>::lowest();
+    float best = kLast;
+    for (const float score : scores) {
+      if (score == kLast) continue;
+      if (best == kLast || (scale < 0 ? score < best : score > best)) best = score;
+    }
+    for (float& score : scores) {
+      score = score == kLast && best != kLast ? 0 : std::exp(scale * (score - best));
+    }
   }
 
   bool same_keys(std::size_t a, std::size_t b) const {

@@ -1,6 +1,7 @@
 // torch <-> minference.h: tensors become views, torch's thread pool runs the tasks, a status
 // becomes the exception that torch hands to Python. Stable ABI only: one binary for torch 2.11 and
-// later. SPDX-License-Identifier: Apache-2.0
+// later.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <torch/csrc/stable/library.h>

@@ -1,5 +1,6 @@
 // Legal arguments for every function of the C surface, in the memory under test, and what it means
-// that a call with spoilt ones is refused. SPDX-License-Identifier: Apache-2.0
+// that a call with spoilt ones is refused.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <algorithm>

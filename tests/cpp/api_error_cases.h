@@ -1,6 +1,7 @@
 // What every call refuses before it asks for a backend, and what looks odd and is right: the same
 // for tensors in any memory. Each case is a status, a text with argument, expected and got, and
-// outputs left as they were. SPDX-License-Identifier: Apache-2.0
+// outputs left as they were.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <bit>

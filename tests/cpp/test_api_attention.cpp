@@ -1,6 +1,7 @@
 // Prefill through the C surface against a naive float64 reference: every pattern, dtype and
 // instruction set; the stages one by one; any threads, any thread pool, any alignment of the
-// workspace. SPDX-License-Identifier: Apache-2.0
+// workspace.
+// SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
 #include <cstdint>

@@ -1,5 +1,6 @@
 // Every refusal of the C surface on tensors in host memory. What depends on no memory is in
-// api_error_cases.h; here is the rest. SPDX-License-Identifier: Apache-2.0
+// api_error_cases.h; here is the rest.
+// SPDX-License-Identifier: Apache-2.0
 #include <cstdint>
 #include <string>
 #include <string_view>

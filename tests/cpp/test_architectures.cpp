@@ -1,4 +1,5 @@
-// Which GPUs a list of built architectures serves. SPDX-License-Identifier: Apache-2.0
+// Which GPUs a list of built architectures serves.
+// SPDX-License-Identifier: Apache-2.0
 #include "check.h"
 #include "cuda/architectures.h"
 

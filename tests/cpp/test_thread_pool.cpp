@@ -1,6 +1,6 @@
 // The library's own pool from inside: each task once, for calls side by side, nested, and in a
-// forked child. Built with ThreadSanitizer, it shows the pool's races. SPDX-License-Identifier:
-// Apache-2.0
+// forked child. Built with ThreadSanitizer, it shows the pool's races.
+// SPDX-License-Identifier: Apache-2.0
 #include <sys/wait.h>
 #include <unistd.h>
 

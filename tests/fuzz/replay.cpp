@@ -1,6 +1,7 @@
 // Runs a fuzz target without libFuzzer, under any compiler: on the files named (folders are
 // walked), then on as many random inputs as --random N says. What a fuzzer once found stays in
-// corpus/. SPDX-License-Identifier: Apache-2.0
+// corpus/.
+// SPDX-License-Identifier: Apache-2.0
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>

@@ -1,5 +1,6 @@
 // Cases of asynchronous copies and of shared memory: cp.async with and without zero fill, its
-// groups, the alignment of a block's storage. SPDX-License-Identifier: Apache-2.0
+// groups, the alignment of a block's storage.
+// SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
 #include "case.h"

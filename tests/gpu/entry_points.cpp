@@ -33,9 +33,11 @@ struct Problem {
   int64_t vertical_size;
   int64_t slash_size;
   int64_t top_k;
+  double mass = 1;  // Budget of all three lists; 1: none.
 };
 
-// All padded head_dims, all kinds of ends: one row, one key over a block, chunks, GQA, batch.
+// All padded head_dims, all kinds of ends: one row, one key over a block, chunks, GQA, batch. Then
+// the kernels of rows longer than 16K scores, of block lists longer than 128, of budgets by mass.
 constexpr Problem kProblems[] = {
     {1, 1, 1, 1, 1, 64, 1, 1, 1},
     {1, 65, 65, 2, 1, 64, 30, 65, 2},
@@ -46,6 +48,11 @@ constexpr Problem kProblems[] = {
     {2, 64, 64, 4, 1, 8, 64, 64, 1},
     {1, 700, 4100, 5, 1, 80, 1000, 3000, 40},
     {1, 2500, 2500, 2, 2, 128, 35, 2400, 7},
+    {1, 65, 17000, 2, 1, 64, 1000, 3000, 3},
+    {1, 9000, 9000, 1, 1, 64, 200, 400, 140},
+    {1, 65, 17000, 2, 1, 64, 1000, 3000, 3, 0.5},
+    {1, 9000, 9000, 1, 1, 64, 200, 400, 140, 0.5},
+    {1, 700, 700, 2, 1, 96, 300, 500, 7, 0.5},
 };
 
 void check(minf_status status) {
@@ -138,12 +145,14 @@ class Calls {
 
   void run(cudaStream_t stream) const {
     const minf_exec exec = exec_on(stream);
-    check(minf_estimate_vertical_slash(q_.view(), k_.view(), /*options=*/nullptr, columns_.view(),
+    const minf_vertical_slash_options by_scores = vertical_slash_options();
+    const minf_block_sparse_options by_blocks = block_sparse_options();
+    check(minf_estimate_vertical_slash(q_.view(), k_.view(), &by_scores, columns_.view(),
                                        distances_.view(), vertical_workspace_.data(),
                                        vertical_workspace_.bytes(), &exec));
     check(minf_plan_vertical_slash(distances_.view(), problem_.seqlen_k, runs_.view(),
                                    run_count_.view(), &exec));
-    check(minf_estimate_block_sparse(q_.view(), k_.view(), /*options=*/nullptr, blocks_.view(),
+    check(minf_estimate_block_sparse(q_.view(), k_.view(), &by_blocks, blocks_.view(),
                                      block_workspace_.data(), block_workspace_.bytes(), &exec));
     count(MINF_VERTICAL_SLASH, column_tiles_, exec);
     count(MINF_BLOCK_SPARSE, block_tiles_, exec);
@@ -165,6 +174,16 @@ class Calls {
     exec.stream = stream;
     return exec;
   }
+  minf_vertical_slash_options vertical_slash_options() const {
+    minf_vertical_slash_options options = minf_vertical_slash_options_default();
+    options.vertical_p = options.slash_p = problem_.mass;
+    return options;
+  }
+  minf_block_sparse_options block_sparse_options() const {
+    minf_block_sparse_options options = minf_block_sparse_options_default();
+    options.top_p = problem_.mass;
+    return options;
+  }
   void count(minf_pattern_kind kind, const Buffer& tiles, const minf_exec& exec) const {
     // Of these kinds the lists say the rest; block-sparse demands a top_k all the same.
     const minf_pattern pattern = {
@@ -182,16 +201,18 @@ class Calls {
   }
   int64_t vertical_bytes(cudaStream_t stream) const {
     const minf_exec exec = exec_on(stream);
+    const minf_vertical_slash_options options = vertical_slash_options();
     std::size_t bytes = 0;
-    check(minf_estimate_vertical_slash_workspace_bytes(q_.view(), k_.view(), /*options=*/nullptr,
-                                                       &exec, &bytes));
+    check(minf_estimate_vertical_slash_workspace_bytes(q_.view(), k_.view(), &options, &exec,
+                                                       &bytes));
     return static_cast<int64_t>(bytes);
   }
   int64_t block_bytes(cudaStream_t stream) const {
     const minf_exec exec = exec_on(stream);
+    const minf_block_sparse_options options = block_sparse_options();
     std::size_t bytes = 0;
-    check(minf_estimate_block_sparse_workspace_bytes(q_.view(), k_.view(), /*options=*/nullptr,
-                                                     &exec, &bytes));
+    check(
+        minf_estimate_block_sparse_workspace_bytes(q_.view(), k_.view(), &options, &exec, &bytes));
     return static_cast<int64_t>(bytes);
   }
 

@@ -50,6 +50,7 @@ struct BoxTraits : Shape_ {
   using Shape = Shape_;
   static constexpr arch::Swizzle kSwizzle = kSwizzle_;
   static constexpr int kThreads = 64;
+  static constexpr int kFirstLine = 0;  // 128-byte line of the storage at which boxes begin.
 
   /// A swizzled box is as wide as the swizzle's row; another is any multiple of 8 elements.
   MINF_HOST_DEVICE static constexpr int box(int d) {
@@ -88,6 +89,12 @@ struct BoxTraits : Shape_ {
     alignas(1024) uint32_t tile[2048];
     arch::Mbarrier barrier;
   };
+};
+
+/// Boxes that begin within the swizzle's pattern, which is one of addresses.
+template <typename Shape, arch::Swizzle kSwizzle>
+struct ShiftedBoxTraits : BoxTraits<Shape, kSwizzle> {
+  static constexpr int kFirstLine = 3;
 };
 
 template <typename Traits>

@@ -32,7 +32,8 @@ template <typename Traits>
 __global__ void box_kernel(const __grid_constant__ CUtensorMap map, uint32_t* output) {
   auto& storage = arch::shared_storage<typename Traits::Storage>();
   constexpr int kWords = Traits::box_words();
-  prepare(storage, kWords);
+  constexpr int kFirst = 32 * Traits::kFirstLine;
+  prepare(storage, kFirst + kWords);
   if (threadIdx.x == 0) {
     arch::prefetch_tensor_map(map);
     int32_t coordinates[Traits::kRank];
@@ -40,11 +41,11 @@ __global__ void box_kernel(const __grid_constant__ CUtensorMap map, uint32_t* ou
       coordinates[d] = Traits::coordinate(static_cast<int>(blockIdx.x), d);
     }
     arch::mbarrier_arrive_expect_tx(storage.barrier, 4 * kWords);
-    arch::cp_async_bulk_tensor_load(storage.tile, map, coordinates, storage.barrier);
+    arch::cp_async_bulk_tensor_load(storage.tile + kFirst, map, coordinates, storage.barrier);
   }
   arch::mbarrier_wait(storage.barrier, /*parity=*/0);
   for (int i = static_cast<int>(threadIdx.x); i < kWords; i += Traits::kThreads) {
-    output[static_cast<int64_t>(blockIdx.x) * kWords + i] = storage.tile[i];
+    output[static_cast<int64_t>(blockIdx.x) * kWords + i] = storage.tile[kFirst + i];
   }
 }
 
@@ -53,17 +54,17 @@ void expect_boxes(std::span<const uint32_t> input, std::span<Expected> output) {
   for (int block = 0; block < Traits::num_blocks(); ++block) {
     const std::size_t first = static_cast<std::size_t>(block) * Traits::box_words();
     for_each_element<Traits>(block, [&](std::size_t element, int64_t position) {
-      const std::size_t half = swizzled(Traits::kSwizzle, 2 * element) / 2;
+      const std::size_t before = 128 * static_cast<std::size_t>(Traits::kFirstLine);
+      const std::size_t half = (swizzled(Traits::kSwizzle, before + 2 * element) - before) / 2;
       const uint32_t value = position < 0 ? 0 : half_of(input, static_cast<std::size_t>(position));
       set_half(output[first + half / 2].word, half, value);
     });
   }
 }
 
-template <typename Shape, arch::Swizzle kSwizzle>
-Case box_case(const char* name) {
-  using Traits = BoxTraits<Shape, kSwizzle>;
-  static_assert(Traits::box_words() <= 2048);
+template <typename Traits>
+Case case_of(const char* name) {
+  static_assert(32 * Traits::kFirstLine + Traits::box_words() <= 2048);
   return {.name = name,
           .min_arch = 90,
           .input_words = Traits::tensor_words(),
@@ -78,6 +79,11 @@ Case box_case(const char* name) {
               },
           .expect = &expect_boxes<Traits>,
           .max_arch = 90};
+}
+
+template <typename Shape, arch::Swizzle kSwizzle>
+Case box_case(const char* name) {
+  return case_of<BoxTraits<Shape, kSwizzle>>(name);
 }
 
 // ---- Runs of bytes: block b copies 16 (b + 1) bytes from word 4 b to word 4 (b % 3) of its tile
@@ -144,6 +150,10 @@ CaseList hopper_load_cases() {
       box_case<Box2d, Swizzle::k32B>("cp_async_bulk_tensor_load 2D, 32B swizzle"),
       box_case<Box2d, Swizzle::k64B>("cp_async_bulk_tensor_load 2D, 64B swizzle"),
       box_case<Box2d, Swizzle::k128B>("cp_async_bulk_tensor_load 2D, 128B swizzle"),
+      case_of<ShiftedBoxTraits<Box2d, Swizzle::k64B>>(
+          "cp_async_bulk_tensor_load 2D, 64B swizzle, shifted"),
+      case_of<ShiftedBoxTraits<Box2d, Swizzle::k128B>>(
+          "cp_async_bulk_tensor_load 2D, 128B swizzle, shifted"),
       box_case<Box3d, Swizzle::kNone>("cp_async_bulk_tensor_load 3D"),
       box_case<Box3d, Swizzle::k128B>("cp_async_bulk_tensor_load 3D, 128B swizzle"),
       box_case<Box4d, Swizzle::k32B>("cp_async_bulk_tensor_load 4D, 32B swizzle"),

@@ -1,5 +1,6 @@
 // Cases of Hopper's instructions together: the pipeline of hopper_pipeline.h. Elements are -1, 0
-// and 1, so that sums are exact in 16 bits and in any order. SPDX-License-Identifier: Apache-2.0
+// and 1, so that sums are exact in 16 bits and in any order.
+// SPDX-License-Identifier: Apache-2.0
 #include "hopper_pipeline.h"
 #include "hopper_pipeline_call.h"
 

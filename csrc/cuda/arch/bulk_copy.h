@@ -3,9 +3,10 @@
 // has waited for its phase. Stores form groups of their thread, as cp.async does; what they read
 // from shared memory must be behind fence_proxy_async() of its writers and a barrier.
 //
-// Shared addresses are multiples of 128 bytes, and of the pattern's length where the box is
-// swizzled. A load always announces its whole box to the mbarrier, also what lies outside the
-// tensor. SPDX-License-Identifier: Apache-2.0
+// In shared memory a box begins at a multiple of 128 bytes; of the pattern's length (swizzle.h) too
+// if it is swizzled and offsets within it are to mean the same as addresses. A load counts its
+// whole box at the mbarrier, also what lies outside the tensor.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>

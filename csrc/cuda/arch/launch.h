@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <utility>
 
@@ -14,9 +15,13 @@ struct LaunchShape {
   dim3 grid;
   dim3 block;
   std::size_t shared_bytes = 0;
+  /// The most that any launch of the kernel asks for, where launches differ. What a kernel may have
+  /// is one setting for all threads of the process: one thread's launch must not lower it between
+  /// another's setting and launch.
+  std::size_t max_shared_bytes = 0;
 };
 
-/// Above this a kernel must be told once that it may have more dynamic shared memory.
+/// Above this a kernel must be told that it may have more dynamic shared memory.
 inline constexpr std::size_t kDefaultSharedBytes = 48 * 1024;
 
 /// Enqueues kernel(arguments...) on `stream`. Nothing is launched for an empty grid. `name` is the
@@ -30,12 +35,15 @@ void launch(const char* name, void (*kernel)(Parameters...), const LaunchShape& 
                                   static_cast<Parameters>(arguments)...));
 #else
   if (shape.shared_bytes > kDefaultSharedBytes) {
-    check_launch(name, cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                            cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                            static_cast<int>(shape.shared_bytes)));
+    check_launch(name, cudaFuncSetAttribute(
+                           reinterpret_cast<const void*>(kernel),
+                           cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           static_cast<int>(std::max(shape.shared_bytes, shape.max_shared_bytes))));
   }
+  // clang-format off: in a .h it takes >>> apart.
   kernel<<<shape.grid, shape.block, shape.shared_bytes, stream>>>(
       std::forward<Arguments>(arguments)...);
+  // clang-format on
   check_launch(name, cudaGetLastError());
 #endif
 }

@@ -1,6 +1,7 @@
 // Warp-wide matrix instructions: ldmatrix, stmatrix, mma.sync. All 32 lanes take part.
 //
-// Fragments, lane = 4 g + t (PTX ISA, "Matrix Fragments for mma.m16n8k16"); pairs are low, high half:
+// Fragments, lane = 4 g + t (PTX ISA, "Matrix Fragments for mma.m16n8k16"); pairs are low, high
+// half:
 //     A 16x16  a[0] (g, 2t..2t+1)  a[1] (g + 8, 2t..)  a[2] (g, 2t + 8..)  a[3] (g + 8, 2t + 8..)
 //     B 16x8   b[0] (k = 2t..2t+1, n = g)              b[1] (k = 2t + 8.., n = g)
 //     C 16x8   c[0] (g, 2t)  c[1] (g, 2t + 1)  c[2] (g + 8, 2t)  c[3] (g + 8, 2t + 1)

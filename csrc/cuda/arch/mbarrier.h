@@ -3,7 +3,8 @@
 // arrived and no announced byte is outstanding; the next then begins with the same number of
 // arrivals. Phases 0, 2, 4... have parity 0. A barrier that guards a ring's slot is waited for with
 // parity (round & 1) by readers of the slot, and (round & 1) ^ 1 by its writer, whose first round
-// passes at once: the phase before phase 0 counts as complete. SPDX-License-Identifier: Apache-2.0
+// passes at once: the phase before phase 0 counts as complete.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -128,8 +129,9 @@ __device__ inline void mbarrier_wait(const Mbarrier& barrier, uint32_t parity) {
 }
 
 /// Arrives once this thread's cp.async copies so far have landed; one of the phase's arrivals,
-/// which init counted. The copies need a fence_proxy_async() of a reader before wgmma may read
-/// them. PTX ISA: cp.async.mbarrier.arrive.noinc.
+/// which init counted. From here on wait for them by the barrier only. Before wgmma or a bulk copy
+/// reads them, whoever has waited executes fence_proxy_async(): their own thread cannot.
+/// PTX ISA: cp.async.mbarrier.arrive.noinc.
 __device__ inline void cp_async_mbarrier_arrive_noinc(Mbarrier& barrier) {
 #if defined(MINF_SIMT)
   simt::cp_async_mbarrier_arrive_noinc(&barrier);

@@ -1,6 +1,7 @@
 // wgmma.mma_async as text: the instruction for each N, its accumulators' operand numbers and
 // operands. PTX names every register, so a list per N is needed; in steps of 16 columns, 8
-// registers. For wgmma.h only. SPDX-License-Identifier: Apache-2.0
+// registers. For wgmma.h only.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 // clang-format off

@@ -1,6 +1,7 @@
 // How a softmax scale reaches a kernel: the magnitude multiplies scores in float32, never a 16-bit
 // query, which would round; the sign goes to the query, so that the largest score stays the
-// largest. SPDX-License-Identifier: Apache-2.0
+// largest.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cmath>

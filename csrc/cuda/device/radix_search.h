@@ -15,7 +15,8 @@
 //
 // A budget by mass stops at the first score, from the largest, with which the sum reaches it.
 // Masses are integers, so that sums do not depend on the order of the atomics. Source of the
-// method: radix selection as in cpu/top_k.cpp. SPDX-License-Identifier: Apache-2.0
+// method: radix selection as in cpu/top_k.cpp.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // The threads that work together, as a type: building blocks take it as a template parameter, and
-// so know how many there are. All threads of a group must call together. SPDX-License-Identifier:
-// Apache-2.0
+// so know how many there are. All threads of a group must call together.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include "cuda/arch/emulation.h"

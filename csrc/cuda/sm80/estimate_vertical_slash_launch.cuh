@@ -22,7 +22,8 @@ template <typename Traits>
 void launch_score_sums(const ScoreArgs& args, dim3 grid, int num_heads, cudaStream_t stream) {
   arch::launch("score_sums", &score_sums_kernel<Traits>,
                {grid, dim3(static_cast<unsigned>(num_heads * kBlock)),
-                score_sums_shared_bytes<Traits>(num_heads)},
+                score_sums_shared_bytes<Traits>(num_heads),
+                score_sums_shared_bytes<Traits>(Traits::kGroupHeads)},
                stream, args);
 }
 

@@ -1,6 +1,7 @@
 // The part of the CUDA driver's interface that emulated threads offer, with the driver's names,
 // types and numbers: tensor maps. The function checks what the driver checks, and touches no
-// driver. SPDX-License-Identifier: Apache-2.0
+// driver.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>

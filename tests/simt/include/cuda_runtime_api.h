@@ -11,7 +11,8 @@
 
 #define CUDART_VERSION 13000
 
-enum cudaError {
+// All enumerations hold any value, as those of a C interface do.
+enum cudaError : unsigned int {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
@@ -46,7 +47,7 @@ using cudaStream_t = struct CUstream_st*;
 #define cudaStreamNonBlocking 0x01
 #define cudaInvalidDeviceId ((int)-2)
 
-enum cudaMemcpyKind {
+enum cudaMemcpyKind : unsigned int {
   cudaMemcpyHostToHost = 0,
   cudaMemcpyHostToDevice = 1,
   cudaMemcpyDeviceToHost = 2,
@@ -54,7 +55,7 @@ enum cudaMemcpyKind {
   cudaMemcpyDefault = 4,
 };
 
-enum cudaMemoryType {
+enum cudaMemoryType : unsigned int {
   cudaMemoryTypeUnregistered = 0,
   cudaMemoryTypeHost = 1,
   cudaMemoryTypeDevice = 2,
@@ -81,12 +82,12 @@ struct cudaFuncAttributes {
   int preferredShmemCarveout;
 };
 
-enum cudaFuncAttribute {
+enum cudaFuncAttribute : unsigned int {
   cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
   cudaFuncAttributePreferredSharedMemoryCarveout = 9,
 };
 
-enum cudaDeviceAttr {
+enum cudaDeviceAttr : unsigned int {
   cudaDevAttrMaxThreadsPerBlock = 1,
   cudaDevAttrMaxBlockDimX = 2,
   cudaDevAttrMaxSharedMemoryPerBlock = 8,
@@ -102,7 +103,7 @@ enum cudaDeviceAttr {
   cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
 };
 
-enum cudaStreamCaptureStatus {
+enum cudaStreamCaptureStatus : unsigned int {
   cudaStreamCaptureStatusNone = 0,
   cudaStreamCaptureStatusActive = 1,
   cudaStreamCaptureStatusInvalidated = 2,

@@ -5,13 +5,11 @@
 
 #include "vector_types.h"
 
-#define SIMT_MAKE_VECTOR(name, scalar)                                                          \
-  constexpr name##1 make_##name##1(scalar x) { return {x}; }                                    \
-  constexpr name##2 make_##name##2(scalar x, scalar y) { return {x, y}; }                       \
-  constexpr name##3 make_##name##3(scalar x, scalar y, scalar z) { return {x, y, z}; }          \
-  constexpr name##4 make_##name##4(scalar x, scalar y, scalar z, scalar w) {                    \
-    return {x, y, z, w};                                                                        \
-  }
+#define SIMT_MAKE_VECTOR(name, scalar)                                                 \
+  constexpr name##1 make_##name##1(scalar x) { return {x}; }                           \
+  constexpr name##2 make_##name##2(scalar x, scalar y) { return {x, y}; }              \
+  constexpr name##3 make_##name##3(scalar x, scalar y, scalar z) { return {x, y, z}; } \
+  constexpr name##4 make_##name##4(scalar x, scalar y, scalar z, scalar w) { return {x, y, z, w}; }
 
 SIMT_MAKE_VECTOR(char, signed char)
 SIMT_MAKE_VECTOR(uchar, unsigned char)

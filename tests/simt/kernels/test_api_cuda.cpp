@@ -1,6 +1,7 @@
 // The C surface on tensors in emulated device memory: every stage that the GPU serves gives, bit
 // for bit, what the CPU gives on the same inputs. (Inputs are random, and so scores lie farther
-// apart than the rounding of either.) SPDX-License-Identifier: Apache-2.0
+// apart than the rounding of either.)
+// SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

@@ -1,6 +1,7 @@
 // Every refusal of the C surface on tensors in emulated device memory. A refused call has a status
 // of its own, a text with argument, expected and got; nothing was launched, and outputs are as they
-// were. Takes the kind of machine that the process sees. SPDX-License-Identifier: Apache-2.0
+// were. Takes the kind of machine that the process sees.
+// SPDX-License-Identifier: Apache-2.0
 #include <cstddef>
 #include <cstdint>
 #include <iostream>

@@ -1,5 +1,6 @@
 // minference.hpp on tensors in emulated device memory: statuses become codes, and no host memory is
-// made up for a workspace that must be the device's. SPDX-License-Identifier: Apache-2.0
+// made up for a workspace that must be the device's.
+// SPDX-License-Identifier: Apache-2.0
 #include <cstddef>
 #include <cstdint>
 #include <optional>

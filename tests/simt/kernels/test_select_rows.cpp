@@ -189,6 +189,12 @@ int main() {
     check_length(20000, {.first_kind = seed, .kinds = 1});
   }
   simt::options() = {};
+  {
+    // The largest that is asked for: 16K of 4M.
+    std::mt19937_64 random(11);
+    check_rows(1 << 22, /*by_mass=*/false, {{100, 1 << 14, 1}}, {.first_kind = 1, .kinds = 1},
+               random);
+  }
   for (const bool by_mass : {false, true}) {
     for (const int32_t num_scores : {1, 3, 300, 17000}) check_wild_scores(num_scores, by_mass);
   }

@@ -1,4 +1,5 @@
-// Memory accesses of kernels: whose memory it is, and whether the access is one that a GPU could do.
+// Memory accesses of kernels: whose memory it is, and whether the access is one that a GPU could
+// do.
 // SPDX-License-Identifier: Apache-2.0
 #include <link.h>
 
@@ -70,9 +71,8 @@ void Engine::check_other_memory(const Thread& thread, const void* pointer, std::
   DeviceHeap& heap = DeviceHeap::instance();
   if (heap.contains(pointer)) {
     std::size_t bad = 0;
-    const HeapFault fault = is_write(kind)
-                                ? heap.write(const_cast<void*>(pointer), size, &bad)
-                                : heap.read(pointer, size, &bad);
+    const HeapFault fault = is_write(kind) ? heap.write(const_cast<void*>(pointer), size, &bad)
+                                           : heap.read(pointer, size, &bad);
     if (fault == HeapFault::kNone) return;
     fail(thread, [&] {
       return word_of(kind) + std::to_string(size) + " bytes of device memory, " +
@@ -105,18 +105,15 @@ void Engine::begin_write(const Thread& thread, int actor, void* shared, std::siz
   }
   const SharedFault fault = shared_.begin_write(shared_.offset_of(shared), size, actor, clocks_);
   if (fault.fault == Fault::kNone) return;
-  fail(thread, [&] {
-    return "starts a copy that writes " + describe_shared(fault, size, Access::kWrite);
-  });
+  fail(thread,
+       [&] { return "starts a copy that writes " + describe_shared(fault, size, Access::kWrite); });
 }
 
 void Engine::begin_read(const Thread& thread, int actor, const void* shared, std::size_t size) {
   if (!shared_.contains(shared)) fail(thread, "starts to read what is not shared memory");
   const SharedFault fault = shared_.begin_read(shared_.offset_of(shared), size, actor, clocks_);
   if (fault.fault != Fault::kNone) {
-    fail(thread, [&] {
-      return "starts to read " + describe_shared(fault, size, Access::kRead);
-    });
+    fail(thread, [&] { return "starts to read " + describe_shared(fault, size, Access::kRead); });
   }
 }
 

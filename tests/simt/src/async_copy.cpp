@@ -57,8 +57,7 @@ void check_arguments(Engine& engine, const Thread& thread, const ThreadCopy& cop
   }
   if (misaligned(copy.to) || misaligned(copy.from)) {
     engine.fail(thread, [&] {
-      return "issues a cp.async whose " +
-             std::string(misaligned(copy.to) ? "shared" : "source") +
+      return "issues a cp.async whose " + std::string(misaligned(copy.to) ? "shared" : "source") +
              " address is not a multiple of " + std::to_string(copy.bytes);
     });
   }
@@ -73,8 +72,8 @@ void cp_async(void* shared, const void* global, int bytes, int source_bytes) {
   LibraryCall call;
   Engine& engine = call.engine();
   Thread& thread = call.thread();
-  ThreadCopy copy{static_cast<char*>(shared), static_cast<const char*>(global), bytes,
-                  source_bytes, /*landed=*/false};
+  ThreadCopy copy{static_cast<char*>(shared), static_cast<const char*>(global), bytes, source_bytes,
+                  /*landed=*/false};
   check_arguments(engine, thread, copy);
   engine.begin_write(thread, thread.id, shared, static_cast<std::size_t>(bytes));
   land_some(engine, thread);

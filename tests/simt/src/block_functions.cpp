@@ -1,4 +1,4 @@
-// What kernels call: indices, block barriers, shared memory, cp.async, fences, traps.
+// What kernels call: block barriers, shared memory, cp.async, fences, traps.
 // SPDX-License-Identifier: Apache-2.0
 #include <simt/device.h>
 
@@ -15,19 +15,6 @@ using engine::LibraryCall;
 using engine::SharedMemory;
 using engine::Thread;
 using engine::ThreadCopy;
-
-uint3 thread_index() noexcept {
-  return engine::kernel_thread == nullptr ? uint3{} : engine::kernel_thread->index;
-}
-uint3 block_index() noexcept {
-  return engine::kernel_thread == nullptr ? uint3{} : Engine::instance().block_index();
-}
-dim3 block_extent() noexcept {
-  return engine::kernel_thread == nullptr ? dim3(0, 0, 0) : Engine::instance().call().block;
-}
-dim3 grid_extent() noexcept {
-  return engine::kernel_thread == nullptr ? dim3(0, 0, 0) : Engine::instance().call().grid;
-}
 
 int block_barrier(BarrierVote vote, bool predicate) {
   LibraryCall call;

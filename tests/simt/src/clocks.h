@@ -1,7 +1,7 @@
 // Vector clocks: which accesses are ordered before which, for the race checker.
 //
-// Each thread counts up at every release. An access is stamped with its thread and that count; it is
-// ordered before whatever thread t does next if t has learnt of that count, directly or through
+// Each thread counts up at every release. An access is stamped with its thread and that count; it
+// is ordered before whatever thread t does next if t has learnt of that count, directly or through
 // others. A barrier of the whole block teaches everything to everyone: instead of writing that into
 // n vectors of n numbers, it raises one number, the floor, below which everything is ordered.
 //
@@ -17,8 +17,8 @@
 
 namespace simt::engine {
 
-inline constexpr int kMaxThreads = 1024;  // Of a block.
-inline constexpr int kNumAgents = 16;     // Units that write memory beside the threads.
+inline constexpr int kMaxThreads = 1024;       // Of a block.
+inline constexpr int kNumAgents = 16;          // Units that write memory beside the threads.
 inline constexpr int kNumReservedAgents = 16;  // Others, each always of the same unit.
 inline constexpr int kMaxActors = kMaxThreads + kNumAgents + kNumReservedAgents;
 

@@ -30,22 +30,28 @@ std::size_t footprint(std::size_t bytes) {
 }  // namespace
 
 DeviceHeap& DeviceHeap::instance() {
-  static auto* heap = new DeviceHeap;  // Never destroyed: static objects may own device memory.
+  static auto* heap = new DeviceHeap(std::size_t{64} << 30);  // Static objects may outlive it.
   return *heap;
 }
 
-DeviceHeap::DeviceHeap() {
-  // Less where address space is limited.
-  for (std::size_t bytes = std::size_t{64} << 30; bytes >= std::size_t{1} << 28; bytes /= 2) {
-    base_ = static_cast<char*>(reserve(bytes));
-    state_ = base_ == nullptr ? nullptr : static_cast<uint8_t*>(reserve(bytes));
+// Takes less where address space is limited.
+DeviceHeap::DeviceHeap(std::size_t capacity) {
+  constexpr std::size_t kLeast = std::size_t{1} << 20;
+  for (reserved_ = std::max(capacity, kLeast); reserved_ >= kLeast; reserved_ /= 2) {
+    base_ = static_cast<char*>(reserve(reserved_));
+    state_ = base_ == nullptr ? nullptr : static_cast<uint8_t*>(reserve(reserved_));
     if (state_ != nullptr) {
-      capacity_ = bytes - kGapBytes;  // An access at the end stays inside what is reserved.
+      capacity_ = reserved_ - kGapBytes;  // An access at the end stays inside what is reserved.
       return;
     }
-    if (base_ != nullptr) munmap(base_, bytes);
+    if (base_ != nullptr) munmap(base_, reserved_);
   }
   throw std::bad_alloc();
+}
+
+DeviceHeap::~DeviceHeap() {
+  munmap(base_, reserved_);
+  munmap(state_, reserved_);
 }
 
 std::size_t DeviceHeap::find_gap(std::size_t bytes) const {

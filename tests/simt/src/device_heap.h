@@ -15,7 +15,13 @@ enum class HeapFault { kNone, kOutOfBounds, kUninitialized };
 
 class DeviceHeap {
  public:
+  /// The one that kernels and the runtime use: 64 GiB of address space, if that can be had.
   static DeviceHeap& instance();
+
+  explicit DeviceHeap(std::size_t capacity);
+  ~DeviceHeap();
+  DeviceHeap(const DeviceHeap&) = delete;
+  DeviceHeap& operator=(const DeviceHeap&) = delete;
 
   void* allocate(std::size_t bytes, int device);
   bool release(void* pointer);  // False if it is not the start of an allocation.
@@ -41,8 +47,6 @@ class DeviceHeap {
   std::size_t num_allocations() const;
 
  private:
-  DeviceHeap();
-
   enum State : uint8_t { kFree = 0, kUninitialized = 1, kInitialized = 3 };
   struct Allocation {
     std::size_t bytes;
@@ -57,6 +61,7 @@ class DeviceHeap {
 
   char* base_ = nullptr;
   uint8_t* state_ = nullptr;
+  std::size_t reserved_ = 0;  // Of each of the two.
   std::size_t capacity_ = 0;
   std::size_t next_ = 0;  // Where the search for a gap begins.
   Allocations allocations_;

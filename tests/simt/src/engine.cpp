@@ -6,9 +6,11 @@
 #include <stdexcept>
 #include <utility>
 
+#include "indices.h"
+
 namespace simt::engine {
 
-thread_local Thread* kernel_thread = nullptr;
+constinit thread_local Thread* kernel_thread = nullptr;
 
 namespace {
 
@@ -100,11 +102,13 @@ void Engine::run_block(uint64_t linear) {
   clocks_.order_all();
   shared_.start_block(call_.shared_bytes);
   start_threads();
-  running_ = queue_[queue_head_];
-  queue_head_ = (queue_head_ + 1) % kMaxThreads;
-  --queue_size_;
-  Fiber::switch_to(launcher_, running_->fiber, /*leaving=*/false);
+  indices::block = block_index_;
+  indices::block_extent = call_.block;
+  indices::grid_extent = call_.grid;
+  resume(launcher_, *pick_next(), /*leaving=*/false);
   kernel_thread = nullptr;
+  indices::thread = indices::block = uint3{};
+  indices::block_extent = indices::grid_extent = dim3(0, 0, 0);
   if (!failed_ && exception_ == nullptr) finish_block();
 }
 

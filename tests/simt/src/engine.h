@@ -70,12 +70,12 @@ struct Thread {
   std::function<bool()> ready;
   WaitText wait;
 
-  int barrier_result = 0;                 // Of the vote of the barrier it has passed.
-  bool fenced = false;                    // Has executed a fence: its atomics pass on what it did.
-  Knowledge overheard;                    // From atomics since its last fence.
-  std::vector<ThreadCopy> copies;         // In issue order.
-  std::vector<std::size_t> copy_groups;   // Index into copies of the end of each committed group.
-  const void* code_address = nullptr;     // Where the kernel called the library last.
+  int barrier_result = 0;                // Of the vote of the barrier it has passed.
+  bool fenced = false;                   // Has executed a fence: its atomics pass on what it did.
+  Knowledge overheard;                   // From atomics since its last fence.
+  std::vector<ThreadCopy> copies;        // In issue order.
+  std::vector<std::size_t> copy_groups;  // Index into copies of the end of each committed group.
+  const void* code_address = nullptr;    // Where the kernel called the library last.
 };
 
 /// Something that happens beside the threads.
@@ -89,8 +89,8 @@ struct AsyncOperation {
 
 class Engine;
 
-/// Told when a block begins and when a thread of it comes to its end: for what instructions keep of a
-/// block beside its threads.
+/// Told when a block begins and when a thread of it comes to its end: for what instructions keep of
+/// a block beside its threads.
 struct Unit {
   void (*start_block)(Engine& engine);
   void (*thread_exits)(Engine& engine, const Thread& thread);
@@ -139,8 +139,8 @@ class Engine {
   uint64_t random(uint64_t bound) { return random_() % bound; }
   const Options& launch_options() const { return options_; }
 
-  // ---- Violations. Ends the launch: nothing after the call runs, no destructor either. So the text
-  // is made by `text()`, whose temporaries are gone before that, and callers hold nothing.
+  // ---- Violations. Ends the launch: nothing after the call runs, no destructor either. So the
+  // text is made by `text()`, whose temporaries are gone before that, and callers hold nothing.
 
   template <typename Text>
   [[noreturn]] void fail(const Thread& thread, const Text& text) {
@@ -181,10 +181,6 @@ class Engine {
   BlockBarriers& barriers() { return barriers_; }
   Warp& warp_of(const Thread& thread) { return warps_[static_cast<std::size_t>(thread.warp)]; }
 
-  /// Of the running block; for thread_index() and its like.
-  uint3 block_index() const { return block_index_; }
-  const KernelCall& call() const { return call_; }
-
  private:
   Engine() = default;
   static void fiber_entry();
@@ -198,6 +194,7 @@ class Engine {
 
   Thread* pick_next();
   void run_next(Thread& thread, bool leaving);
+  void resume(Fiber& from, Thread& to, bool leaving);
   bool ask_predicates();
   bool complete_some_async();
   void complete(AsyncOperation&& operation);
@@ -210,8 +207,7 @@ class Engine {
   std::string describe_deadlock() const;
   const Thread& first_waiting() const;
   std::string describe_wait(const Thread& thread) const;
-  void check_other_memory(const Thread& thread, const void* pointer, std::size_t size,
-                          Access kind);
+  void check_other_memory(const Thread& thread, const void* pointer, std::size_t size, Access kind);
   std::string describe_shared(const SharedFault& fault, std::size_t size, Access kind) const;
   std::string describe_owner(uintptr_t address) const;
 
@@ -255,7 +251,7 @@ class Engine {
 
 /// The thread whose kernel code runs now on this host thread; null in library code and outside
 /// kernels.
-extern thread_local Thread* kernel_thread __attribute__((tls_model("initial-exec")));
+extern constinit thread_local Thread* kernel_thread __attribute__((tls_model("initial-exec")));
 
 /// First statement of every function that kernels call. Violation outside kernels.
 class LibraryCall {
@@ -275,7 +271,8 @@ class LibraryCall {
   Engine& engine_;
 };
 
-/// " [file:line, from file:line]" of a code address and of the calls inlined there; "" if not known.
+/// " [file:line, from file:line]" of a code address and of the calls inlined there; "" if not
+/// known.
 std::string source_lines(const void* code_address);
 
 }  // namespace simt::engine

@@ -38,14 +38,16 @@ constexpr ErrorText kTexts[] = {
     SIMT_ERROR(cudaErrorLaunchFailure, "unspecified launch failure"),
     SIMT_ERROR(cudaErrorNotPermitted, "operation not permitted"),
     SIMT_ERROR(cudaErrorNotSupported, "operation not supported"),
-    SIMT_ERROR(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing"),
+    SIMT_ERROR(cudaErrorStreamCaptureUnsupported,
+               "operation not permitted when stream is capturing"),
     SIMT_ERROR(cudaErrorUnknown, "unknown error"),
 };
 #undef SIMT_ERROR
 
 const ErrorText* find(cudaError_t error) {
-  const auto* found = std::find_if(std::begin(kTexts), std::end(kTexts),
-                                   [error](const ErrorText& entry) { return entry.error == error; });
+  const auto* found =
+      std::find_if(std::begin(kTexts), std::end(kTexts),
+                   [error](const ErrorText& entry) { return entry.error == error; });
   return found == std::end(kTexts) ? nullptr : found;
 }
 

@@ -44,8 +44,8 @@ std::string short_location(const std::string& line) {
 
 std::string source_lines(const void* code_address) {
   Dl_info module{};
-  if (!simt::options().locate || code_address == nullptr ||
-      dladdr(code_address, &module) == 0 || module.dli_fname == nullptr) {
+  if (!simt::options().locate || code_address == nullptr || dladdr(code_address, &module) == 0 ||
+      module.dli_fname == nullptr) {
     return "";
   }
   // The address is a return address: one less is in the call. Modules not linked at 0 count from
@@ -56,8 +56,8 @@ std::string source_lines(const void* code_address) {
   if (path.find('\'') != std::string::npos) return "";
   std::array<char, 32> offset;
   std::snprintf(offset.data(), offset.size(), "0x%lx", static_cast<unsigned long>(address - base));
-  const std::string output = output_of("addr2line -i -e '" + path + "' " + offset.data() +
-                                       " 2>/dev/null");
+  const std::string output =
+      output_of("addr2line -i -e '" + path + "' " + offset.data() + " 2>/dev/null");
   std::string lines;
   for (std::size_t begin = 0; begin < output.size();) {
     const std::size_t end = output.find('\n', begin);
@@ -155,10 +155,9 @@ std::string Engine::describe_deadlock() const {
   return groups > kMaxGroups ? text + "; and others" : text;
 }
 
-std::string Engine::describe_shared(const SharedFault& fault, std::size_t size,
-                                    Access kind) const {
-  std::string text = std::to_string(size) + " bytes of shared memory at offset " +
-                     std::to_string(fault.offset);
+std::string Engine::describe_shared(const SharedFault& fault, std::size_t size, Access kind) const {
+  std::string text =
+      std::to_string(size) + " bytes of shared memory at offset " + std::to_string(fault.offset);
   switch (fault.fault) {
     case Fault::kOutOfBounds:
       return text + ", out of bounds: the launch has " + std::to_string(shared_.bytes()) + " bytes";
@@ -182,8 +181,8 @@ std::string Engine::describe_shared(const SharedFault& fault, std::size_t size,
   const char* did = (fault.other & kAtomicBit) != 0 ? " atomically updated"
                     : fault.other_wrote             ? " wrote"
                                                     : " read";
-  return text + ", a race: " + who + did + " them" +
-         (is_read(kind) ? "" : " too") + ", and nothing orders the two";
+  return text + ", a race: " + who + did + " them" + (is_read(kind) ? "" : " too") +
+         ", and nothing orders the two";
 }
 
 }  // namespace simt::engine

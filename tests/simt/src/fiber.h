@@ -19,7 +19,8 @@ class Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  /// Gives the fiber a stack of at least `bytes` above a guard page; keeps one that is large enough.
+  /// Gives the fiber a stack of at least `bytes` above a guard page; keeps one that is large
+  /// enough.
   void reserve(std::size_t bytes);
 
   /// Makes the next switch to this fiber call `entry`, which must not return. What was on the stack

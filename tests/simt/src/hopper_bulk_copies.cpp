@@ -2,8 +2,8 @@
 //
 // A load's target is untouchable from its start until it has landed; who may read it then is the
 // race checker's question: the write is its agent's, whom one knows through the mbarrier. A store's
-// source is read-only from its start until its thread has waited. SPDX-License-Identifier:
-// Apache-2.0
+// source is read-only from its start until its thread has waited.
+// SPDX-License-Identifier: Apache-2.0
 #include "hopper_bulk_copies.h"
 
 #include <simt/hopper.h>

@@ -1,6 +1,6 @@
 // cp.async.mbarrier.arrive: a thread's copies so far arrive by themselves once they have landed.
-// From then on they can be waited for through the mbarrier only. SPDX-License-Identifier:
-// Apache-2.0
+// From then on they can be waited for through the mbarrier only.
+// SPDX-License-Identifier: Apache-2.0
 #include <simt/hopper.h>
 
 #include <cstring>

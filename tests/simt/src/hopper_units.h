@@ -1,5 +1,6 @@
 // What the instructions of sm_90 keep of a block beside its threads: mbarriers, bulk copies under
-// way, wgmma under way, proxy fences, registers to hand out. SPDX-License-Identifier: Apache-2.0
+// way, wgmma under way, proxy fences, registers to hand out.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>

@@ -57,8 +57,8 @@ constexpr unsigned kMaxBlockZ = 64;
 bool shape_is_possible(const KernelCall& call) {
   const dim3& grid = call.grid;
   const dim3& block = call.block;
-  const bool none_empty = grid.x > 0 && grid.y > 0 && grid.z > 0 && block.x > 0 && block.y > 0 &&
-                          block.z > 0;
+  const bool none_empty =
+      grid.x > 0 && grid.y > 0 && grid.z > 0 && block.x > 0 && block.y > 0 && block.z > 0;
   return none_empty && grid.x <= kMaxGridX && grid.y <= kMaxGridYZ && grid.z <= kMaxGridYZ &&
          block.x <= engine::kMaxThreads && block.y <= engine::kMaxThreads &&
          block.z <= kMaxBlockZ && block.x * block.y * block.z <= engine::kMaxThreads;

@@ -12,8 +12,8 @@
 namespace simt::engine {
 namespace {
 
-// While the engine works, kernel_thread is null: the linker may have picked an instrumented copy of a
-// standard library function that the engine uses too.
+// While the engine works, kernel_thread is null: the linker may have picked an instrumented copy of
+// a standard library function that the engine uses too.
 class Pause {
  public:
   Pause(Thread& thread, const void* code_address) : thread_(thread) {
@@ -71,45 +71,44 @@ using simt::engine::Thread;
 #define SIMT_CALLER __builtin_return_address(0)
 
 /// Defines a function of the given assembler name.
-#define SIMT_HOOK(symbol, result, name, ...)            \
+#define SIMT_HOOK(symbol, result, name, ...)           \
   extern "C" result name(__VA_ARGS__) __asm__(symbol); \
   extern "C" result name(__VA_ARGS__)
 
-#define SIMT_ACCESSES(size)                                                                      \
-  SIMT_HOOK("__tsan_read" #size, void, simt_read##size, void* p) {                               \
-    check(p, size, Access::kRead, true, SIMT_CALLER);                                            \
-  }                                                                                              \
-  SIMT_HOOK("__tsan_write" #size, void, simt_write##size, void* p) {                             \
-    check(p, size, Access::kWrite, true, SIMT_CALLER);                                           \
-  }                                                                                              \
-  SIMT_HOOK("__tsan_unaligned_read" #size, void, simt_unaligned_read##size, void* p) {           \
-    check(p, size, Access::kRead, false, SIMT_CALLER);                                           \
-  }                                                                                              \
-  SIMT_HOOK("__tsan_unaligned_write" #size, void, simt_unaligned_write##size, void* p) {         \
-    check(p, size, Access::kWrite, false, SIMT_CALLER);                                          \
-  }                                                                                              \
-  SIMT_HOOK("__tsan_read_write" #size, void, simt_read_write##size, void* p) {                   \
-    check(p, size, Access::kRead, true, SIMT_CALLER);                                            \
-    check(p, size, Access::kWrite, true, SIMT_CALLER);                                           \
-  }                                                                                              \
-  SIMT_HOOK("__tsan_unaligned_read_write" #size, void, simt_unaligned_read_write##size,          \
-            void* p) {                                                                           \
-    check(p, size, Access::kRead, false, SIMT_CALLER);                                           \
-    check(p, size, Access::kWrite, false, SIMT_CALLER);                                          \
-  }                                                                                              \
-  SIMT_HOOK("__tsan_volatile_read" #size, void, simt_volatile_read##size, void* p) {             \
-    check_flag(p, size, Access::kVolatileRead, SIMT_CALLER);                                     \
-  }                                                                                              \
-  SIMT_HOOK("__tsan_volatile_write" #size, void, simt_volatile_write##size, void* p) {           \
-    check_flag(p, size, Access::kVolatileWrite, SIMT_CALLER);                                    \
-  }                                                                                              \
-  SIMT_HOOK("__tsan_unaligned_volatile_read" #size, void, simt_unaligned_volatile_read##size,    \
-            void* p) {                                                                           \
-    check_flag(p, size, Access::kVolatileRead, SIMT_CALLER);                                     \
-  }                                                                                              \
-  SIMT_HOOK("__tsan_unaligned_volatile_write" #size, void, simt_unaligned_volatile_write##size,  \
-            void* p) {                                                                           \
-    check_flag(p, size, Access::kVolatileWrite, SIMT_CALLER);                                    \
+#define SIMT_ACCESSES(size)                                                                        \
+  SIMT_HOOK("__tsan_read" #size, void, simt_read##size, void* p) {                                 \
+    check(p, size, Access::kRead, true, SIMT_CALLER);                                              \
+  }                                                                                                \
+  SIMT_HOOK("__tsan_write" #size, void, simt_write##size, void* p) {                               \
+    check(p, size, Access::kWrite, true, SIMT_CALLER);                                             \
+  }                                                                                                \
+  SIMT_HOOK("__tsan_unaligned_read" #size, void, simt_unaligned_read##size, void* p) {             \
+    check(p, size, Access::kRead, false, SIMT_CALLER);                                             \
+  }                                                                                                \
+  SIMT_HOOK("__tsan_unaligned_write" #size, void, simt_unaligned_write##size, void* p) {           \
+    check(p, size, Access::kWrite, false, SIMT_CALLER);                                            \
+  }                                                                                                \
+  SIMT_HOOK("__tsan_read_write" #size, void, simt_read_write##size, void* p) {                     \
+    check(p, size, Access::kRead, true, SIMT_CALLER);                                              \
+    check(p, size, Access::kWrite, true, SIMT_CALLER);                                             \
+  }                                                                                                \
+  SIMT_HOOK("__tsan_unaligned_read_write" #size, void, simt_unaligned_read_write##size, void* p) { \
+    check(p, size, Access::kRead, false, SIMT_CALLER);                                             \
+    check(p, size, Access::kWrite, false, SIMT_CALLER);                                            \
+  }                                                                                                \
+  SIMT_HOOK("__tsan_volatile_read" #size, void, simt_volatile_read##size, void* p) {               \
+    check_flag(p, size, Access::kVolatileRead, SIMT_CALLER);                                       \
+  }                                                                                                \
+  SIMT_HOOK("__tsan_volatile_write" #size, void, simt_volatile_write##size, void* p) {             \
+    check_flag(p, size, Access::kVolatileWrite, SIMT_CALLER);                                      \
+  }                                                                                                \
+  SIMT_HOOK("__tsan_unaligned_volatile_read" #size, void, simt_unaligned_volatile_read##size,      \
+            void* p) {                                                                             \
+    check_flag(p, size, Access::kVolatileRead, SIMT_CALLER);                                       \
+  }                                                                                                \
+  SIMT_HOOK("__tsan_unaligned_volatile_write" #size, void, simt_unaligned_volatile_write##size,    \
+            void* p) {                                                                             \
+    check_flag(p, size, Access::kVolatileWrite, SIMT_CALLER);                                      \
   }
 
 SIMT_ACCESSES(1)
@@ -163,43 +162,43 @@ void* simt_memset(void* to, int value, std::size_t bytes) {
 
 // C++ atomics, which the compiler turns into calls as well. Whoever is not a kernel is host code,
 // whose other threads are real: the operations stay atomic.
-#define SIMT_ATOMIC_UPDATE(bits, operation)                                                      \
-  SIMT_HOOK("__tsan_atomic" #bits "_" #operation, uint##bits##_t, simt_atomic##bits##operation,  \
-            volatile uint##bits##_t* p, uint##bits##_t value, int) {                             \
-    check_flag(p, bits / 8, Access::kAtomic, SIMT_CALLER);                                       \
-    return __atomic_##operation(p, value, __ATOMIC_SEQ_CST);                                     \
+#define SIMT_ATOMIC_UPDATE(bits, operation)                                                     \
+  SIMT_HOOK("__tsan_atomic" #bits "_" #operation, uint##bits##_t, simt_atomic##bits##operation, \
+            volatile uint##bits##_t* p, uint##bits##_t value, int) {                            \
+    check_flag(p, bits / 8, Access::kAtomic, SIMT_CALLER);                                      \
+    return __atomic_##operation(p, value, __ATOMIC_SEQ_CST);                                    \
   }
-#define SIMT_ATOMIC_EXCHANGE(bits, strength, weak)                                               \
-  SIMT_HOOK("__tsan_atomic" #bits "_compare_exchange_" #strength, bool,                          \
-            simt_atomic##bits##strength, volatile uint##bits##_t* p, uint##bits##_t* expected,   \
-            uint##bits##_t value, int, int) {                                                    \
-    check_flag(p, bits / 8, Access::kAtomic, SIMT_CALLER);                                       \
-    return __atomic_compare_exchange_n(p, expected, value, weak, __ATOMIC_SEQ_CST,               \
-                                       __ATOMIC_SEQ_CST);                                        \
+#define SIMT_ATOMIC_EXCHANGE(bits, strength, weak)                                             \
+  SIMT_HOOK("__tsan_atomic" #bits "_compare_exchange_" #strength, bool,                        \
+            simt_atomic##bits##strength, volatile uint##bits##_t* p, uint##bits##_t* expected, \
+            uint##bits##_t value, int, int) {                                                  \
+    check_flag(p, bits / 8, Access::kAtomic, SIMT_CALLER);                                     \
+    return __atomic_compare_exchange_n(p, expected, value, weak, __ATOMIC_SEQ_CST,             \
+                                       __ATOMIC_SEQ_CST);                                      \
   }
-#define SIMT_ATOMICS(bits)                                                                       \
-  SIMT_HOOK("__tsan_atomic" #bits "_load", uint##bits##_t, simt_atomic##bits##load,              \
-            const volatile uint##bits##_t* p, int) {                                             \
-    check_flag(p, bits / 8, Access::kVolatileRead, SIMT_CALLER);                                 \
-    return __atomic_load_n(p, __ATOMIC_SEQ_CST);                                                 \
-  }                                                                                              \
-  SIMT_HOOK("__tsan_atomic" #bits "_store", void, simt_atomic##bits##store,                      \
-            volatile uint##bits##_t* p, uint##bits##_t value, int) {                             \
-    check_flag(p, bits / 8, Access::kVolatileWrite, SIMT_CALLER);                                \
-    __atomic_store_n(p, value, __ATOMIC_SEQ_CST);                                                \
-  }                                                                                              \
-  SIMT_HOOK("__tsan_atomic" #bits "_exchange", uint##bits##_t, simt_atomic##bits##exchange,      \
-            volatile uint##bits##_t* p, uint##bits##_t value, int) {                             \
-    check_flag(p, bits / 8, Access::kAtomic, SIMT_CALLER);                                       \
-    return __atomic_exchange_n(p, value, __ATOMIC_SEQ_CST);                                      \
-  }                                                                                              \
-  SIMT_ATOMIC_UPDATE(bits, fetch_add)                                                            \
-  SIMT_ATOMIC_UPDATE(bits, fetch_sub)                                                            \
-  SIMT_ATOMIC_UPDATE(bits, fetch_and)                                                            \
-  SIMT_ATOMIC_UPDATE(bits, fetch_or)                                                             \
-  SIMT_ATOMIC_UPDATE(bits, fetch_xor)                                                            \
-  SIMT_ATOMIC_UPDATE(bits, fetch_nand)                                                           \
-  SIMT_ATOMIC_EXCHANGE(bits, strong, false)                                                      \
+#define SIMT_ATOMICS(bits)                                                                  \
+  SIMT_HOOK("__tsan_atomic" #bits "_load", uint##bits##_t, simt_atomic##bits##load,         \
+            const volatile uint##bits##_t* p, int) {                                        \
+    check_flag(p, bits / 8, Access::kVolatileRead, SIMT_CALLER);                            \
+    return __atomic_load_n(p, __ATOMIC_SEQ_CST);                                            \
+  }                                                                                         \
+  SIMT_HOOK("__tsan_atomic" #bits "_store", void, simt_atomic##bits##store,                 \
+            volatile uint##bits##_t* p, uint##bits##_t value, int) {                        \
+    check_flag(p, bits / 8, Access::kVolatileWrite, SIMT_CALLER);                           \
+    __atomic_store_n(p, value, __ATOMIC_SEQ_CST);                                           \
+  }                                                                                         \
+  SIMT_HOOK("__tsan_atomic" #bits "_exchange", uint##bits##_t, simt_atomic##bits##exchange, \
+            volatile uint##bits##_t* p, uint##bits##_t value, int) {                        \
+    check_flag(p, bits / 8, Access::kAtomic, SIMT_CALLER);                                  \
+    return __atomic_exchange_n(p, value, __ATOMIC_SEQ_CST);                                 \
+  }                                                                                         \
+  SIMT_ATOMIC_UPDATE(bits, fetch_add)                                                       \
+  SIMT_ATOMIC_UPDATE(bits, fetch_sub)                                                       \
+  SIMT_ATOMIC_UPDATE(bits, fetch_and)                                                       \
+  SIMT_ATOMIC_UPDATE(bits, fetch_or)                                                        \
+  SIMT_ATOMIC_UPDATE(bits, fetch_xor)                                                       \
+  SIMT_ATOMIC_UPDATE(bits, fetch_nand)                                                      \
+  SIMT_ATOMIC_EXCHANGE(bits, strong, false)                                                 \
   SIMT_ATOMIC_EXCHANGE(bits, weak, true)
 
 SIMT_ATOMICS(8)

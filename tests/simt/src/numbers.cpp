@@ -53,8 +53,8 @@ uint16_t bfloat16_from_float(float value) {
 }  // namespace engine
 
 uint32_t pack_bf16x2(float low, float high) {
-  return engine::bfloat16_from_float(low) |
-         static_cast<uint32_t>(engine::bfloat16_from_float(high)) << 16;
+  return engine::bfloat16_from_float(low) | static_cast<uint32_t>(engine::bfloat16_from_float(high))
+                                                << 16;
 }
 
 uint32_t pack_f16x2(float low, float high) {

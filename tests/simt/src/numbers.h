@@ -19,7 +19,7 @@ inline float float_from_half(uint16_t bits) {
   return sign != 0 ? -magnitude : magnitude;
 }
 
-uint16_t half_from_float(float value);     // To nearest, ties to even; NaN: 0x7fff.
+uint16_t half_from_float(float value);      // To nearest, ties to even; NaN: 0x7fff.
 uint16_t bfloat16_from_float(float value);  // The same.
 
 }  // namespace simt::engine

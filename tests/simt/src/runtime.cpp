@@ -272,7 +272,8 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* fu
   if (function == nullptr) return set_last_error(cudaErrorInvalidDeviceFunction);
   if (machine().kernel_image_missing) return set_last_error(cudaErrorNoKernelImageForDevice);
   *attributes = {};
-  const simt::Device& device = machine().devices[static_cast<std::size_t>(machine().current_device)];
+  const simt::Device& device =
+      machine().devices[static_cast<std::size_t>(machine().current_device)];
   attributes->maxThreadsPerBlock = 1024;
   attributes->ptxVersion = device.major * 10 + device.minor;
   attributes->binaryVersion = attributes->ptxVersion;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine.h"
+#include "indices.h"
 
 namespace simt::engine {
 namespace {
@@ -32,8 +33,9 @@ void Engine::sleep() {
 void Engine::yield() {
   Thread& thread = *running_;
   if (++idle_yields_ > kMaxIdleYields) {
-    fail(thread, "polls memory for something that no thread of the block does any more (blocks run "
-                 "one after another)");
+    fail(thread,
+         "polls memory for something that no thread of the block does any more (blocks run "
+         "one after another)");
   }
   wake(thread);
   run_next(thread, /*leaving=*/false);
@@ -134,8 +136,13 @@ void Engine::run_next(Thread& thread, bool leaving) {
     if (num_live_ > 0) fail_deadlock();
     Fiber::switch_to(thread.fiber, launcher_, /*leaving=*/true);
   }
-  running_ = next;
-  Fiber::switch_to(thread.fiber, next->fiber, leaving);
+  resume(thread.fiber, *next, leaving);
+}
+
+void Engine::resume(Fiber& from, Thread& to, bool leaving) {
+  running_ = &to;
+  indices::thread = to.index;
+  Fiber::switch_to(from, to.fiber, leaving);
 }
 
 }  // namespace simt::engine

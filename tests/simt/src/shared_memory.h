@@ -1,6 +1,6 @@
 // The shared memory window of the running block, and what the checker remembers of each of its
-// bytes: initialised or not, target of a copy that has not been waited for or not, who wrote it last
-// and who read it last.
+// bytes: initialised or not, target of a copy that has not been waited for or not, who wrote it
+// last and who read it last.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -21,14 +21,13 @@ inline bool is_write(Access kind) {
   return kind == Access::kWrite || kind == Access::kVolatileWrite;
 }
 
-
 /// Why an access was refused; kNone if it was not.
 enum class Fault { kNone, kOutOfBounds, kUninitialized, kPending, kBeingRead, kReserved, kRace };
 
 struct SharedFault {
   Fault fault = Fault::kNone;
-  std::size_t offset = 0;   // First byte concerned.
-  Stamp other = 0;          // kRace: the access of the other actor.
+  std::size_t offset = 0;  // First byte concerned.
+  Stamp other = 0;         // kRace: the access of the other actor.
   bool other_wrote = false;
 };
 

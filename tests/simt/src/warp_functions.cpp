@@ -77,7 +77,8 @@ void count_votes(Engine&, Collective& collective) {
   const auto equal_to = [&](uint64_t value) {
     uint32_t lanes = 0;
     for (int lane = 0; lane < 32; ++lane) {
-      if ((collective.arrived >> lane & 1) != 0 && item_of(lane).value == value) lanes |= 1u << lane;
+      if ((collective.arrived >> lane & 1) != 0 && item_of(lane).value == value)
+        lanes |= 1u << lane;
     }
     return lanes;
   };
@@ -176,8 +177,8 @@ uint64_t warp_shuffle(Shuffle kind, uint32_t mask, uint64_t value, int operand, 
 }
 
 uint32_t warp_vote(WarpVote vote, uint32_t mask, uint64_t value) {
-  static constexpr std::array<const char*, 4> kNames = {"__ballot_sync", "__any_sync",
-                                                        "__all_sync", "__match_any_sync"};
+  static constexpr std::array<const char*, 4> kNames = {"__ballot_sync", "__any_sync", "__all_sync",
+                                                        "__match_any_sync"};
   LibraryCall call;
   VoteItem item{value, 0, vote};
   call.engine()

@@ -61,8 +61,8 @@ void Warp::meet(Engine& engine, Thread& thread, const char* name, uint32_t mask,
   engine.maybe_yield();
   check_mask(engine, thread, name, mask, aligned);
   std::size_t index = 0;
-  while (index < pending_.size() && (pending_[index].collective.mask != mask ||
-                                     pending_[index].collective.name != name)) {
+  while (index < pending_.size() &&
+         (pending_[index].collective.mask != mask || pending_[index].collective.name != name)) {
     ++index;
   }
   if (index == pending_.size()) {

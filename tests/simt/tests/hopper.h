@@ -1,5 +1,6 @@
 // What the tests of Hopper's instructions share: launches with its shared memory, a storage struct
-// by name, tensor maps. SPDX-License-Identifier: Apache-2.0
+// by name, tensor maps.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cuda_runtime.h>

@@ -70,9 +70,8 @@ inline std::string violation_of(const std::function<void()>& launches) {
 }
 
 inline bool contains(const std::string& text, std::initializer_list<const char*> parts) {
-  return std::all_of(parts.begin(), parts.end(), [&](const char* part) {
-    return text.find(part) != std::string::npos;
-  });
+  return std::all_of(parts.begin(), parts.end(),
+                     [&](const char* part) { return text.find(part) != std::string::npos; });
 }
 
 /// Calls `body` once for every combination of schedule and timing of copies, the random ones with
@@ -101,9 +100,9 @@ inline void for_all_schedules(const std::function<void()>& body) {
   simt::test::check((condition), __FILE__, __LINE__, #condition __VA_OPT__(, ) __VA_ARGS__)
 
 /// The launches commit a violation whose text has all the parts.
-#define CHECK_VIOLATION(launches, ...)                                                      \
-  do {                                                                                      \
-    const std::string text = simt::test::violation_of([&] { launches; });                   \
-    simt::test::check(simt::test::contains(text, {__VA_ARGS__}), __FILE__, __LINE__,        \
-                      #launches " is the violation " #__VA_ARGS__, text);                   \
+#define CHECK_VIOLATION(launches, ...)                                               \
+  do {                                                                               \
+    const std::string text = simt::test::violation_of([&] { launches; });            \
+    simt::test::check(simt::test::contains(text, {__VA_ARGS__}), __FILE__, __LINE__, \
+                      #launches " is the violation " #__VA_ARGS__, text);            \
   } while (false)

@@ -6,6 +6,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "device_heap.h"
 #include "test.h"
 
 namespace {
@@ -51,16 +52,29 @@ void test_exhaustion() {
   CHECK(cudaGetLastError() == cudaErrorMemoryAllocation);
 }
 
-// Far more than the range holds, if nothing were used twice.
+// A small heap: used up, fragmented, and used again.
 void test_reuse() {
-  constexpr std::size_t kBytes = std::size_t{3} << 30;
-  for (int i = 0; i < 100; ++i) {
-    auto* memory = static_cast<char*>(simt::device_malloc(kBytes));
-    memory[0] = 1;
-    memory[kBytes - 1] = 1;
-    simt::device_free(memory);
-  }
-  CHECK(true, "allocated again and again");
+  constexpr std::size_t kCapacity = std::size_t{1} << 20;
+  simt::engine::DeviceHeap heap(kCapacity);
+  std::vector<void*> live;
+  const auto fill = [&](std::size_t bytes) {
+    try {
+      while (true) live.push_back(heap.allocate(bytes, 0));
+    } catch (const std::bad_alloc&) {
+      return live.size();
+    }
+  };
+  const std::size_t first = fill(10000);
+  CHECK(first > 60 && first <= kCapacity / 10000, first);
+  for (std::size_t i = 0; i < live.size(); i += 2) CHECK(heap.release(live[i]));
+  std::size_t kept = 0;
+  for (std::size_t i = 1; i < live.size(); i += 2) live[kept++] = live[i];
+  live.resize(kept);
+  CHECK(fill(10000) == first, "every gap is used again");
+  for (void* pointer : live) CHECK(heap.release(pointer));
+  live.clear();
+  CHECK(fill(500000) == 2 && heap.num_allocations() == 2);
+  CHECK(!heap.release(static_cast<char*>(live[0]) + 256) && !heap.release(&live));
 }
 
 void test_initialized() {

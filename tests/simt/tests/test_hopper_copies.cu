@@ -1,5 +1,6 @@
 // Bulk copies and tensor maps: what the driver refuses to encode, copies against plain loops for
-// every swizzle, and their misuse. SPDX-License-Identifier: Apache-2.0
+// every swizzle, and their misuse.
+// SPDX-License-Identifier: Apache-2.0
 #include "hopper.h"
 
 namespace {
@@ -133,7 +134,7 @@ void test_box(int swizzle, int x, int y, int line) {
     for (int column = 0; column < box_columns; ++column) {
       const bool inside =
           y + row >= 0 && y + row < kRows && x + column >= 0 && x + column < kColumns;
-      const auto global = static_cast<std::size_t>((y + row) * kStride + x + column);
+      const auto global = inside ? static_cast<std::size_t>((y + row) * kStride + x + column) : 0;
       const int address = 128 * line + 2 * (row * box_columns + column);
       const int at = (swizzled(swizzle, address) - 128 * line) / 2;
       CHECK(seen[static_cast<std::size_t>(at)] == (inside ? values[global] : 0), swizzle, x, y,

@@ -1,5 +1,5 @@
-// Whole kernels, of the kinds people write: their results do not depend on the schedule, nor on when
-// copies land, and the checkers find nothing.
+// Whole kernels, of the kinds people write: their results do not depend on the schedule, nor on
+// when copies land, and the checkers find nothing.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime.h>
 
@@ -71,12 +71,13 @@ void test_softmax() {
   for_all_schedules([&] {
     const DeviceArray<float> in(values);
     const DeviceArray<float> out(values.size());
-    simt::launch("softmax", dim3(kRows), dim3(128), sizeof(RowStorage), nullptr, &softmax, in.data(),
-                 out.data(), static_cast<unsigned>(kColumns));
+    simt::launch("softmax", dim3(kRows), dim3(128), sizeof(RowStorage), nullptr, &softmax,
+                 in.data(), out.data(), static_cast<unsigned>(kColumns));
     double largest_error = 0;
     for (std::size_t row = 0; row < kRows; ++row) {
       double sum = 0;
-      for (std::size_t i = 0; i < kColumns; ++i) sum += std::exp(double{values[row * kColumns + i]});
+      for (std::size_t i = 0; i < kColumns; ++i)
+        sum += std::exp(double{values[row * kColumns + i]});
       for (std::size_t i = row * kColumns; i < (row + 1) * kColumns; ++i) {
         const double want = std::exp(double{values[i]}) / sum;
         largest_error = std::max(largest_error, std::fabs(out[i] - want) / want);
@@ -196,7 +197,8 @@ __device__ void load_stage(PipelineStorage& storage, int stage, const uint16_t* 
   }
 }
 
-__device__ void multiply_stage(PipelineStorage& storage, int stage, float (&sums)[4][4], bool bf16) {
+__device__ void multiply_stage(PipelineStorage& storage, int stage, float (&sums)[4][4],
+                               bool bf16) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   for (int step = 0; step < kBlockK / 16; ++step) {

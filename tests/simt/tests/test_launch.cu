@@ -26,8 +26,8 @@ void test_shapes() {
   CHECK(launch_nothing(dim3(1), dim3(4, 4, 64)) == cudaSuccess);
   CHECK(launch_nothing(dim3(1, 1, 1000), dim3(1)) == cudaSuccess);
   CHECK(launch_nothing(dim3(70000), dim3(1)) == cudaSuccess);
-  for (const dim3& grid : {dim3(0), dim3(1, 0), dim3(1, 1, 0), dim3(1, 65536), dim3(1, 1, 65536),
-                           dim3(0x80000000u)}) {
+  for (const dim3& grid :
+       {dim3(0), dim3(1, 0), dim3(1, 1, 0), dim3(1, 65536), dim3(1, 1, 65536), dim3(0x80000000u)}) {
     CHECK(launch_nothing(grid, dim3(1)) == cudaErrorInvalidConfiguration);
   }
   for (const dim3& block : {dim3(0), dim3(1025), dim3(32, 33), dim3(1, 1, 65), dim3(1, 1025)}) {

@@ -34,8 +34,8 @@ __global__ void store(uint16_t* elements, int count, bool transposed) {
   uint32_t fragment[4];
   for (unsigned i = 0; i < 4; ++i) {
     // The two elements that the lane holds of matrix i: columns 2t, 2t + 1 of row g.
-    const uint32_t first = 64 * i + (transposed ? 16 * (lane % 4) + lane / 4
-                                                : 8 * (lane / 4) + 2 * (lane % 4));
+    const uint32_t first =
+        64 * i + (transposed ? 16 * (lane % 4) + lane / 4 : 8 * (lane / 4) + 2 * (lane % 4));
     fragment[i] = first | (first + (transposed ? 8 : 1)) << 16;
   }
   simt::stmatrix(shared.element[lane / 8][lane % 8], fragment, count, transposed);
@@ -87,10 +87,9 @@ __global__ void multiply(Operands* operands, bool bf16) {
   Operands& o = *operands;
   const unsigned g = threadIdx.x / 4;
   const unsigned t = threadIdx.x % 4 * 2;
-  const uint32_t a[4] = {pack(o.a[g][t], o.a[g][t + 1], bf16),
-                         pack(o.a[g + 8][t], o.a[g + 8][t + 1], bf16),
-                         pack(o.a[g][t + 8], o.a[g][t + 9], bf16),
-                         pack(o.a[g + 8][t + 8], o.a[g + 8][t + 9], bf16)};
+  const uint32_t a[4] = {
+      pack(o.a[g][t], o.a[g][t + 1], bf16), pack(o.a[g + 8][t], o.a[g + 8][t + 1], bf16),
+      pack(o.a[g][t + 8], o.a[g][t + 9], bf16), pack(o.a[g + 8][t + 8], o.a[g + 8][t + 9], bf16)};
   const uint32_t b[2] = {pack(o.b[t][g], o.b[t + 1][g], bf16),
                          pack(o.b[t + 8][g], o.b[t + 9][g], bf16)};
   float c[4] = {o.c[g][t], o.c[g][t + 1], o.c[g + 8][t], o.c[g + 8][t + 1]};

@@ -23,9 +23,8 @@ double value_of(uint32_t bits, int mantissa_bits) {
   const auto mantissa = static_cast<double>(bits & ((1u << mantissa_bits) - 1));
   const int exponent = static_cast<int>(bits >> mantissa_bits & ((1u << exponent_bits) - 1));
   const double unit = std::ldexp(1.0, -mantissa_bits);
-  const double magnitude = exponent == 0
-                               ? std::ldexp(mantissa * unit, 1 - bias)
-                               : std::ldexp(1 + mantissa * unit, exponent - bias);
+  const double magnitude = exponent == 0 ? std::ldexp(mantissa * unit, 1 - bias)
+                                         : std::ldexp(1 + mantissa * unit, exponent - bias);
   return (bits & 0x8000u) != 0 ? -magnitude : magnitude;
 }
 

@@ -164,12 +164,12 @@ void test_kernel_errors() {
 }
 
 void test_error_texts() {
-  CHECK(std::strcmp(cudaGetErrorName(cudaErrorInsufficientDriver),
-                    "cudaErrorInsufficientDriver") == 0);
-  CHECK(std::strcmp(cudaGetErrorString(cudaErrorNoDevice),
-                    "no CUDA-capable device is detected") == 0);
-  CHECK(std::strcmp(cudaGetErrorName(static_cast<cudaError_t>(12345)),
-                    "unrecognized error code") == 0);
+  CHECK(std::strcmp(cudaGetErrorName(cudaErrorInsufficientDriver), "cudaErrorInsufficientDriver") ==
+        0);
+  CHECK(std::strcmp(cudaGetErrorString(cudaErrorNoDevice), "no CUDA-capable device is detected") ==
+        0);
+  CHECK(std::strcmp(cudaGetErrorName(static_cast<cudaError_t>(12345)), "unrecognized error code") ==
+        0);
   CHECK(std::strcmp(cudaGetErrorString(static_cast<cudaError_t>(12345)),
                     "unrecognized error code") == 0);
   static_assert(cudaErrorInsufficientDriver == 35 && cudaErrorNoKernelImageForDevice == 209);

@@ -62,9 +62,7 @@ __global__ void two_counts(int) { simt::named_barrier_sync(1, threadIdx.x < 32 ?
 __global__ void bad_barrier(int id, int threads) { simt::named_barrier_sync(id, threads); }
 
 // Counts 32 threads, of two half warps each.
-__global__ void part_of_warp(int) {
-  simt::named_barrier_sync(threadIdx.x % 2 == 0 ? 1 : 2, 32);
-}
+__global__ void part_of_warp(int) { simt::named_barrier_sync(threadIdx.x % 2 == 0 ? 1 : 2, 32); }
 
 __global__ void mma_in_part(int) {
   float c[4] = {};
@@ -90,29 +88,30 @@ __global__ void launch_another(int) {
 template <typename... Parameters>
 std::string violation_of(const char* name, unsigned threads, void (*kernel)(Parameters...),
                          std::type_identity_t<Parameters>... arguments) {
-  return simt::test::violation_of([&] {
-    simt::launch(name, dim3(2, 3), dim3(threads), 0, nullptr, kernel, arguments...);
-  });
+  return simt::test::violation_of(
+      [&] { simt::launch(name, dim3(2, 3), dim3(threads), 0, nullptr, kernel, arguments...); });
 }
 
-#define CHECK_TEXT(violation, ...)                                                   \
-  do {                                                                               \
-    const std::string text = (violation);                                            \
-    CHECK(simt::test::contains(text, {"block (", "thread (", __VA_ARGS__}), text);   \
+#define CHECK_TEXT(violation, ...)                                                 \
+  do {                                                                             \
+    const std::string text = (violation);                                          \
+    CHECK(simt::test::contains(text, {"block (", "thread (", __VA_ARGS__}), text); \
   } while (false)
 
 void test_deadlocks() {
   for_all_schedules([] {
     CHECK_TEXT(violation_of("divergent_barrier", 96, &divergent_barrier, 0),
-               "kernel 'divergent_barrier'", "deadlock: threads 0-31 wait at __syncthreads() (32 of "
+               "kernel 'divergent_barrier'",
+               "deadlock: threads 0-31 wait at __syncthreads() (32 of "
                "96 threads have arrived) [tests/test_violations_control.cu:",
                "]; threads 32-39 wait at named barrier 2 (63 of 96 threads have arrived) [",
                "]; thread 40 wait at named barrier 3 (1 of 64 threads have arrived) [",
                "]; threads 41-95 wait at named barrier 2");
-    CHECK_TEXT(violation_of("missing_lane", 32, &missing_lane, 0), "kernel 'missing_lane'",
-               "deadlock: threads 0-4 wait in __shfl_sync with mask 0xffffffff for lane 5 of warp 0",
-               "thread 5 wait at __syncthreads() (1 of 32 threads have arrived)",
-               "test_violations_control.cu:");
+    CHECK_TEXT(
+        violation_of("missing_lane", 32, &missing_lane, 0), "kernel 'missing_lane'",
+        "deadlock: threads 0-4 wait in __shfl_sync with mask 0xffffffff for lane 5 of warp 0",
+        "thread 5 wait at __syncthreads() (1 of 32 threads have arrived)",
+        "test_violations_control.cu:");
   });
   const DeviceArray<int> flag(1, 0);
   CHECK_TEXT(violation_of("wait_for_nothing", 2, &wait_for_nothing, flag.data()),
@@ -122,9 +121,10 @@ void test_deadlocks() {
 void test_masks() {
   for_all_schedules([] {
     CHECK_TEXT(violation_of("other_mask", 8, &other_mask, 0), "kernel 'other_mask'", "__syncwarp");
-    CHECK_TEXT(violation_of("not_in_mask", 32, &not_in_mask, 0),
-               "thread (7,0,0): calls __ballot_sync with mask 0x0000007f, in which its own lane 7 is "
-               "not");
+    CHECK_TEXT(
+        violation_of("not_in_mask", 32, &not_in_mask, 0),
+        "thread (7,0,0): calls __ballot_sync with mask 0x0000007f, in which its own lane 7 is "
+        "not");
     CHECK_TEXT(violation_of("other_collective", 32, &other_collective, 0), "calls __a",
                " of its warp wait for it in __");
     CHECK_TEXT(violation_of("absent_source", 32, &absent_source, 0),
@@ -150,8 +150,10 @@ void test_barriers() {
 
 void test_other() {
   for_all_schedules([] {
-    CHECK_TEXT(violation_of("mma_in_part", 32, &mma_in_part, 0), "mma.m16n8k16, which needs all 32");
-    CHECK_TEXT(violation_of("mma_in_part", 20, &mma_in_part, 0), "mma.m16n8k16, which needs all 32");
+    CHECK_TEXT(violation_of("mma_in_part", 32, &mma_in_part, 0),
+               "mma.m16n8k16, which needs all 32");
+    CHECK_TEXT(violation_of("mma_in_part", 20, &mma_in_part, 0),
+               "mma.m16n8k16, which needs all 32");
     CHECK_TEXT(violation_of("trap", 64, &trap, 0), "thread (33,0,0): traps");
   });
   CHECK_TEXT(violation_of("launch_another", 1, &launch_another, 0), "kernel 'launch_another'",

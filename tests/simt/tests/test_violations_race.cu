@@ -86,9 +86,11 @@ void test_missing_barriers() {
         }
         for (Order how : {Order::kNone, Order::kShuffle, Order::kOtherWarp}) {
           const std::string text = race_of(kernel, distance, how);
-          CHECK(simt::test::contains(text, {"kernel 'kernel', block (", "thread (", " 4 bytes of "
-                                            "shared memory at offset ", ", a race: thread (",
-                                            "nothing orders the two", "test_violations_race.cu:"}),
+          CHECK(simt::test::contains(text, {"kernel 'kernel', block (", "thread (",
+                                            " 4 bytes of "
+                                            "shared memory at offset ",
+                                            ", a race: thread (", "nothing orders the two",
+                                            "test_violations_race.cu:"}),
                 text, distance);
         }
       }
@@ -100,11 +102,12 @@ void test_missing_barriers() {
 
 void test_text() {
   const std::string text = race_of(&write_read, 32, Order::kNone);
-  CHECK(simt::test::contains(
-            text, {"kernel 'kernel', block (0,0,0), thread (32,0,0): writes 4 bytes of shared memory "
-                   "at offset 128, a race: thread (0,0,0) read them too, and nothing orders the two "
-                   "[tests/test_violations_race.cu:"}),
-        text);
+  CHECK(
+      simt::test::contains(
+          text, {"kernel 'kernel', block (0,0,0), thread (32,0,0): writes 4 bytes of shared memory "
+                 "at offset 128, a race: thread (0,0,0) read them too, and nothing orders the two "
+                 "[tests/test_violations_race.cu:"}),
+      text);
 }
 
 // Threads that all read the same, and one of them that then writes.
@@ -171,9 +174,8 @@ __global__ void flag(int* to, bool writer_fences, bool reader_fences) {
 
 template <typename... Parameters>
 bool races(void (*kernel)(Parameters...), std::type_identity_t<Parameters>... arguments) {
-  const std::string text = simt::test::violation_of([&] {
-    simt::launch("kernel", dim3(1), dim3(64), 256, nullptr, kernel, arguments...);
-  });
+  const std::string text = simt::test::violation_of(
+      [&] { simt::launch("kernel", dim3(1), dim3(64), 256, nullptr, kernel, arguments...); });
   const bool is_race = text.find("race") != std::string::npos;
   CHECK(is_race || text.empty() || text.find("has not been waited for") != std::string::npos, text);
   return !text.empty();
@@ -256,8 +258,8 @@ void test_long_runs() {
   const DeviceArray<int> to(32);
   for (int launches = 0; launches < 12; ++launches) {
     CHECK(simt::test::violation_of([&] {
-            simt::launch("many_barriers", dim3(1), dim3(32), 256, nullptr, &many_barriers, to.data(),
-                         100000);
+            simt::launch("many_barriers", dim3(1), dim3(32), 256, nullptr, &many_barriers,
+                         to.data(), 100000);
           }) == "");
   }
   CHECK(race_of(&write_read, 1, Order::kNone) != "");

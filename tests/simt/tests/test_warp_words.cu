@@ -83,8 +83,8 @@ void test_votes() {
     simt::launch("vote", dim3(1), dim3(32), 0, nullptr, &vote, results.data());
     bool equal = true;
     for (unsigned lane = 0; lane < 32; ++lane) {
-      const unsigned want[8] = {0x49249249u, 1,      0, 1, 0, 0x11111111u << (lane % 4),
-                                lane < 16 ? 0xffffu : 0xffff0000u, 1};
+      const unsigned want[8] = {
+          0x49249249u, 1, 0, 1, 0, 0x11111111u << (lane % 4), lane < 16 ? 0xffffu : 0xffff0000u, 1};
       for (unsigned i = 0; i < 8; ++i) equal &= results[lane * 8 + i] == want[i];
     }
     CHECK(equal);
@@ -122,7 +122,8 @@ __global__ void diverge(int* results) {
     value = __shfl_xor_sync(0x55555555u, value, 2);
     __syncwarp(0x55555555u);
   } else {
-    for (unsigned i = 0; i < lane; ++i) value = __shfl_sync(1u << lane, value, static_cast<int>(lane));
+    for (unsigned i = 0; i < lane; ++i)
+      value = __shfl_sync(1u << lane, value, static_cast<int>(lane));
     value = -value;
   }
   __syncwarp();
@@ -176,9 +177,7 @@ void test_exits() {
 }
 
 // A warp at the end of a block has fewer lanes.
-__global__ void count_lanes(unsigned* results) {
-  results[threadIdx.x] = __ballot_sync(kAll, 1);
-}
+__global__ void count_lanes(unsigned* results) { results[threadIdx.x] = __ballot_sync(kAll, 1); }
 
 void test_partial_warp() {
   const DeviceArray<unsigned> results(40);

@@ -71,7 +71,8 @@ void test_syncthreads() {
       std::vector<int> values(threads);
       std::iota(values.begin(), values.end(), 0);
       const DeviceArray<int> array(values);
-      simt::launch("rotate", dim3(1), dim3(threads), threads * 4, nullptr, &rotate, array.data(), 7);
+      simt::launch("rotate", dim3(1), dim3(threads), threads * 4, nullptr, &rotate, array.data(),
+                   7);
       bool equal = true;
       for (unsigned i = 0; i < threads; ++i) {
         equal &= array[i] == static_cast<int>((i + 7) % threads);

@@ -7,7 +7,17 @@
 namespace simt {
 
 enum class Atomic {
-  kAdd, kSub, kExchange, kMin, kMax, kAnd, kOr, kXor, kIncrement, kDecrement, kCompareAndSwap
+  kAdd,
+  kSub,
+  kExchange,
+  kMin,
+  kMax,
+  kAnd,
+  kOr,
+  kXor,
+  kIncrement,
+  kDecrement,
+  kCompareAndSwap
 };
 
 /// Applies the operation to the T at `pointer`; returns what was there. Defined for int, unsigned,
@@ -18,12 +28,12 @@ T atomic_update(Atomic operation, T* pointer, T operand, T compare);
 }  // namespace simt
 
 #define SIMT_ATOMIC(word, T, operation)                                            \
-  SIMT_INLINE T word(T* pointer, T value) {                                             \
-    return simt::atomic_update<T>(simt::Atomic::operation, pointer, value, value);   \
+  SIMT_INLINE T word(T* pointer, T value) {                                        \
+    return simt::atomic_update<T>(simt::Atomic::operation, pointer, value, value); \
   }
-#define SIMT_ATOMIC_INTEGERS(word, operation)     \
-  SIMT_ATOMIC(word, int, operation)               \
-  SIMT_ATOMIC(word, unsigned, operation)          \
+#define SIMT_ATOMIC_INTEGERS(word, operation) \
+  SIMT_ATOMIC(word, int, operation)           \
+  SIMT_ATOMIC(word, unsigned, operation)      \
   SIMT_ATOMIC(word, unsigned long long, operation)
 
 SIMT_ATOMIC_INTEGERS(atomicAdd, kAdd)
@@ -46,9 +56,9 @@ SIMT_ATOMIC(atomicDec, unsigned, kDecrement)
 #undef SIMT_ATOMIC_INTEGERS
 #undef SIMT_ATOMIC
 
-#define SIMT_ATOMIC_CAS(T)                                                                      \
-  SIMT_INLINE T atomicCAS(T* pointer, T compare, T value) {                                          \
-    return simt::atomic_update<T>(simt::Atomic::kCompareAndSwap, pointer, value, compare);      \
+#define SIMT_ATOMIC_CAS(T)                                                                 \
+  SIMT_INLINE T atomicCAS(T* pointer, T compare, T value) {                                \
+    return simt::atomic_update<T>(simt::Atomic::kCompareAndSwap, pointer, value, compare); \
   }
 SIMT_ATOMIC_CAS(int)
 SIMT_ATOMIC_CAS(unsigned)

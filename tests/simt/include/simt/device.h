@@ -1,8 +1,5 @@
 // The words of CUDA C++ for sources that a host compiler compiles, to be run on emulated threads.
 // One include for kernels; the instructions behind PTX are in instructions.h, launches in launch.h.
-//
-// threadIdx and its like are function calls in a macro, not variables: the checker need not look at
-// them, and the compiler may keep their values.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -20,12 +17,6 @@
 #include "simt/qualifiers.h"
 
 namespace simt {
-
-/// Outside kernels these are zeros. They do not change while a thread lives, hence const.
-uint3 thread_index() noexcept __attribute__((const));
-uint3 block_index() noexcept __attribute__((const));
-dim3 block_extent() noexcept __attribute__((const));
-dim3 grid_extent() noexcept __attribute__((const));
 
 enum class BarrierVote { kNone, kCount, kAnd, kOr };
 int block_barrier(BarrierVote vote, bool predicate);
@@ -58,10 +49,12 @@ SIMT_INLINE T shuffle(Shuffle kind, uint32_t mask, T value, int operand, int wid
 
 }  // namespace simt
 
-#define threadIdx (::simt::thread_index())
-#define blockIdx (::simt::block_index())
-#define blockDim (::simt::block_extent())
-#define gridDim (::simt::grid_extent())
+// Of the running thread; zeros outside kernels. They do not change while a thread runs, hence
+// const: compilers do not instrument accesses to constants.
+extern const uint3 threadIdx;
+extern const uint3 blockIdx;
+extern const dim3 blockDim;
+extern const dim3 gridDim;
 inline constexpr int warpSize = 32;
 
 SIMT_INLINE void __syncthreads() { simt::block_barrier(simt::BarrierVote::kNone, false); }
@@ -112,13 +105,13 @@ SIMT_INLINE unsigned __match_any_sync(unsigned mask, T value) {
 /// CUDA promises only that the lanes named run together now; this names the calling lane alone.
 SIMT_INLINE unsigned __activemask() { return simt::active_mask(); }
 
-#define SIMT_REDUCTION(word, unsigned_operation, signed_operation)                          \
-  SIMT_INLINE unsigned word(unsigned mask, unsigned value) {                                     \
-    return simt::warp_reduce(simt::WarpReduction::unsigned_operation, mask, value);         \
-  }                                                                                         \
-  SIMT_INLINE int word(unsigned mask, int value) {                                               \
-    return static_cast<int>(simt::warp_reduce(simt::WarpReduction::signed_operation, mask,  \
-                                              static_cast<uint32_t>(value)));               \
+#define SIMT_REDUCTION(word, unsigned_operation, signed_operation)                         \
+  SIMT_INLINE unsigned word(unsigned mask, unsigned value) {                               \
+    return simt::warp_reduce(simt::WarpReduction::unsigned_operation, mask, value);        \
+  }                                                                                        \
+  SIMT_INLINE int word(unsigned mask, int value) {                                         \
+    return static_cast<int>(simt::warp_reduce(simt::WarpReduction::signed_operation, mask, \
+                                              static_cast<uint32_t>(value)));              \
   }
 SIMT_REDUCTION(__reduce_add_sync, kAdd, kAddSigned)
 SIMT_REDUCTION(__reduce_min_sync, kMin, kMinSigned)

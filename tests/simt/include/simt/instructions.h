@@ -21,15 +21,16 @@ uint32_t shared_address(const void* pointer);
 void* shared_pointer(uint32_t address);
 
 /// cp.async: `bytes` (4, 8, 16) to shared memory, of which the last bytes - source_bytes are zeros.
-/// Both addresses are multiples of `bytes`. Lands as options().async says; the target is nobody's to
-/// read or write until the calling thread has waited.
+/// Both addresses are multiples of `bytes`. Lands as options().async says; the target is nobody's
+/// to read or write until the calling thread has waited.
 void cp_async(void* shared, const void* global, int bytes, int source_bytes);
 void cp_async_commit();
 void cp_async_wait(int pending);  // cp.async.wait_group: at most `pending` groups left.
 void cp_async_wait_all();
 
-// What the inline functions below call. Their copies keep the addresses of a kernel's own arrays out
-// of the library's hands, so that the compiler may hold these in registers, and checks no access.
+// What the inline functions below call. Their copies keep the addresses of a kernel's own arrays
+// out of the library's hands, so that the compiler may hold these in registers, and checks no
+// access.
 void warp_ldmatrix(uint32_t* fragment, int count, bool transposed, const void* row);
 void warp_stmatrix(void* row, const uint32_t* fragment, int count, bool transposed);
 void warp_mma_m16n8k16(float* c, const uint32_t* a, const uint32_t* b, bool bf16);
@@ -51,7 +52,8 @@ SIMT_INLINE void stmatrix(void* row, const uint32_t* fragment, int count, bool t
 
 /// c += a b on the fragments of mma.m16n8k16.row.col, bf16 or fp16 in, float32 out. Products are
 /// exact; sums are in float32, ascending k (hardware: other orders, truncation).
-SIMT_INLINE void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], bool bf16) {
+SIMT_INLINE void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                              bool bf16) {
   float sum[4] = {c[0], c[1], c[2], c[3]};
   const uint32_t left[4] = {a[0], a[1], a[2], a[3]};
   const uint32_t right[2] = {b[0], b[1]};

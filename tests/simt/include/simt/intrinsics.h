@@ -1,5 +1,5 @@
-// CUDA's arithmetic intrinsics, in plain C++. Approximate ones (__expf, rsqrtf, ...) are as accurate
-// as the host's, which is more than the hardware promises.
+// CUDA's arithmetic intrinsics, in plain C++. Approximate ones (__expf, rsqrtf, ...) are as
+// accurate as the host's, which is more than the hardware promises.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -130,8 +130,8 @@ inline float __ull2float_rn(unsigned long long x) { return static_cast<float>(x)
 inline double __ull2double_rn(unsigned long long x) { return static_cast<double>(x); }
 inline float __double2float_rn(double x) { return static_cast<float>(x); }
 
-#define SIMT_MIN_MAX(T)                                   \
-  inline T min(T a, T b) { return b < a ? b : a; }        \
+#define SIMT_MIN_MAX(T)                            \
+  inline T min(T a, T b) { return b < a ? b : a; } \
   inline T max(T a, T b) { return a < b ? b : a; }
 SIMT_MIN_MAX(int)
 SIMT_MIN_MAX(unsigned)
