@@ -73,7 +73,9 @@ void Engine::check_other_memory(const Thread& thread, const void* pointer, std::
     std::size_t bad = 0;
     const HeapFault fault = is_write(kind) ? heap.write(const_cast<void*>(pointer), size, &bad)
                                            : heap.read(pointer, size, &bad);
-    if (fault == HeapFault::kNone) return;
+    if (fault == HeapFault::kNone || (fault == HeapFault::kUninitialized && !call_.instrumented)) {
+      return;
+    }
     fail(thread, [&] {
       return word_of(kind) + std::to_string(size) + " bytes of device memory, " +
              (fault == HeapFault::kOutOfBounds ? "out of bounds: " : "uninitialised: ") +

@@ -73,7 +73,9 @@ void Engine::prepare(const KernelCall& call) {
   options_ = simt::options();
   random_.seed(options_.seed);
   shared_.check_memory = options_.check_memory;
-  shared_.check_races = options_.check_races;
+  // What a kernel does unseen may initialise memory, and order threads by flags.
+  shared_.check_initialized = call.instrumented;
+  shared_.check_races = options_.check_races && call.instrumented;
   num_threads_ = static_cast<int>(call.block.x * call.block.y * call.block.z);
   while (threads_.size() < static_cast<std::size_t>(num_threads_)) {
     threads_.push_back(std::make_unique<Thread>());

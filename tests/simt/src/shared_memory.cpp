@@ -91,7 +91,7 @@ SharedFault SharedMemory::check_state(std::size_t offset, std::size_t size, Acce
     }
     if (is_write(kind)) {
       state[i] = kInitialized;
-    } else if (state[i] == kUninitialized) {
+    } else if (check_initialized && state[i] == kUninitialized) {
       return {Fault::kUninitialized, offset + i, 0, false};
     }
   }

@@ -79,6 +79,7 @@ class SharedMemory {
   void forget_accesses();
 
   bool check_memory = true;
+  bool check_initialized = true;  // Only if all writes are seen.
   bool check_races = true;
 
  private:

@@ -1,10 +1,11 @@
-// CuTe on emulated threads: layouts, swizzles, partitioning and tiled products are CuTe's; the three
-// instructions its atoms issue are simt's. A matrix product with a pipeline of cp.async stages.
+// CuTe on emulated threads: layouts, swizzles, partitioning and tiled products are CuTe's; the
+// three instructions its atoms issue are simt's. A matrix product with a pipeline of cp.async
+// stages.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime.h>
+#include <cutlass/numeric_types.h>
 
 #include <cute/tensor.hpp>
-#include <cutlass/numeric_types.h>
 
 #include "test.h"
 
@@ -75,9 +76,9 @@ struct Traits {
       cute::Copy_Atom<EmulatedCpAsync, Element>{},
       cute::Layout<cute::Shape<cute::_32, cute::_4>, cute::Stride<cute::_4, cute::_1>>{},
       cute::Layout<cute::Shape<cute::_1, cute::_8>>{}));
-  using Mma = decltype(cute::make_tiled_mma(
-      EmulatedMma{}, cute::Layout<cute::Shape<cute::_2, cute::_2>>{},
-      cute::Tile<cute::_32, cute::_32, cute::_16>{}));
+  using Mma =
+      decltype(cute::make_tiled_mma(EmulatedMma{}, cute::Layout<cute::Shape<cute::_2, cute::_2>>{},
+                                    cute::Tile<cute::_32, cute::_32, cute::_16>{}));
   using SharedCopy = cute::Copy_Atom<EmulatedLdmatrix, Element>;
 
   struct Storage {
@@ -101,9 +102,8 @@ __global__ void multiply(const Element* a, const Element* b, float* c, int m, in
                                make_coord(static_cast<int>(blockIdx.x), _));
   const Tensor gB = local_tile(B, Shape<Traits::BlockN, Traits::BlockK>{},
                                make_coord(static_cast<int>(blockIdx.y), _));
-  Tensor gC =
-      local_tile(C, Shape<Traits::BlockM, Traits::BlockN>{},
-                 make_coord(static_cast<int>(blockIdx.x), static_cast<int>(blockIdx.y)));
+  Tensor gC = local_tile(C, Shape<Traits::BlockM, Traits::BlockN>{},
+                         make_coord(static_cast<int>(blockIdx.x), static_cast<int>(blockIdx.y)));
 
   const Traits::GlobalCopy global_copy;
   const auto copier = global_copy.get_thread_slice(thread);

@@ -125,7 +125,7 @@ void test_masks() {
         violation_of("not_in_mask", 32, &not_in_mask, 0),
         "thread (7,0,0): calls __ballot_sync with mask 0x0000007f, in which its own lane 7 is "
         "not");
-    CHECK_TEXT(violation_of("other_collective", 32, &other_collective, 0), "calls __a",
+    CHECK_TEXT(violation_of("other_collective", 32, &other_collective, 0), "calls __",
                " of its warp wait for it in __");
     CHECK_TEXT(violation_of("absent_source", 32, &absent_source, 0),
                "reads from lane 8, which does not take part");

@@ -19,10 +19,29 @@ struct KernelCall {
   void (*invoke)(const void* arguments);  // Called once per thread.
   const void* arguments;                  // Threads may read these `argument_bytes` bytes.
   std::size_t argument_bytes;
+  bool instrumented;  // The kernel tells of all its accesses to memory.
 };
 
 /// See launch().
 cudaError_t launch_kernel(const KernelCall& call);
+
+#if defined(__SANITIZE_THREAD__)
+#define SIMT_INSTRUMENTED 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SIMT_INSTRUMENTED 1
+#endif
+#endif
+
+// launch() says how its source file is compiled; the namespaces keep the two kinds apart, of which
+// the linker would otherwise keep one.
+#if defined(SIMT_INSTRUMENTED)
+inline namespace instrumented {
+inline constexpr bool kInstrumented = true;
+#else
+inline namespace not_instrumented {
+inline constexpr bool kInstrumented = false;
+#endif
 
 /// Runs kernel(arguments...) in every thread of the grid. Returns what CUDA returns for a launch
 /// that no GPU could run (empty or too large grid or block, more shared memory than
@@ -38,7 +57,9 @@ cudaError_t launch(const char* name, dim3 grid, dim3 block, std::size_t shared_b
     std::apply([](auto function, const auto&... values) { function(values...); },
                *static_cast<const Arguments*>(packed_arguments));
   };
-  return launch_kernel({name, grid, block, shared_bytes, stream, invoke, &packed, sizeof packed});
+  return launch_kernel(
+      {name, grid, block, shared_bytes, stream, invoke, &packed, sizeof packed, kInstrumented});
 }
 
+}  // namespace instrumented or not
 }  // namespace simt
