@@ -20,7 +20,7 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-#if defined(__x86_64__)
+#if !defined(SIMT_USES_UCONTEXT)
 extern "C" void simt_switch_stack(void** from, void* to);
 asm(R"(
 .text
@@ -92,7 +92,7 @@ void Fiber::reset(void (*entry)(), unsigned color) {
   sanitizer_stack_ = nullptr;
 #endif
   clean_ = false;
-#if defined(__x86_64__)
+#if !defined(SIMT_USES_UCONTEXT)
   // As if `entry` had been called: on entry the stack is 8 bytes off a multiple of 16, and the
   // return address is null, which ends backtraces.
   auto* top = reinterpret_cast<void**>(stack_begin_ + stack_bytes_ - skipped);
@@ -119,7 +119,7 @@ void Fiber::switch_to(Fiber& from, Fiber& to, bool leaving) {
       to_own_stack ? own_stack_bottom : reinterpret_cast<const void*>(to.stack_begin_),
       to_own_stack ? own_stack_bytes : to.stack_bytes_);
 #endif
-#if defined(__x86_64__)
+#if !defined(SIMT_USES_UCONTEXT)
   simt_switch_stack(&from.stack_pointer_, to.stack_pointer_);
 #else
   swapcontext(&from.context_, &to.context_);

@@ -6,7 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#if !defined(__x86_64__)
+#if !defined(__x86_64__) || defined(SIMT_UCONTEXT)
+#define SIMT_USES_UCONTEXT 1
 #include <ucontext.h>
 #endif
 
@@ -42,7 +43,7 @@ class Fiber {
 
   uintptr_t stack_begin_ = 0;  // 0: the thread's own stack.
   std::size_t stack_bytes_ = 0;
-#if defined(__x86_64__)
+#if !defined(SIMT_USES_UCONTEXT)
   void* stack_pointer_ = nullptr;
 #else
   ucontext_t context_;

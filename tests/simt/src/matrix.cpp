@@ -112,13 +112,14 @@ float widen(uint32_t bits, bool bf16) {
               : engine::float_from_half(static_cast<uint16_t>(bits));
 }
 
-using Row8 = float __attribute__((vector_size(32)));
-
 struct Tiles {
   std::array<std::array<float, 16>, 16> a;  // [m][k]
-  std::array<Row8, 16> b;                   // [k][n]
-  std::array<Row8, 16> c;                   // [m][n]
+  std::array<std::array<float, 8>, 16> b;   // [k][n]
+  std::array<std::array<float, 8>, 16> c;   // [m][n]
 };
+
+/// A row of b or c as one value for the compiler's vector arithmetic.
+using Row8 = float __attribute__((vector_size(32)));
 
 template <bool kBf16>
 void gather(const Collective& collective, Tiles& tiles) {
@@ -146,8 +147,13 @@ void multiply(Engine&, Collective& collective) {
   } else {
     gather<false>(collective, tiles);
   }
+  std::array<Row8, 16> b;
+  std::memcpy(&b, &tiles.b, sizeof b);
   for (std::size_t m = 0; m < 16; ++m) {
-    for (std::size_t k = 0; k < 16; ++k) tiles.c[m] += tiles.a[m][k] * tiles.b[k];
+    Row8 sum;
+    std::memcpy(&sum, &tiles.c[m], sizeof sum);
+    for (std::size_t k = 0; k < 16; ++k) sum += tiles.a[m][k] * b[k];
+    std::memcpy(&tiles.c[m], &sum, sizeof sum);
   }
   for (std::size_t lane = 0; lane < 32; ++lane) {
     const MmaItem& item = item_of<MmaItem>(collective, static_cast<int>(lane));
