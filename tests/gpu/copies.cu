@@ -11,8 +11,7 @@
 namespace minference::gpu_test {
 namespace {
 
-// ---- cp_async_16: thread t copies t % 17 bytes of its 16, the rest must become zero
-// --------------
+// ---- cp_async_16: thread t copies t % 17 bytes of its 16, the rest must become zero -------------
 
 constexpr int kCopyThreads = 136;  // 8 times each number of bytes from 0 to 16.
 
@@ -44,8 +43,7 @@ void expect_copies(std::span<const uint32_t> input, std::span<Expected> output) 
   }
 }
 
-// ---- Groups: of three, the first two have landed after wait<1>
-// -----------------------------------
+// ---- Groups: of three, the first two have landed after wait<1> ----------------------------------
 
 constexpr int kGroupThreads = 64;
 constexpr int kGroups = 3;
@@ -81,8 +79,7 @@ void expect_same(std::span<const uint32_t> input, std::span<Expected> output) {
   for (std::size_t i = 0; i < output.size(); ++i) output[i].word = input[i];
 }
 
-// ---- With 0 bytes the source is not read: it may be any address
-// ----------------------------------
+// ---- With 0 bytes the source is not read: it may be any address ---------------------------------
 
 template <typename Traits>
 __global__ void no_source_kernel(uint32_t* output) {
@@ -99,8 +96,7 @@ void expect_zeros(std::span<const uint32_t>, std::span<Expected> output) {
   for (Expected& expected : output) expected.word = 0;
 }
 
-// ---- The block's storage: 1024-byte aligned, its addresses consistent
-// ----------------------------
+// ---- The block's storage: 1024-byte aligned, its addresses consistent ---------------------------
 
 struct StorageTraits {
   struct Storage {

@@ -11,8 +11,7 @@
 namespace minference::gpu_test {
 namespace {
 
-// ---- Phases: 64 writers hand rounds of words to 32 readers through a ring of two slots
-// ------------
+// ---- Phases: 64 writers hand rounds of words to 32 readers through a ring of two slots ----------
 //
 //     barrier    arrivals per phase    waited for by    then
 //     full[s]    the 64 writers        readers          slot s is written
@@ -66,8 +65,7 @@ void expect_sums(std::span<const uint32_t> input, std::span<Expected> output) {
   }
 }
 
-// ---- What a wait sees, and bytes that land before they are announced
-// ------------------------------
+// ---- What a wait sees, and bytes that land before they are announced ----------------------------
 
 constexpr uint32_t kObservations[] = {
     0, 1,  // At first phase 0 is running; the one before counts as complete.
@@ -117,8 +115,7 @@ void expect_observations(std::span<const uint32_t>, std::span<Expected> output) 
   for (std::size_t i = 0; i < output.size(); ++i) output[i].word = kObservations[i];
 }
 
-// ---- cp.async that arrives by itself
-// --------------------------------------------------------------
+// ---- cp.async that arrives by itself ------------------------------------------------------------
 
 struct ArriveTraits {
   static constexpr int kThreads = 64;
@@ -152,8 +149,7 @@ void expect_arrivals(std::span<const uint32_t> input, std::span<Expected> output
   }
 }
 
-// ---- elect.sync: which lane is open; that it is one, and the same again, is not
-// -------------------
+// ---- elect.sync: which lane is open; that it is one, and the same again, is not -----------------
 
 template <int kUnused = 0>
 __global__ void elect_kernel(uint32_t* output) {
@@ -167,8 +163,7 @@ void expect_ones(std::span<const uint32_t>, std::span<Expected> output) {
   for (Expected& expected : output) expected.word = 1;
 }
 
-// ---- setmaxnreg: values outlive it
-// -----------------------------------------------------------------
+// ---- setmaxnreg: values outlive it --------------------------------------------------------------
 
 constexpr int kRegisterWords = 16;
 

@@ -11,9 +11,7 @@
 //     full[s]   1, and the bytes      the producing thread        consumers       stage s is there
 //     empty[s]  8                     a lane of each consumer     the producing   stage s may be
 //                                     warp, after its products    thread          overwritten
-//     named 1+w 128                   consumer warpgroup w        itself          the tile is
-//     written,
-//                                                                                 or may be again
+//     named 1+w 128                   consumer warpgroup w        itself          the tile is done
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

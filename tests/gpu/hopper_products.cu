@@ -166,8 +166,7 @@ __global__ void __launch_bounds__(128) product_kernel(const uint32_t* input, uin
   for (int i = 0; i < Traits::kN / 2; ++i) out[position(i)] = __float_as_uint(d[i]);
 }
 
-// ---- Inputs and the definition
-// --------------------------------------------------------------------
+// ---- Inputs and the definition ------------------------------------------------------------------
 
 /// Trials 0 and 1: [-1, 1); 2 and 3: exponents of all sizes whose sums stay finite; 4 and 5: ones
 /// that cancel, now and then subnormal, infinite or NaN.

@@ -74,8 +74,7 @@ Case box_case(const char* name) {
           .max_arch = 90};
 }
 
-// ---- Runs: two stores out of one buffer, rewritten once the first has read it
-// ---------------------
+// ---- Runs: two stores out of one buffer, rewritten once the first has read it -------------------
 
 struct RunTraits {
   static constexpr int kWords = 64;

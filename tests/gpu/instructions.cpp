@@ -2,8 +2,7 @@
 // file, with what another build of this program wrote:
 //
 //     emulated build   instructions_emulated --dump FILE       checks the emulation
-//     GPU build        instructions --expected FILE            checks the hardware, and both
-//     together
+//     GPU build        instructions --expected FILE            checks the hardware, then both
 //
 // One line per case. Exit status: 0 all agree, 1 some do not, 77 no GPU.
 // SPDX-License-Identifier: Apache-2.0
@@ -47,8 +46,7 @@ CaseList all_cases() {
   return cases;
 }
 
-// ---- Dumps: per case a line "name words", then the words; case names hold no line ends
-// ------------
+// ---- Dumps: per case a line "name words", then the words; case names hold no line ends ----------
 
 void write_dump(const std::string& path, const Dump& dump) {
   std::ofstream file(path, std::ios::binary);
@@ -76,8 +74,7 @@ Dump read_dump(const std::string& path) {
   return dump;
 }
 
-// ---- Running and comparing
-// -----------------------------------------------------------------------
+// ---- Running and comparing ----------------------------------------------------------------------
 
 /// Device memory for the length of a scope.
 class DeviceWords {

@@ -10,8 +10,7 @@ namespace {
 
 struct Traits32 {};  // Kernels here have no variants.
 
-// ---- Shuffles: per lane 14 results, whole warps, then half warps that diverged
-// --------------------
+// ---- Shuffles: per lane 14 results, whole warps, then half warps that diverged ------------------
 
 constexpr int kWarps = 4;
 constexpr int kShuffles = 14;
@@ -126,8 +125,7 @@ void expect_votes(std::span<const uint32_t> input, std::span<Expected> output) {
   }
 }
 
-// ---- Named barriers: two producer warps fill a buffer that two consumer warps read
-// ---------------
+// ---- Named barriers: two producer warps fill a buffer that two consumer warps read --------------
 //
 //     barrier     arrive            wait              then
 //     kFull + s   64 producers      64 consumers      buffer s may be read
@@ -183,8 +181,7 @@ void expect_reversed(std::span<const uint32_t> input, std::span<Expected> output
   }
 }
 
-// ---- Atomics: results that do not depend on the order
-// --------------------------------------------
+// ---- Atomics: results that do not depend on the order -------------------------------------------
 
 constexpr int kAtomicThreads = 256;
 constexpr int kAtomicBlocks = 8;
@@ -260,8 +257,7 @@ void expect_atomics(std::span<const uint32_t> input, std::span<Expected> output)
   }
 }
 
-// ---- Atomics in global memory, all blocks on the same words
-// --------------------------------------
+// ---- Atomics in global memory, all blocks on the same words -------------------------------------
 
 template <typename Traits>
 __global__ void clear_kernel(uint32_t* output) {

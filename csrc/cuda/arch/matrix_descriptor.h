@@ -2,15 +2,13 @@
 //
 // Operands are read in rows of swizzle_row_bytes(), eight rows to a group. `E` below is the number
 // of 16-bit elements in a row.
-//     K-major   [mn][k]: a row holds E consecutive k of one mn.    `stride_bytes`: from a group of
-//     8 mn
-//               to the next. Of wider matrices, each E columns are a panel of their own; a wgmma's
-//               16 k lie in one. `leading_bytes` is used with Swizzle::kNone only: from the first 8
-//               k to the next.
-//     MN-major  [k][mn]: a row holds E consecutive mn of one k. `stride_bytes`: from a group of 8 k
-//     to
-//               the next; `leading_bytes`: from a panel of E mn to the next. With Swizzle::kNone
-//               the two change roles.
+//     K-major [mn][k]: a row holds E consecutive k of one mn. `stride_bytes`: from a group of 8 mn
+//         to the next. Of wider matrices, each E columns are a panel of their own; a wgmma's 16 k
+//         lie in one. `leading_bytes` is used with Swizzle::kNone only: from the first 8 k to the
+//         next.
+//     MN-major [k][mn]: a row holds E consecutive mn of one k. `stride_bytes`: from a group of 8 k
+//         to the next; `leading_bytes`: from a panel of E mn to the next. With Swizzle::kNone the
+//         two change roles.
 // PTX ISA: wgmma, Matrix-descriptor and Strides.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once

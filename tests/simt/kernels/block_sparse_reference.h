@@ -96,7 +96,8 @@ inline void fill(Tensor& tensor, const Problem& problem, bool is_key, std::mt199
   std::size_t at = 0;
   for (int32_t b = 0; b < problem.batch; ++b) {
     for (int32_t i = 0; i < tensor.seqlen; ++i) {
-      const double place = static_cast<double>(i / kBlock) / (tensor.seqlen / kBlock + 1);
+      const int32_t block = i / kBlock, num_blocks = tensor.seqlen / kBlock + 1;
+      const double place = static_cast<double>(block) / num_blocks;
       for (int32_t h = 0; h < tensor.heads * tensor.head_dim; ++h) {
         double value = normal(random);
         if (problem.values == Values::kRising || problem.values == Values::kFalling) {

@@ -74,7 +74,7 @@ void check_totals(const Shape& shape, const RandomHeads& heads,
     const auto begin = expected.begin() + int64_t{i} * row_blocks;
     const int64_t total = std::accumulate(begin, begin + row_blocks, int64_t{0});
     const int32_t batch = i / shape.num_heads_q, head = i % shape.num_heads_q;
-    const int64_t counted = got[static_cast<std::size_t>(head * shape.batch + batch)];
+    const int64_t counted = got[static_cast<std::size_t>(int64_t{head} * shape.batch + batch)];
     CHECK(counted == total, "head", i, "got", counted, "expected", total, "seqlen_q",
           shape.lengths.seqlen_q, "seqlen_k", shape.lengths.seqlen_k);
   }

@@ -4,7 +4,9 @@
 #include <simt/atomics.h>
 
 #include <algorithm>
-#include <cstring>
+#include <bit>
+#include <cstdint>
+#include <type_traits>
 
 #include "engine.h"
 
@@ -14,7 +16,6 @@ namespace {
 using engine::Access;
 using engine::Engine;
 using engine::LibraryCall;
-using engine::Thread;
 
 template <typename T>
 T applied(Atomic operation, T old, T operand, T compare) {
@@ -64,7 +65,8 @@ T atomic_update(Atomic operation, T* pointer, T operand, T compare) {
   engine.check_access(call.thread(), pointer, sizeof(T), Access::kAtomic);
   const T old = *pointer;
   *pointer = applied(operation, old, operand, compare);
-  if (std::memcmp(pointer, &old, sizeof(T)) != 0) engine.note_progress();
+  using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+  if (std::bit_cast<Bits>(*pointer) != std::bit_cast<Bits>(old)) engine.note_progress();
   return old;
 }
 

@@ -8,13 +8,10 @@
 
 namespace simt {
 
-using engine::Access;
 using engine::BlockBarriers;
 using engine::Engine;
 using engine::LibraryCall;
 using engine::SharedMemory;
-using engine::Thread;
-using engine::ThreadCopy;
 
 int block_barrier(BarrierVote vote, bool predicate) {
   LibraryCall call;

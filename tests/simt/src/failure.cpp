@@ -141,7 +141,7 @@ std::string Engine::describe_deadlock() const {
     const std::string wait = describe_wait(begin);
     int last = id;
     while (last + 1 < num_threads_) {
-      const Thread& next = *threads_[static_cast<std::size_t>(last + 1)];
+      const Thread& next = *threads_[static_cast<std::size_t>(last) + 1];
       if (next.state == ThreadState::kFinished || describe_wait(next) != wait) break;
       ++last;
     }

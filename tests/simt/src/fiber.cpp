@@ -99,7 +99,7 @@ void Fiber::reset(void (*entry)(), unsigned color) {
   *--top = nullptr;
   *--top = reinterpret_cast<void*>(entry);
   for (int i = 0; i < 6; ++i) *--top = nullptr;
-  stack_pointer_ = top;
+  stack_pointer_ = static_cast<void*>(top);
 #else
   getcontext(&context_);
   context_.uc_stack.ss_sp = reinterpret_cast<void*>(stack_begin_);

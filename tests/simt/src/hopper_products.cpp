@@ -318,7 +318,6 @@ using engine::HopperUnits;
 using engine::kAllLanes;
 using engine::LibraryCall;
 using engine::ProductCall;
-using engine::Thread;
 using engine::Warpgroup;
 
 Warpgroup& warpgroup(Engine& engine) {

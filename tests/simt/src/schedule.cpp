@@ -1,6 +1,7 @@
 // The engine's scheduling: who runs next, who waits, and what completes beside the threads.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cstdlib>
 
 #include "engine.h"
 #include "indices.h"
@@ -135,6 +136,7 @@ void Engine::run_next(Thread& thread, bool leaving) {
   if (next == nullptr) {
     if (num_live_ > 0) fail_deadlock();
     Fiber::switch_to(thread.fiber, launcher_, /*leaving=*/true);
+    std::abort();  // The last fiber has left for good.
   }
   resume(thread.fiber, *next, leaving);
 }

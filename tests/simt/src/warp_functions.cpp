@@ -13,7 +13,6 @@ namespace {
 using engine::Collective;
 using engine::Engine;
 using engine::LibraryCall;
-using engine::Thread;
 
 struct ShuffleItem {
   uint64_t value;

@@ -11,8 +11,7 @@ using simt::test::launch_block;
 using simt::test::MatrixMap;
 using simt::test::storage;
 
-// ---- Encoding
-// ------------------------------------------------------------------------------------
+// ---- Encoding -----------------------------------------------------------------------------------
 
 struct Tensor {
   CUtensorMapDataType type = CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
@@ -71,8 +70,7 @@ void test_encoding() {
 #undef ENCODES
 }
 
-// ---- Copies there and back
-// ------------------------------------------------------------------------
+// ---- Copies there and back ----------------------------------------------------------------------
 
 constexpr int kRows = 21;
 constexpr int kColumns = 70;
@@ -302,8 +300,7 @@ void test_bad_maps() {
   CHECK_VIOLATION(run(narrow), "of a box 64 bytes wide, swizzled in 128");
 }
 
-// ---- When stores read and write
-// -------------------------------------------------------------------
+// ---- When stores read and write -----------------------------------------------------------------
 
 /// Two groups; only the first has been written after wait(1).
 void store_groups(uint16_t* global, uint16_t* seen) {

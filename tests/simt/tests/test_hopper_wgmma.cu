@@ -69,8 +69,7 @@ double product_of(const uint16_t* in, std::size_t m, std::size_t n) {
   return sum;
 }
 
-// ---- Sums
-// ------------------------------------------------------------------------------------------
+// ---- Sums ---------------------------------------------------------------------------------------
 
 /// out[m][n] = 1 + 2 (A B)[m][n]: two products on one accumulator, one group each, out of order in
 /// time.
@@ -122,8 +121,7 @@ void test_schedules() {
   });
 }
 
-// ---- A pattern that does not start at a multiple of its length: base offset
-// ----------------------
+// ---- A pattern that does not start at a multiple of its length: base offset ---------------------
 
 /// B as [8 rows of 128 bytes], 128-byte swizzle, its pattern starting at line `line`; columns 16
 /// on.
@@ -293,8 +291,7 @@ void test_misuse() {
                   "outside a warpgroup of 128 threads");
 }
 
-// ---- setmaxnreg, elect.sync
-// -----------------------------------------------------------------------
+// ---- setmaxnreg, elect.sync ---------------------------------------------------------------------
 
 struct RegisterCounts {
   int counts[3];

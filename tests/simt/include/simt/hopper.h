@@ -2,15 +2,13 @@
 // and meanings are the PTX ISA's; what each does is said beside its wrapper in the code under test.
 //
 // Beyond what every instruction is checked for (bounds, alignment, initialised memory, races):
-//   - an mbarrier is used only between its init and its inval, never through other stores; phases
-//   do
-//     not get more arrivals than init said, nor transaction counts beyond 2^20 - 1;
+//   - an mbarrier is used only between its init and its inval, never through other stores; a phase
+//     does not get more arrivals than init said, nor a transaction count beyond 2^20 - 1;
 //   - what a bulk copy or wgmma reads or writes is touched by nobody else before it was waited for;
 //   - shared memory written by ordinary stores is behind a proxy fence before a bulk copy or wgmma
 //     reads it, or a bulk copy overwrites it;
 //   - accumulators and register operands of wgmma are left alone until waited for; accumulators
-//   hold
-//     NaN until they are waited for and kept;
+//     hold NaN until they are waited for and kept;
 //   - a warpgroup's threads issue the same wgmma.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -21,8 +19,7 @@
 
 namespace simt {
 
-// ---- mbarrier: `barrier` is 8 bytes of shared memory, 8-byte aligned
-// --------------------------------
+// ---- mbarrier: `barrier` is 8 bytes of shared memory, 8-byte aligned ---------------------------
 
 void mbarrier_init(void* barrier, int arrivals);
 void mbarrier_inval(void* barrier);
@@ -46,8 +43,7 @@ void bulk_tensor_store(const CUtensorMap* map, const int32_t* coordinates, int r
 void bulk_commit();
 void bulk_wait(int pending, bool read_only);
 
-// ---- wgmma: `d` holds n / 2 accumulators, `a` four registers; both of the calling thread
-// -----------
+// ---- wgmma: `d` holds n / 2 accumulators, `a` four registers; both of the calling thread -------
 
 void wgmma_fence();
 void wgmma_commit_group();
@@ -61,8 +57,7 @@ void wgmma_registers(float* d, int n, const uint32_t* a, uint64_t b, bool accumu
 /// that code that a compiler may get wrong, reading them without telling it, reads NaN.
 void keep_registers(float* d, int count);
 
-// ---- Others
-// --------------------------------------------------------------------------------------
+// ---- Others -------------------------------------------------------------------------------------
 
 void fence_proxy_async();
 void setmaxnreg(int registers, bool increase);
