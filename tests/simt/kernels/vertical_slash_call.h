@@ -39,7 +39,7 @@ struct Case {
   bool non_finite = false;
   double vertical_p = 1;
   double slash_p = 1;
-  std::vector<int32_t> heads;  // Empty: all.
+  std::vector<int32_t> heads = {};  // Empty: all. NOLINT(readability-redundant-member-init): gcc.
   sm80::ScoreLimits limits = {};
 };
 
