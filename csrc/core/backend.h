@@ -60,6 +60,7 @@ struct Shape {
   Lengths lengths;
 
   int32_t group_size() const { return num_heads_q / num_heads_kv; }
+  int32_t kv_head(int32_t head) const { return head / group_size(); }
 };
 
 /// Where and with how many threads a call runs. parallel_for is never null here: api/ puts the
@@ -165,6 +166,12 @@ struct CountTilesArgs {
   IndexLists index;
   HeadLists<int64_t> tiles;  // In memory of the backend's device.
 };
+
+/// Whether two targets of stage 1 read the same keys.
+template <typename Target>
+bool share_keys(const Shape& shape, const Target& a, const Target& b) {
+  return a.batch == b.batch && shape.kv_head(a.head) == shape.kv_head(b.head);
+}
 
 /// Stage 3. heads: [batch * num_heads_q], the key set of each query head.
 struct AttentionArgs {

@@ -41,6 +41,21 @@ MINF_HOST_DEVICE inline uint64_t low_bits(int32_t count) {
   return count >= kBlock ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
 }
 
+/// Of the first `num_runs` runs, those with lo < distance.
+MINF_HOST_DEVICE inline int32_t count_runs_below(const HeadKeys& head, int32_t num_runs,
+                                                 int32_t distance) {
+  int32_t lo = 0, hi = num_runs;
+  while (lo < hi) {
+    const int32_t mid = lo + (hi - lo) / 2;
+    if (head.runs[mid].lo < distance) {
+      lo = mid + 1;
+    } else {
+      hi = mid;
+    }
+  }
+  return lo;
+}
+
 /// Rows at or after this position attend every key they can see. tri_shape: its last rows; dense:
 /// all.
 MINF_HOST_DEVICE inline int32_t dense_from(const HeadKeys& head, const Lengths& lengths) {
@@ -66,7 +81,8 @@ class KeyTiles {
       : head_(&head), row_(lengths, row_block) {
     switch (head.kind) {
       case PatternKind::kVerticalSlash:
-        next_run_ = column_run_ = first_run_in_reach();
+        // Runs from there on lie before key 0.
+        next_run_ = column_run_ = count_runs_below(head, head.num_runs, row_.end);
         start_run();
         break;
       case PatternKind::kBlockSparse:
@@ -135,20 +151,6 @@ class KeyTiles {
   }
 
   // ---- vertical_slash: columns outside the runs, then the runs, far to near
-
-  /// Index one past the farthest run that reaches this row block's keys.
-  MINF_HOST_DEVICE int32_t first_run_in_reach() const {
-    int32_t lo = 0, hi = head_->num_runs;  // First run with run.lo >= end: it lies before key 0.
-    while (lo < hi) {
-      const int32_t mid = (lo + hi) / 2;
-      if (head_->runs[mid].lo < row_.end) {
-        lo = mid + 1;
-      } else {
-        hi = mid;
-      }
-    }
-    return lo;
-  }
 
   MINF_HOST_DEVICE bool next_column_tile(KeyTile& tile) {
     while (entry_ < head_->num_columns && head_->columns[entry_] <= row_.last_position) {

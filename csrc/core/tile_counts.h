@@ -36,21 +36,6 @@ MINF_HOST_DEVICE inline int32_t count_block_tiles(const HeadKeys& head, const Ro
   return count;
 }
 
-/// Of the first `num_runs` runs, those with lo < distance.
-MINF_HOST_DEVICE inline int32_t count_runs_below(const HeadKeys& head, int32_t num_runs,
-                                                 int32_t distance) {
-  int32_t lo = 0, hi = num_runs;
-  while (lo < hi) {
-    const int32_t mid = lo + (hi - lo) / 2;
-    if (head.runs[mid].lo < distance) {
-      lo = mid + 1;
-    } else {
-      hi = mid;
-    }
-  }
-  return lo;
-}
-
 /// Column tiles of a row block of a vertical_slash head: 64 entries of the list each, not counted
 /// if runs attend all of them that the rows see.
 MINF_HOST_DEVICE inline int32_t count_column_tiles(const HeadKeys& head, const RowBlock& row) {

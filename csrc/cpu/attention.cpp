@@ -198,7 +198,7 @@ class Worker {
 
   KeyValueRows key_value_rows(const Item& item) const {
     const int64_t bytes = dtype_bytes(args_.shape.dtype);
-    const int64_t kv_head = item.head / args_.shape.group_size();
+    const int64_t kv_head = args_.shape.kv_head(item.head);
     const ConstTokens &k = args_.k, &v = args_.v;
     return {.k = static_cast<const std::byte*>(k.data) +
                  (item.batch * k.batch_stride + kv_head * k.head_stride) * bytes,

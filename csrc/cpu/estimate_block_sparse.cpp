@@ -131,10 +131,9 @@ class Estimator {
     const BlockSparseTarget& target = args_.targets[first_of_head_[wave_head]];
     for (int32_t block = begin; block < end; ++block) {
       const int32_t first = block * kBlock;
-      kernels_.mean_of_rows(
-          row(args_.k, target.batch, first, target.head / args_.shape.group_size()),
-          args_.k.token_stride, std::min(kBlock, lengths_.seqlen_k - first), args_.shape.head_dim,
-          pooled_key(wave_head, block));
+      kernels_.mean_of_rows(row(args_.k, target.batch, first, args_.shape.kv_head(target.head)),
+                            args_.k.token_stride, std::min(kBlock, lengths_.seqlen_k - first),
+                            args_.shape.head_dim, pooled_key(wave_head, block));
     }
   }
 
@@ -217,9 +216,7 @@ class Estimator {
   }
 
   bool same_keys(std::size_t a, std::size_t b) const {
-    const BlockSparseTarget &x = args_.targets[a], &y = args_.targets[b];
-    const int32_t group = args_.shape.group_size();
-    return x.batch == y.batch && x.head / group == y.head / group;
+    return share_keys(args_.shape, args_.targets[a], args_.targets[b]);
   }
 
   /// Key blocks whose first key some row of the row block sees.

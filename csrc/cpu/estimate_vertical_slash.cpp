@@ -153,8 +153,7 @@ class Estimator {
     for (int32_t t = first; t < end; ++t) {
       Group* group = num_groups > 0 ? &groups_[num_groups - 1] : nullptr;
       if (group != nullptr && group->num_targets < kGroupHeads &&
-          targets[t].batch == targets[t - 1].batch &&
-          kv_head(targets[t]) == kv_head(targets[t - 1])) {
+          share_keys(args_.shape, targets[t - 1], targets[t])) {
         ++group->num_targets;
       } else {
         groups_[num_groups++] = {t, 1};
@@ -313,9 +312,6 @@ class Estimator {
 
   // ---- Shared
 
-  int32_t kv_head(const VerticalSlashTarget& target) const {
-    return target.head / args_.shape.group_size();
-  }
   int64_t chunk_rows(int32_t target, int32_t chunk) const {
     return (int64_t{target - wave_first_} * num_chunks_ + chunk) * kBlock;
   }
@@ -366,8 +362,9 @@ class Estimator {
                 int32_t end) const {
     const ConstTokens& k = args_.k;
     const int64_t bytes = dtype_bytes(args_.shape.dtype);
-    const auto* rows = static_cast<const std::byte*>(k.data) +
-                       (target.batch * k.batch_stride + kv_head(target) * k.head_stride) * bytes;
+    const auto* rows =
+        static_cast<const std::byte*>(k.data) +
+        (target.batch * k.batch_stride + args_.shape.kv_head(target.head) * k.head_stride) * bytes;
     Tile& tile = *thread.tile;
     tile.num_slots = (end - begin + kBlock - 1) / kBlock;
     for (int32_t s = 0; s < tile.num_slots; ++s) {

@@ -14,6 +14,7 @@
 #include "cuda/arch/matrix.h"
 #include "cuda/device/key_stream.h"
 #include "cuda/device/query_scale.h"
+#include "cuda/device/thread_group.h"
 
 namespace minference::device {
 
@@ -22,9 +23,8 @@ inline constexpr int kRowTiles = kWarpRows / 8;
 inline constexpr int kStepKeys = 16;
 inline constexpr int kThreadRows = 2 * kRowTiles;
 
-__device__ inline int lane_id() { return static_cast<int>(threadIdx.x) % 32; }
-__device__ inline int lane_key() { return lane_id() / 4; }      // g
-__device__ inline int lane_row() { return lane_id() % 4 * 2; }  // 2 t
+__device__ inline int lane_key() { return lane_index() / 4; }      // g
+__device__ inline int lane_row() { return lane_index() % 4 * 2; }  // 2 t
 
 /// Row of the warp's 32 that a thread's i-th row is, i in [0, kThreadRows).
 __device__ inline int row_of(int i) { return i / 2 * 8 + lane_row() + i % 2; }
@@ -68,7 +68,7 @@ __device__ inline ScoreTile score_keys(const KeyTile<Element, kHeadDim>& tile, i
   using Tile = KeyTile<Element, kHeadDim>;
   // ldmatrix: lanes 0..15 point at the 16 keys, dimensions 0..7 of a step; lanes 16..31 at 8..15.
   const Element* row =
-      &tile.rows[(first + lane_id() % 16) * Tile::kPitch + lane_id() / 16 * kPieceElements];
+      &tile.rows[(first + lane_index() % 16) * Tile::kPitch + lane_index() / 16 * kPieceElements];
   ScoreTile scores = {};
 #pragma unroll
   for (int k = 0; k < kHeadDim / 16; ++k) {

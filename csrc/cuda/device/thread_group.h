@@ -3,6 +3,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+
 #include "cuda/arch/emulation.h"
 
 namespace minference::device {
@@ -11,6 +13,8 @@ inline constexpr int kWarpThreads = 32;
 inline constexpr unsigned kFullWarp = 0xffffffffu;
 
 __device__ inline int lane_index() { return static_cast<int>(threadIdx.x) % kWarpThreads; }
+/// Bits of the warp's lanes before this one.
+__device__ inline uint32_t lanes_below() { return (1u << lane_index()) - 1; }
 
 /// All kThreads_ threads of a one-dimensional block.
 template <int kThreads_>

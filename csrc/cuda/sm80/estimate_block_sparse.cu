@@ -145,8 +145,7 @@ class Estimator {
     }
     for (const std::size_t t : key_heads_) {
       const BlockSparseTarget& target = args_.targets[t];
-      key_begin.push_back(
-          first_element(args_.k, target.batch, target.head / args_.shape.group_size()));
+      key_begin.push_back(first_element(args_.k, target.batch, args_.shape.kv_head(target.head)));
     }
     device::store_table(targets.data(), targets.size(), targets_, stream);
     device::store_table(query_begin.data(), query_begin.size(), query_begin_, stream);
@@ -191,9 +190,7 @@ class Estimator {
   }
 
   bool same_keys(std::size_t a, std::size_t b) const {
-    const BlockSparseTarget &x = args_.targets[a], &y = args_.targets[b];
-    const int32_t group = args_.shape.group_size();
-    return x.batch == y.batch && x.head / group == y.head / group;
+    return share_keys(args_.shape, args_.targets[a], args_.targets[b]);
   }
 
   static int64_t first_element(const ConstTokens& x, int64_t batch, int64_t head) {

@@ -44,8 +44,6 @@ __device__ inline int tile_row(int half, int quad) {
   return static_cast<int>(threadIdx.x) / device::kWarpThreads * kWarpRows + half * 8 + quad;
 }
 
-__device__ inline uint32_t lanes_below() { return (1u << device::lane_index()) - 1; }
-
 /// Bit i: block first + i is a candidate.
 __device__ inline uint32_t candidate_bits(int32_t first, const BlockRow& row) {
   const int32_t left = row.end - first;

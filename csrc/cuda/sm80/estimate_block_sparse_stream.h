@@ -113,12 +113,12 @@ __device__ inline int32_t select_candidates(const WarpCandidates& candidates,
   for (int i = 0; i < kSlots; ++i) {
     const bool tie = candidates.keys[i] == threshold.key;
     const uint32_t ties = __ballot_sync(device::kFullWarp, tie);
-    const bool selected =
-        candidates.keys[i] > threshold.key || (tie && __popc(ties & lanes_below()) < ties_left);
+    const bool selected = candidates.keys[i] > threshold.key ||
+                          (tie && __popc(ties & device::lanes_below()) < ties_left);
     ties_left -= min(ties_left, __popc(ties));
     const uint32_t all = __ballot_sync(device::kFullWarp, selected);
     if (selected) {
-      store(count + __popc(all & lanes_below()), candidates.keys[i], candidates.blocks[i]);
+      store(count + __popc(all & device::lanes_below()), candidates.keys[i], candidates.blocks[i]);
     }
     count += __popc(all);
   }

@@ -131,15 +131,11 @@ void launch_first_indices(const EstimateVerticalSlashArgs& args, cudaStream_t st
 
 // ---- Division
 
-int32_t kv_head_of(const EstimateVerticalSlashArgs& args, const VerticalSlashTarget& target) {
-  return target.head / args.shape.group_size();
-}
-
 /// Targets from `first` on that read the same keys.
 std::size_t count_alike(const EstimateVerticalSlashArgs& args, std::size_t first) {
   std::size_t end = first + 1;
-  while (end < args.targets.size() && args.targets[end].batch == args.targets[first].batch &&
-         kv_head_of(args, args.targets[end]) == kv_head_of(args, args.targets[first])) {
+  while (end < args.targets.size() &&
+         share_keys(args.shape, args.targets[first], args.targets[end])) {
     ++end;
   }
   return end - first;

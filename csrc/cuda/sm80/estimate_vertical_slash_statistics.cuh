@@ -38,7 +38,7 @@ struct RowStatistics {
       const float largest = fmaxf(scores.at(i, 0), scores.at(i, 1));
       growth = fmaxf(growth, fmaf(largest, scale_log2, -max[i]));
     }
-    if (__any_sync(~0u, growth > kMaxSlack)) raise(scores, scale_log2);
+    if (__any_sync(device::kFullWarp, growth > kMaxSlack)) raise(scores, scale_log2);
 #pragma unroll
     for (int i = 0; i < device::kThreadRows; ++i) {
 #pragma unroll
@@ -53,8 +53,8 @@ struct RowStatistics {
 #pragma unroll
     for (int i = 0; i < device::kThreadRows; ++i) {
       for (int lanes = 4; lanes < 32; lanes *= 2) {
-        const float other_max = __shfl_xor_sync(~0u, max[i], lanes);
-        const float other_sum = __shfl_xor_sync(~0u, sum[i], lanes);
+        const float other_max = __shfl_xor_sync(device::kFullWarp, max[i], lanes);
+        const float other_sum = __shfl_xor_sync(device::kFullWarp, sum[i], lanes);
         const float new_max = fmaxf(max[i], other_max);
         sum[i] = sum[i] * arch::exp2_approx(max[i] - new_max) +
                  other_sum * arch::exp2_approx(other_max - new_max);

@@ -56,7 +56,7 @@ struct Probabilities {
       offset[i] = row_offset[device::row_of(i)];
       present = present && offset[i] != kNoRow;
     }
-    all_present = __all_sync(~0u, present);
+    all_present = __all_sync(device::kFullWarp, present);
   }
 
   __device__ void take(device::ScoreTile& scores, float scale_log2) const {
@@ -77,7 +77,7 @@ struct Probabilities {
 };
 
 /// Where a lane's column sum of a step goes.
-__device__ inline int lane_column() { return device::lane_key() + device::lane_id() % 2 * 8; }
+__device__ inline int lane_column() { return device::lane_key() + device::lane_index() % 2 * 8; }
 
 /// Adds each of the step's 16 columns over the warp's rows. `column` is the lane's, in shared
 /// memory.
@@ -91,11 +91,11 @@ __device__ inline void add_columns(device::ScoreTile& p, float* column) {
     sum[j] = (pair[0] + pair[1]) + (pair[2] + pair[3]);
   }
   // The four lanes of a key: even ones take key g, odd ones key g + 8, then the two alike add up.
-  const bool odd = device::lane_id() % 2 != 0;
-  const float other = __shfl_xor_sync(~0u, odd ? sum[0] : sum[1], 1);
+  const bool odd = device::lane_index() % 2 != 0;
+  const float other = __shfl_xor_sync(device::kFullWarp, odd ? sum[0] : sum[1], 1);
   float total = (odd ? sum[1] : sum[0]) + other;
-  total += __shfl_xor_sync(~0u, total, 2);
-  if (device::lane_id() % 4 < 2) *column = total;
+  total += __shfl_xor_sync(device::kFullWarp, total, 2);
+  if (device::lane_index() % 4 < 2) *column = total;
 }
 
 /// Elements (g, 2t) and (g, 2t + 1) of an 8x8 block: a thread's part.
@@ -119,7 +119,7 @@ class DiagonalBlocks {
  public:
   __device__ explicit DiagonalBlocks(float* skew)
       : pairs_(skew + device::lane_key() * HeadSums::kPitch + device::lane_row()),
-        diagonal_(skew + device::lane_id()) {
+        diagonal_(skew + device::lane_index()) {
     store(4, {});
   }
 
@@ -198,7 +198,7 @@ class WarpSums {
  private:
   /// Lower rows hand out their sums one half later: then both warps' are of the same distances.
   __device__ void store_half(int half, float sum, TileSums& sums) {
-    sums.distances[(1 - half) * kHalfKeys + device::lane_id()] = upper_ ? sum : before_;
+    sums.distances[(1 - half) * kHalfKeys + device::lane_index()] = upper_ ? sum : before_;
     before_ = sum;
   }
 

@@ -87,6 +87,18 @@ __device__ inline WorkItem item_at(const SortParams& params, int64_t idx) {
           .row_block = static_cast<int32_t>(row % params.row_blocks)};
 }
 
+/// Items [begin, end), a block's part.
+struct ItemRange {
+  int64_t begin;
+  int64_t end;
+};
+
+__device__ inline ItemRange block_items(const SortParams& params) {
+  const int64_t begin = blockIdx.x * params.items_per_block;
+  const int64_t left = params.num_items - begin;
+  return {begin, begin + (left < params.items_per_block ? left : params.items_per_block)};
+}
+
 /// Ascending digits are descending counts.
 __device__ inline int32_t digit_of(const SortParams& params, const WorkItem& item) {
   const int32_t tiles = params.num_tiles[int64_t{item.head} * params.row_blocks + item.row_block];
@@ -100,9 +112,7 @@ __global__ void __launch_bounds__(Traits::kThreads)
     tally_items_kernel(const __grid_constant__ SortParams params) {
   auto& storage = arch::shared_storage<typename Traits::SharedStorage>();
   const auto thread = static_cast<int32_t>(threadIdx.x);
-  const int64_t begin = blockIdx.x * params.items_per_block;
-  const int64_t left = params.num_items - begin;
-  const int64_t end = begin + (left < params.items_per_block ? left : params.items_per_block);
+  const auto [begin, end] = block_items(params);
   storage.tally[thread] = 0;
   __syncthreads();  // The tally is zero.
   for (int64_t idx = begin + thread; idx < end; idx += Traits::kThreads) {
@@ -148,12 +158,11 @@ struct TileItems {
 
   /// Ranks the warp's items, counting them in its zeroed `counts`.
   __device__ void rank_in_warp(int32_t* counts) {
-    const uint32_t lanes_below = (1u << device::lane_index()) - 1;
 #pragma unroll
     for (int step = 0; step < Traits::kItemsPerThread; ++step) {
       const uint32_t peers = __match_any_sync(device::kFullWarp, digit[step]);
       const bool exists = digit[step] >= 0;
-      const int32_t below = __popc(peers & lanes_below);
+      const int32_t below = __popc(peers & device::lanes_below());
       rank[step] = exists ? counts[digit[step]] + below : 0;
       __syncwarp(device::kFullWarp);  // All have read the count.
       if (exists && below == 0) counts[digit[step]] += __popc(peers);
@@ -168,9 +177,7 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
     place_items_kernel(const __grid_constant__ SortParams params) {
   auto& storage = arch::shared_storage<typename Traits::SharedStorage>();
   const auto thread = static_cast<int32_t>(threadIdx.x);
-  const int64_t begin = blockIdx.x * params.items_per_block;
-  const int64_t left = params.num_items - begin;
-  const int64_t end = begin + (left < params.items_per_block ? left : params.items_per_block);
+  const auto [begin, end] = block_items(params);
   int64_t place = first_place<Traits>(storage, params);
 
   for (int64_t tile = begin; tile < end; tile += Traits::kTile) {
