@@ -56,6 +56,13 @@ MINF_HOST_DEVICE inline int32_t count_runs_below(const HeadKeys& head, int32_t n
   return lo;
 }
 
+/// Whether one of the head's runs attends `column`, which some row of the row block sees.
+MINF_HOST_DEVICE inline bool is_in_run(const HeadKeys& head, const RowBlock& row, int32_t column) {
+  const int32_t distance = row.end - column;
+  const int32_t num_runs = count_runs_below(head, head.num_runs, distance);
+  return num_runs > 0 && distance <= head.runs[num_runs - 1].hi;
+}
+
 /// Rows at or after this position attend every key they can see. tri_shape: its last rows; dense:
 /// all.
 MINF_HOST_DEVICE inline int32_t dense_from(const HeadKeys& head, const Lengths& lengths) {
@@ -89,6 +96,28 @@ class KeyTiles {
         break;
       default:
         start_shape(dense_from(head, lengths));
+    }
+  }
+
+  /// Passes over all column tiles. Before the first next().
+  MINF_HOST_DEVICE void skip_columns() {
+    if (head_ != nullptr && head_->kind == PatternKind::kVerticalSlash) {
+      entry_ = head_->num_columns;
+    }
+  }
+
+  /// Passes over `count` tiles, or all that are left; none of them may be a column tile. For many
+  /// threads to find a tile each: the cost is that of the runs passed.
+  MINF_HOST_DEVICE void skip(int32_t count) {
+    if (head_ == nullptr) return;
+    switch (head_->kind) {
+      case PatternKind::kVerticalSlash:
+        return skip_run_tiles(count);
+      case PatternKind::kBlockSparse:
+        entry_ = count < head_->max_blocks - entry_ ? entry_ + count : head_->max_blocks;
+        return;
+      default:
+        return skip_shape_tiles(count);
     }
   }
 
@@ -136,6 +165,16 @@ class KeyTiles {
     }
     key_ += kBlock;
     return true;
+  }
+
+  MINF_HOST_DEVICE void skip_shape_tiles(int32_t count) {
+    const int32_t of_sink = min_of(count, max_of(0, sink_end_ - key_) / kBlock);
+    key_ += of_sink * kBlock;
+    if (of_sink == count) return;
+    key_ = max_of(key_, window_key_);
+    const int32_t visible = row_.last_position + 1;
+    const int32_t left = (max_of(0, visible - key_) + kBlock - 1) / kBlock;
+    key_ += min_of(count - of_sink, left) * kBlock;
   }
 
   // ---- block_sparse
@@ -193,6 +232,20 @@ class KeyTiles {
       start_run();
     }
     return true;
+  }
+
+  MINF_HOST_DEVICE void skip_run_tiles(int32_t count) {
+    while (next_run_ > 0) {
+      const int32_t near = row_.end - head_->runs[next_run_ - 1].lo;
+      const int32_t left = (near - key_) / kBlock;
+      if (count < left) {
+        key_ += count * kBlock;
+        return;
+      }
+      count -= left;
+      --next_run_;
+      start_run();
+    }
   }
 
   // ---- shared

@@ -27,8 +27,7 @@ SortPlan make_sort_plan(const Shape& shape) {
   const int64_t num_tiles = (num_items + SortTraits::kTile - 1) / SortTraits::kTile;
   const int64_t tiles_per_block =
       std::max<int64_t>(1, (num_tiles + SortTraits::kMaxBlocks - 1) / SortTraits::kMaxBlocks);
-  const auto max_tiles = static_cast<unsigned>(max_row_block_tiles(shape.lengths));
-  const int bits = std::bit_width(max_tiles);
+  const int bits = std::bit_width(static_cast<unsigned>(max_weight(shape.lengths)));
   return {.num_items = num_items,
           .items_per_block = tiles_per_block * SortTraits::kTile,
           .num_blocks = (num_tiles + tiles_per_block - 1) / tiles_per_block,
@@ -36,7 +35,7 @@ SortPlan make_sort_plan(const Shape& shape) {
 }
 
 struct TableMemory {
-  int32_t* num_tiles;
+  int32_t* tiles;
   WorkItem* items;
   WorkItem* other;  // What passes write that are followed by an odd number of passes.
   int32_t* tallies;
@@ -45,7 +44,7 @@ struct TableMemory {
 TableMemory take_memory(WorkspaceAllocator& allocator, const SortPlan& plan) {
   const auto num_items = static_cast<std::size_t>(plan.num_items);
   return {
-      .num_tiles = allocator.take<int32_t>(num_items).data(),
+      .tiles = allocator.take<int32_t>(num_items).data(),
       .items = allocator.take<WorkItem>(num_items).data(),
       .other = allocator.take<WorkItem>(plan.num_passes > 1 ? num_items : 0).data(),
       .tallies =
@@ -53,7 +52,7 @@ TableMemory take_memory(WorkspaceAllocator& allocator, const SortPlan& plan) {
               .data()};
 }
 
-void count_items(const Shape& shape, const HeadKeys* heads, int32_t* num_tiles,
+void count_items(const Shape& shape, const HeadKeys* heads, bool join, int32_t* tiles,
                  cudaStream_t stream) {
   using Traits = CountRowsTraits;
   const int32_t num_chunks = (shape.lengths.row_blocks() + Traits::kThreads - 1) / Traits::kThreads;
@@ -62,20 +61,20 @@ void count_items(const Shape& shape, const HeadKeys* heads, int32_t* num_tiles,
   arch::launch("count_row_block_tiles", &count_row_block_tiles_kernel<Traits>,
                {dim3(static_cast<unsigned>(num_blocks)), dim3(Traits::kThreads),
                 sizeof(Traits::SharedStorage)},
-               stream, heads, shape.lengths, num_chunks, num_tiles);
+               stream, heads, shape.lengths, num_chunks, join, tiles);
 }
 
 void sort_items(const Shape& shape, const SortPlan& plan, const TableMemory& memory,
                 cudaStream_t stream) {
   SortParams params{.from = nullptr,
                     .to = nullptr,
-                    .num_tiles = memory.num_tiles,
+                    .tiles = memory.tiles,
                     .tallies = memory.tallies,
                     .num_items = plan.num_items,
                     .items_per_block = plan.items_per_block,
                     .group_size = shape.group_size(),
                     .row_blocks = shape.lengths.row_blocks(),
-                    .max_tiles = max_row_block_tiles(shape.lengths),
+                    .max_weight = max_weight(shape.lengths),
                     .digit_shift = 0};
   const arch::LaunchShape grid{dim3(static_cast<unsigned>(plan.num_blocks)),
                                dim3(SortTraits::kThreads), sizeof(SortTraits::SharedStorage)};
@@ -97,15 +96,15 @@ std::size_t work_table_bytes(const Shape& shape) {
   return allocator.bytes();
 }
 
-WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, Workspace workspace,
-                           cudaStream_t stream) {
+WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, bool join,
+                           Workspace workspace, cudaStream_t stream) {
   const SortPlan plan = make_sort_plan(shape);
   if (plan.num_items == 0) return {};
   WorkspaceAllocator allocator(workspace);
   const TableMemory memory = take_memory(allocator, plan);
-  count_items(shape, heads, memory.num_tiles, stream);
+  count_items(shape, heads, join, memory.tiles, stream);
   sort_items(shape, plan, memory, stream);
-  return {.items = memory.items, .num_tiles = memory.num_tiles, .num_items = plan.num_items};
+  return {.items = memory.items, .tiles = memory.tiles, .num_items = plan.num_items};
 }
 
 }  // namespace minference::sm80

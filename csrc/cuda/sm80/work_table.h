@@ -1,5 +1,6 @@
 // What stage 3 computes, in the order in which blocks should take it: one item per (batch, query
-// head, row block), those with the most key tiles first, so that no long item starts last.
+// head, row block), or per two neighbouring row blocks that share enough of their key tiles; those
+// with the most tiles first, so that no long item starts last.
 //
 // Memory: 12 bytes per item where a row block has at most 255 tiles (seqlen_k to about 8K), else
 // 20, plus at most 256 KiB: 10.5 MB for 32 heads of 1M tokens. Time there, by bytes and operations
@@ -11,6 +12,7 @@
 #include <cstdint>
 
 #include "core/backend.h"
+#include "core/host_device.h"
 #include "cuda/arch/emulation.h"
 
 namespace minference::sm80 {
@@ -20,22 +22,51 @@ struct alignas(8) WorkItem {
   int32_t row_block;
 };
 
+/// Key tiles of the item that begins at a row block.
+struct RowBlockTiles {
+  static constexpr int32_t kPairBit = 1 << 30;
+  int32_t code;
+
+  MINF_HOST_DEVICE static RowBlockTiles joined() { return {-1}; }
+  MINF_HOST_DEVICE static RowBlockTiles pair(int32_t count) { return {count | kPairBit}; }
+
+  /// The row block belongs to the item of the one before it.
+  MINF_HOST_DEVICE bool is_joined() const { return code < 0; }
+  /// The item has the next row block too. Counts are of tiles that either attends; upper bounds.
+  MINF_HOST_DEVICE bool is_pair() const { return code >= 0 && (code & kPairBit) != 0; }
+  MINF_HOST_DEVICE int32_t count() const { return is_joined() ? 0 : code & ~kPairBit; }
+};
+
+/// Two row blocks are joined if together they attend no more than this share of the tiles that
+/// they attend apart.
+///
+/// Joined or not, a tile of 64 keys is 32 KiB of K and V at 128 dims (bf16), which all blocks of a
+/// multiprocessor draw from L2: 1365 cycles at 24 bytes a cycle (5.5 TB/s over 132 multiprocessors
+/// at 1.75 GHz), 840 on sm_80 (5120 bytes a cycle over 108, at four fifths). Its products for one
+/// row block take 839 cycles at 2500 FLOP a cycle (sm_90), 1024 on sm_80 (2048). So apart, sm_90
+/// waits for L2; joined, a shared tile costs the same load for twice the products. A tile that only
+/// one of the two attends idles half of the block's warps, which the multiprocessor's other block
+/// makes up for in part. Weighed: joined 1 per tile, apart 3/4.
+inline constexpr int32_t kPairShareOf4 = 3;
+
 /// In device memory, within the workspace. For calls without items the pointers may be null.
 struct WorkTable {
-  const WorkItem* items;     // [num_items], longest first.
-  const int32_t* num_tiles;  // [batch * num_heads_q, row_blocks]: what KeyTiles yields for each.
-  int64_t num_items;         // batch * num_heads_q * row_blocks.
+  const WorkItem* items;  // [num_items], longest first; those joined to others last.
+  const int32_t* tiles;   // [batch * num_heads_q, row_blocks]: RowBlockTiles::code.
+  int64_t num_items;      // batch * num_heads_q * row_blocks.
 };
 
 /// Bytes of work memory that build_work_table() needs.
 std::size_t work_table_bytes(const Shape& shape);
 
-/// Counts and orders the items of `heads` (device memory, from prepare_head_keys). Among items with
-/// as many tiles the order is (batch, KV head, row block, query head of the group), so that blocks
+/// Counts and orders the items of `heads` (device memory, from prepare_head_keys); `join`: whether row
+/// blocks may be joined, else each is an item, and its count is what KeyTiles yields. A pair counts
+/// twice its tiles; from 2^15 tiles on counts are as good as equal. Among items that count as much
+/// the order is (batch, KV head, row block, query head of the group), so that blocks
 /// that run together share K and V. Only enqueues on `stream`: 1 kernel, and 2 for every 8 bits of
 /// the largest count that the shape admits (4 at 128K and 1M). Deterministic.
 /// @throws Error{MINF_ERROR_LAUNCH_FAILED}
-WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, Workspace workspace,
-                           cudaStream_t stream);
+WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, bool join,
+                           Workspace workspace, cudaStream_t stream);
 
 }  // namespace minference::sm80

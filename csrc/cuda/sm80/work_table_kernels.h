@@ -1,4 +1,4 @@
-// Kernels of work_table.h: tile counts per row block, then a stable radix sort of the items by
+// Kernels of work_table.h: tile counts per row block, and which are joined, then a stable radix sort of the items by
 // them, least significant digit first. A pass tallies the digits of each block's part of the items,
 // then every block adds up where its items of each digit go, and places them in order.
 // SPDX-License-Identifier: Apache-2.0
@@ -26,11 +26,68 @@ struct CountRowsTraits {
   };
 };
 
+/// Tiles that two row blocks of a block_sparse head attend together: their lists merged.
+__device__ inline int32_t count_merged_blocks(const HeadKeys& head, int32_t row_block,
+                                              int32_t count_a, int32_t count_b) {
+  const int32_t* a = head.blocks + row_block * head.block_stride;
+  const int32_t* b = a + head.block_stride;
+  const int32_t* const a_end = a + count_a;
+  const int32_t* const b_end = b + count_b;
+  int32_t count = 0;
+  for (; a < a_end && b < b_end; ++count) {
+    const int32_t first = *a, second = *b;
+    if (first <= second) ++a;
+    if (second <= first) ++b;
+  }
+  return count + static_cast<int32_t>((a_end - a) + (b_end - b));
+}
+
+/// Tiles that row blocks `row_block` and the next one, of count_a and count_b tiles, attend
+/// together; an upper bound.
+__device__ inline int32_t count_pair_tiles(const HeadKeys& head, const Lengths& lengths,
+                                           int32_t row_block, int32_t count_a, int32_t count_b) {
+  switch (head.kind) {
+    case PatternKind::kVerticalSlash: {
+      // Runs: the second's tiles, and the farthest one of each run that the first reaches.
+      // Columns: those of the one with more.
+      const RowBlock row(lengths, row_block), next(lengths, row_block + 1);
+      const int32_t columns_a = count_column_tiles(head, row);
+      const int32_t columns_b = count_column_tiles(head, next);
+      return count_b - columns_b + max_of(columns_a, columns_b) +
+             count_runs_below(head, head.num_runs, row.end);
+    }
+    case PatternKind::kBlockSparse:
+      return count_merged_blocks(head, row_block, count_a, count_b);
+    default:
+      return max_of(count_a, count_b) + 1;  // A window moves on by a tile.
+  }
+}
+
+/// What the table holds for a row block of `count` tiles; by the whole warp, lanes of row blocks
+/// 2 i and 2 i + 1 being neighbours. Dense, a_shape and tri_shape heads are always joined: all but
+/// a tile is shared.
+__device__ inline RowBlockTiles join_row_blocks(const HeadKeys& head, const Lengths& lengths,
+                                                int32_t row_block, int32_t count) {
+  const bool second = row_block % 2 != 0;
+  const int32_t other = __shfl_xor_sync(device::kFullWarp, count, 1);
+  bool joined = false;
+  int32_t together = 0;
+  if (!second && row_block + 1 < lengths.row_blocks()) {
+    together = count_pair_tiles(head, lengths, row_block, count, other);
+    const bool estimated =
+        head.kind == PatternKind::kVerticalSlash || head.kind == PatternKind::kBlockSparse;
+    joined = !estimated || together * int64_t{4} <= (int64_t{count} + other) * kPairShareOf4;
+  }
+  const bool first_joined = __shfl_xor_sync(device::kFullWarp, int{joined}, 1) != 0;
+  if (second && first_joined) return RowBlockTiles::joined();
+  return joined ? RowBlockTiles::pair(together) : RowBlockTiles{count};
+}
+
 /// Grid: chunks of row blocks x batch * num_heads_q, row blocks fastest.
 template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
     count_row_block_tiles_kernel(const HeadKeys* heads, Lengths lengths, int32_t num_chunks,
-                                 int32_t* num_tiles) {
+                                 bool join, int32_t* tiles) {
   auto& storage = arch::shared_storage<typename Traits::SharedStorage>();
   const int32_t head_idx = static_cast<int32_t>(blockIdx.x) / num_chunks;
   const int32_t first = static_cast<int32_t>(blockIdx.x) % num_chunks * Traits::kThreads;
@@ -38,9 +95,21 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
   const int32_t count =
       count_tiles_of_row_blocks<typename Traits::Group>(storage.row_blocks, head, lengths, first);
   const int32_t row_block = first + static_cast<int32_t>(threadIdx.x);
+  RowBlockTiles result{count};
+  if (join) result = join_row_blocks(head, lengths, row_block, count);
   if (row_block < lengths.row_blocks()) {
-    num_tiles[int64_t{head_idx} * lengths.row_blocks() + row_block] = count;
+    tiles[int64_t{head_idx} * lengths.row_blocks() + row_block] = result.code;
   }
+}
+
+/// What an item counts in the order: more the longer it takes, 0 if it is joined to another.
+MINF_HOST_DEVICE inline int32_t item_weight(RowBlockTiles tiles) {
+  if (tiles.is_joined()) return 0;
+  return min_of((tiles.is_pair() ? 2 : 1) * tiles.count() + 1, (1 << 16) - 1);
+}
+
+MINF_HOST_DEVICE inline int32_t max_weight(const Lengths& lengths) {
+  return item_weight(RowBlockTiles::pair(max_row_block_tiles(lengths)));
 }
 
 /// 2 blocks on an SM: 16 items per thread stay in registers (at most 128) between ranking and
@@ -69,13 +138,13 @@ struct SortTraits {
 struct SortParams {
   const WorkItem* from;
   WorkItem* to;
-  const int32_t* num_tiles;
+  const int32_t* tiles;
   int32_t* tallies;  // [blocks, kDigits]
   int64_t num_items;
   int64_t items_per_block;  // A multiple of kTile.
   int32_t group_size;
   int32_t row_blocks;
-  int32_t max_tiles;
+  int32_t max_weight;
   int32_t digit_shift;
 };
 
@@ -99,10 +168,11 @@ __device__ inline ItemRange block_items(const SortParams& params) {
   return {begin, begin + (left < params.items_per_block ? left : params.items_per_block)};
 }
 
-/// Ascending digits are descending counts.
+/// Ascending digits are descending weights.
 __device__ inline int32_t digit_of(const SortParams& params, const WorkItem& item) {
-  const int32_t tiles = params.num_tiles[int64_t{item.head} * params.row_blocks + item.row_block];
-  return (params.max_tiles - min_of(tiles, params.max_tiles)) >> params.digit_shift &
+  const RowBlockTiles tiles{params.tiles[int64_t{item.head} * params.row_blocks + item.row_block]};
+  const int32_t weight = min_of(item_weight(tiles), params.max_weight);
+  return (params.max_weight - weight) >> params.digit_shift &
          (SortTraits::kDigits - 1);
 }
 

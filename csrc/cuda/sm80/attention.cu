@@ -1,0 +1,170 @@
+// Stage 3 on sm80, the host side: key sets, the work table, the kernel, and, in small calls, the
+// combination of parts.
+//
+//     prepare_head_keys    patterns and index lists to key sets      head_keys.h
+//     build_work_table     items, longest first                      work_table.h
+//     attention            persistent blocks                         attention_kernel.h
+//     combine_splits       only where keys were split                combine_splits.cu
+//
+// SPDX-License-Identifier: Apache-2.0
+#include "cuda/sm80/attention.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "core/check.h"
+#include "core/workspace.h"
+#include "cuda/arch/element.h"
+#include "cuda/arch/launch.h"
+#include "cuda/device/query_scale.h"
+#include "cuda/sm80/head_keys.h"
+#include "cuda/sm80/stages.h"
+
+namespace minference::sm80 {
+namespace {
+
+/// At most, by registers; what *_bytes reckons with, which knows no instance.
+constexpr int32_t kMaxResidentBlocks = 2;
+constexpr int32_t kMaxDimV = 256;
+
+/// An instance of the kernel.
+struct Instance {
+  int32_t dim;
+  int32_t dim_v;
+  bool pairs;  // Computes two row blocks together.
+  int32_t (*resident_blocks)();
+  void (*launch)(const AttentionParams& params, int32_t num_blocks, cudaStream_t stream);
+};
+
+template <typename Element, int kDim, int kDimV>
+constexpr Instance instance() {
+  using Traits = AttentionTraits<Element, kDim, kDimV>;
+  return {kDim, kDimV, kDim <= 128, &resident_attention_blocks<Traits>, &launch_attention<Traits>};
+}
+
+/// The one with the least padding.
+template <typename Element>
+const Instance& instance_of(const Shape& shape) {
+  static constexpr Instance kInstances[] = {
+      instance<Element, 64, 64>(),   instance<Element, 96, 96>(),   instance<Element, 128, 128>(),
+      instance<Element, 192, 128>(), instance<Element, 192, 192>(), instance<Element, 256, 256>()};
+  for (const Instance& candidate : kInstances) {
+    if (shape.head_dim <= candidate.dim && shape.head_dim_v <= candidate.dim_v) return candidate;
+  }
+  MINF_ASSERT(false && "api/ admits dims up to 256");
+  return kInstances[0];
+}
+
+const Instance& instance_of(const Shape& shape) {
+  return shape.dtype == DType::kBFloat16 ? instance_of<arch::BFloat16>(shape)
+                                         : instance_of<arch::Float16>(shape);
+}
+
+int64_t num_row_blocks(const Shape& shape) {
+  return int64_t{shape.batch} * shape.num_heads_q * shape.lengths.row_blocks();
+}
+
+/// How many parts of the keys get blocks of their own where `resident` blocks run at a time: more
+/// than one where row blocks leave half of them idle. A part of fewer than 4 tiles would be mostly
+/// its beginning and end.
+int32_t count_splits(const Shape& shape, int64_t resident) {
+  constexpr int32_t kMinTiles = 4;
+  const int64_t by_blocks = resident / std::max<int64_t>(num_row_blocks(shape), 1);
+  const int64_t by_tiles = shape.lengths.key_blocks() / kMinTiles;
+  return static_cast<int32_t>(std::max<int64_t>(std::min(by_blocks, by_tiles), 1));
+}
+
+/// Row blocks are joined where there are enough for the joined ones to keep all blocks busy to the
+/// end: with fewer, balance is worth more than loads saved.
+bool joins(const Shape& shape, const Instance& instance, int64_t resident) {
+  return instance.pairs && num_row_blocks(shape) >= 4 * resident;
+}
+
+struct Memory {
+  HeadKeys* heads;
+  Workspace table;
+  unsigned long long* next_item;
+  PartialResults partial;
+};
+
+Memory take_memory(WorkspaceAllocator& allocator, const Shape& shape, int32_t num_splits,
+                   int32_t dim_v) {
+  const auto heads = static_cast<std::size_t>(shape.batch) * shape.num_heads_q;
+  const std::size_t rows =
+      num_splits > 1 ? heads * static_cast<std::size_t>(shape.lengths.seqlen_q) * num_splits : 0;
+  Memory memory{};
+  memory.heads = allocator.take<HeadKeys>(heads).data();
+  memory.table = allocator.take<std::byte>(work_table_bytes(shape));
+  memory.next_item = allocator.take<unsigned long long>(1).data();
+  memory.partial.out = allocator.take<float>(rows * static_cast<std::size_t>(dim_v)).data();
+  memory.partial.lse2 = allocator.take<float>(rows).data();
+  memory.partial.dim_v = dim_v;
+  return memory;
+}
+
+int64_t max_resident(const AttentionLimits& limits) {
+  if (limits.resident_blocks > 0) return limits.resident_blocks;
+  return int64_t{kMaxResidentBlocks} * arch::num_multiprocessors();
+}
+
+float sign_of(double scale) { return static_cast<float>((scale > 0) - (scale < 0)); }
+
+}  // namespace
+
+std::size_t attention_bytes(const AttentionArgs& args, const AttentionLimits& limits) {
+  WorkspaceAllocator allocator;
+  take_memory(allocator, args.shape, count_splits(args.shape, max_resident(limits)), kMaxDimV);
+  return allocator.bytes();
+}
+
+void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor,
+               const AttentionLimits& limits) {
+  const Shape& shape = args.shape;
+  const auto stream = static_cast<cudaStream_t>(executor.stream);
+  const Instance& instance = instance_of(shape);
+  int64_t resident = max_resident(limits);
+  if (limits.resident_blocks == 0) {
+    resident = int64_t{arch::num_multiprocessors()} *
+               std::min(instance.resident_blocks(), kMaxResidentBlocks);
+  }
+  const int32_t num_splits = count_splits(shape, resident);
+  WorkspaceAllocator allocator(workspace);
+  const Memory memory = take_memory(allocator, shape, num_splits, instance.dim_v);
+
+  prepare_head_keys(shape, args.patterns, args.index, memory.heads, stream);
+  const device::QueryScale scale(args.softmax_scale);
+  const AttentionParams params{
+      .q = args.q,
+      .k = args.k,
+      .v = args.v,
+      .out = args.out,
+      .lse = args.lse,
+      .lengths = shape.lengths,
+      .num_heads_q = shape.num_heads_q,
+      .group_size = shape.group_size(),
+      .head_dim = shape.head_dim,
+      .head_dim_v = shape.head_dim_v,
+      .scale_log2 = scale.log2,
+      .score_sign = scale.bits.keep == 0 ? 0.0f : sign_of(args.softmax_scale),
+      .heads = memory.heads,
+      .table = build_work_table(shape, memory.heads, joins(shape, instance, resident),
+                                memory.table, stream),
+      .next_item = memory.next_item,
+      .num_splits = num_splits,
+      .num_partial_heads = shape.batch * shape.num_heads_q,
+      .partial = memory.partial};
+  MINF_CUDA(cudaMemsetAsync(memory.next_item, 0, sizeof(*memory.next_item), stream));
+  const int64_t num_items = params.table.num_items * num_splits;
+  instance.launch(params, static_cast<int32_t>(std::min(num_items, resident)), stream);
+  if (num_splits > 1) launch_combine_splits(params, shape.dtype, stream);
+}
+
+std::size_t attention_bytes(const AttentionArgs& args, const Executor&) {
+  return attention_bytes(args, AttentionLimits{});
+}
+
+void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor) {
+  attention(args, workspace, executor, AttentionLimits{});
+}
+
+}  // namespace minference::sm80

@@ -1,0 +1,71 @@
+// Stage 3 on sm80: what the host hands to the attention kernel, and the kernels by dtype and dims.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/backend.h"
+#include "cuda/arch/emulation.h"
+#include "cuda/sm80/work_table.h"
+
+namespace minference::sm80 {
+
+/// Results of parts of the keys, [num_splits][batch * num_heads_q][seqlen_q], before they are
+/// combined.
+struct PartialResults {
+  float* out;   // [...][dim_v]
+  float* lse2;  // log2 of the sum of exponentials; -inf: no key.
+  int32_t dim_v;
+};
+
+struct AttentionParams {
+  ConstTokens q;
+  ConstTokens k;
+  ConstTokens v;
+  Tokens out;
+  RowValues lse;
+  Lengths lengths;
+  int32_t num_heads_q;
+  int32_t group_size;
+  int32_t head_dim;
+  int32_t head_dim_v;
+  float scale_log2;  // |softmax_scale| log2(e), or 1 where that is 0.
+  float score_sign;  // 1, -1 or 0: the sign of softmax_scale.
+
+  const HeadKeys* heads;  // [batch * num_heads_q]
+  WorkTable table;
+  unsigned long long* next_item;  // Items taken beyond the first of each block; 0 at the start.
+
+  int32_t num_splits;  // Parts of the keys that items of their own attend; 1: whole items.
+  int32_t num_partial_heads;  // batch * num_heads_q
+  PartialResults partial;
+};
+
+/// Compile-time shape of a thread block: attention_traits.h. kDim and kDimV: head_dim and head_dim_v
+/// that it serves, at most.
+template <typename Element, int kDim, int kDimV>
+struct AttentionTraits;
+
+/// Thread blocks that a multiprocessor of the current device holds. @throws Error
+template <typename Traits>
+int32_t resident_attention_blocks();
+
+/// Enqueues the kernel on `num_blocks` blocks.
+template <typename Traits>
+void launch_attention(const AttentionParams& params, int32_t num_blocks, cudaStream_t stream);
+
+/// Enqueues the combination of partial results into params.out and params.lse: one kernel.
+void launch_combine_splits(const AttentionParams& params, DType dtype, cudaStream_t stream);
+
+/// Limits that only tests change, to reach with small sizes what large ones do.
+struct AttentionLimits {
+  int32_t resident_blocks = 0;  // Thread blocks that run at a time; 0: as the device has room.
+};
+
+/// The stage of stages.h, and its bytes of work memory, with other limits.
+std::size_t attention_bytes(const AttentionArgs& args, const AttentionLimits& limits);
+void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor,
+               const AttentionLimits& limits);
+
+}  // namespace minference::sm80

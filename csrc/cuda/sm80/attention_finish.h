@@ -1,0 +1,177 @@
+// Stage 3 on sm80: what becomes of a warp's sums: joined with those of the warp that had the other
+// keys, divided, and stored: as rows of out, or as a part of a result that is combined later.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "cuda/sm80/attention.h"
+#include "cuda/sm80/attention_softmax.h"
+
+namespace minference::sm80 {
+
+/// Where a warp's rows go.
+struct WarpRows {
+  int32_t batch;
+  int32_t head;
+  int32_t first;  // Row of the call.
+  int32_t count;  // Of the warp's rows those that exist; may be 0 or negative.
+};
+
+/// One warp's sums as another takes them over: lane by lane, in the order of its registers.
+template <typename Traits>
+struct alignas(16) WarpSums {
+  float out[Traits::kRowMats * RowState<Traits>::kDimMats][32][4];
+  float max[Traits::kRowMats][2][32];
+  float sum[Traits::kRowMats][2][32];
+};
+
+template <typename Traits>
+__device__ inline void give_sums(WarpSums<Traits>& to, const RowState<Traits>& rows) {
+  const int lane = device::lane_index();
+#pragma unroll
+  for (int m = 0; m < Traits::kRowMats; ++m) {
+#pragma unroll
+    for (int n = 0; n < RowState<Traits>::kDimMats; ++n) {
+      float* const quad = to.out[m * RowState<Traits>::kDimMats + n][lane];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) quad[i] = rows.out[m][n][i];
+    }
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      to.max[m][h][lane] = rows.max[m][h];
+      to.sum[m][h][lane] = rows.sum[m][h];
+    }
+  }
+}
+
+/// Adds the sums of the same rows over other keys.
+template <typename Traits>
+__device__ inline void take_sums(RowState<Traits>& rows, const WarpSums<Traits>& from) {
+  const int lane = device::lane_index();
+#pragma unroll
+  for (int m = 0; m < Traits::kRowMats; ++m) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const float other_max = from.max[m][h][lane];
+      const float max = fmaxf(rows.max[m][h], other_max);
+      rows.scale_row(m, h, arch::exp2_approx(rows.max[m][h] - max));
+      rows.max[m][h] = max;
+      const float factor = arch::exp2_approx(other_max - max);
+      rows.sum[m][h] = fmaf(from.sum[m][h][lane], factor, rows.sum[m][h]);
+#pragma unroll
+      for (int n = 0; n < RowState<Traits>::kDimMats; ++n) {
+        const float* const quad = from.out[m * RowState<Traits>::kDimMats + n][lane];
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          float& out = rows.out[m][n][2 * h + e];
+          out = fmaf(quad[2 * h + e], factor, out);
+        }
+      }
+    }
+  }
+}
+
+/// log2 of a row's sum of exponentials; -inf where no key was attended.
+template <typename Traits>
+__device__ inline float row_lse2(const RowState<Traits>& rows, int m, int h) {
+  const float sum = rows.sum[m][h];
+  return sum == 0 ? -INFINITY : rows.max[m][h] + log2f(sum);
+}
+
+/// Divides by the sums. A row that attends nothing is 0.
+template <typename Traits>
+__device__ inline void normalize(RowState<Traits>& rows) {
+#pragma unroll
+  for (int m = 0; m < Traits::kRowMats; ++m) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const float factor = rows.sum[m][h] == 0 ? 0.0f : 1.0f / rows.sum[m][h];
+#pragma unroll
+      for (int n = 0; n < RowState<Traits>::kDimMats; ++n) {
+        rows.out[m][n][2 * h] *= factor;
+        rows.out[m][n][2 * h + 1] *= factor;
+      }
+    }
+  }
+}
+
+/// Calls store(m, h, row) for the thread's rows that exist.
+template <typename Traits, typename Store>
+__device__ inline void for_each_row(const WarpRows& place, const Store& store) {
+#pragma unroll
+  for (int m = 0; m < Traits::kRowMats; ++m) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int row = 16 * m + 8 * h + device::lane_index() / 4;
+      if (row < place.count) store(m, h, row);
+    }
+  }
+}
+
+/// Rows of out by way of shared memory, so that they are stored 16 bytes at a time. `staging` is
+/// the warp's own queries, which it no longer needs.
+template <typename Traits>
+__device__ inline void store_out(const AttentionParams& params, const RowState<Traits>& rows,
+                                 const WarpRows& place, typename Traits::Element* staging) {
+  using Element = typename Traits::Element;
+  using Rows = typename Traits::ValueRows;
+  const int lane = device::lane_index();
+#pragma unroll
+  for (int m = 0; m < Traits::kRowMats; ++m) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int row = 16 * m + 8 * h + lane / 4;
+#pragma unroll
+      for (int n = 0; n < RowState<Traits>::kDimMats; ++n) {
+        *reinterpret_cast<uint32_t*>(&staging[Rows::offset(row, n) + lane % 4 * 2]) =
+            arch::pack_elements<Element>(rows.out[m][n][2 * h], rows.out[m][n][2 * h + 1]);
+      }
+    }
+  }
+  __syncwarp();  // The warp's rows are complete.
+  const int piece = lane % Rows::kRowThreads;
+  if (piece >= Rows::kPieces || piece * device::kElementsPerPiece >= params.head_dim_v) return;
+  Element* const out = static_cast<Element*>(params.out.data) +
+                       place.batch * params.out.batch_stride +
+                       place.head * params.out.head_stride + piece * device::kElementsPerPiece;
+#pragma unroll
+  for (int i = 0; i < Traits::kWarpRows; i += 32 / Rows::kRowThreads) {
+    const int row = i + lane / Rows::kRowThreads;
+    if (row >= place.count) continue;
+    const uint4 bits = *reinterpret_cast<const uint4*>(&staging[Rows::offset(row, piece)]);
+    *reinterpret_cast<uint4*>(out + (int64_t{place.first} + row) * params.out.token_stride) = bits;
+  }
+}
+
+template <typename Traits>
+__device__ inline void store_lse(const AttentionParams& params, const RowState<Traits>& rows,
+                                 const WarpRows& place) {
+  if (params.lse.data == nullptr || device::lane_index() % 4 != 0) return;
+  float* const lse = params.lse.data + place.batch * params.lse.batch_stride +
+                     place.head * params.lse.head_stride;
+  for_each_row<Traits>(place, [&](int m, int h, int row) {
+    constexpr float kLn2 = 0.6931471805599453f;
+    lse[(int64_t{place.first} + row) * params.lse.row_stride] = row_lse2(rows, m, h) * kLn2;
+  });
+}
+
+/// A part of the result: small calls only, so straight from registers.
+template <typename Traits>
+__device__ inline void store_partial(const AttentionParams& params, const RowState<Traits>& rows,
+                                     const WarpRows& place, int64_t first_row) {
+  const int t = device::lane_index() % 4;
+  for_each_row<Traits>(place, [&](int m, int h, int row) {
+    if (t == 0) params.partial.lse2[first_row + row] = row_lse2(rows, m, h);
+    float* const out = params.partial.out + (first_row + row) * params.partial.dim_v;
+#pragma unroll
+    for (int n = 0; n < RowState<Traits>::kDimMats; ++n) {
+      if (8 * n >= params.head_dim_v) continue;
+      *reinterpret_cast<float2*>(out + 8 * n + 2 * t) =
+          make_float2(rows.out[m][n][2 * h], rows.out[m][n][2 * h + 1]);
+    }
+  });
+}
+
+}  // namespace minference::sm80

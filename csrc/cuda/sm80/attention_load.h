@@ -1,0 +1,142 @@
+// Stage 3 on sm80: queries, keys and values from global to shared memory by cp.async.
+//
+// Keys and values of a tile pass through the same ring of buffers, K0 V0 K1 V1 ..., each fill
+// started kFills - 1 fills before its use, so that kFills - 2 are on their way while one is used.
+// Rows that no row block attends are zeros, and are not read; so are dims past head_dim.
+//
+//     barrier (in wait)     who arrives    before it                     after it
+//     of fill f             all threads    own copies of fill f have     fill f is whole; the buffer
+//                                          landed; fill f - 1 was read   of fill f - 1 is filled anew
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/arch/async_copy.h"
+#include "cuda/sm80/attention.h"
+#include "cuda/sm80/attention_tiles.h"
+
+namespace minference::sm80 {
+
+/// The rows of one head of a tensor.
+template <typename Element>
+struct HeadRows {
+  const Element* rows;
+  int64_t stride;  // Elements; a multiple of 8, as is the address.
+  int32_t dims;
+
+  __device__ HeadRows(const ConstTokens& tensor, int64_t batch, int64_t head, int32_t head_dim)
+      : rows(static_cast<const Element*>(tensor.data) + batch * tensor.batch_stride +
+             head * tensor.head_stride),
+        stride(tensor.token_stride),
+        dims(head_dim) {}
+};
+
+/// Issues the copies of kRows rows by all kThreads threads: row i of the tile is row_of(i) of the
+/// tensor where exists(i), else zeros.
+template <typename Rows, int kRows, int kThreads, typename Element, typename RowOf, typename Exists>
+__device__ inline void copy_rows(Element* to, const HeadRows<Element>& from, const RowOf& row_of,
+                                 const Exists& exists) {
+  const auto thread = static_cast<int>(threadIdx.x);
+  const int piece = thread % Rows::kRowThreads;
+  constexpr int kStep = kThreads / Rows::kRowThreads;
+  static_assert(kRows % kStep == 0);
+  if (piece >= Rows::kPieces) return;
+  const bool in_dims = piece * device::kElementsPerPiece < from.dims;
+  const Element* const source = from.rows + piece * device::kElementsPerPiece;
+#pragma unroll
+  for (int i = 0; i < kRows; i += kStep) {
+    const int row = i + thread / Rows::kRowThreads;
+    const bool present = in_dims && exists(row);
+    arch::cp_async_16(to + Rows::offset(row, piece),
+                      present ? source + row_of(row) * from.stride : from.rows, present ? 16 : 0);
+  }
+}
+
+/// The first `num_rows` of the kRows queries from row `first` on.
+template <typename Traits>
+__device__ inline void load_query(typename Traits::SharedStorage& storage,
+                                  const HeadRows<typename Traits::Element>& q, int32_t first,
+                                  int32_t num_rows) {
+  copy_rows<typename Traits::QueryRows, Traits::kRows, Traits::kThreads>(
+      storage.query, q, [&](int row) { return int64_t{first} + row; },
+      [&](int row) { return row < num_rows; });
+}
+
+/// The ring of buffers, filled for the tiles of a walk. All threads of the block call together.
+template <typename Traits>
+class KeyValueRing {
+ public:
+  using Element = typename Traits::Element;
+  using Walk = TileWalk<Traits::kWarps>;
+  /// Parts of a tile that pass one after the other.
+  static constexpr int kParts = kBlock / Traits::kFillKeys;
+
+  __device__ KeyValueRing(typename Traits::SharedStorage& storage, Walk& walk,
+                          const HeadRows<Element>& k, const HeadRows<Element>& v,
+                          const int32_t* columns)
+      : storage_(storage), walk_(walk), k_(k), v_(v), columns_(columns) {
+#pragma unroll 1
+    for (int fill = 0; fill < Traits::kFills - 1; ++fill) start(fill);
+  }
+
+  /// Whether the walk has a step (a part of a tile) of this number.
+  __device__ bool has(int32_t step) { return walk_.has(step / kParts); }
+
+  __device__ const Element* wait_keys(int32_t step) { return wait(2 * step); }
+  __device__ const Element* wait_values(int32_t step) { return wait(2 * step + 1); }
+
+ private:
+  /// Fills come in order, from 0.
+  __device__ const Element* wait(int32_t fill) {
+    arch::cp_async_wait<Traits::kFills - 2>();
+    __syncthreads();  // See the table above.
+    start(fill + Traits::kFills - 1);
+    return storage_.fills[fill % Traits::kFills];
+  }
+
+  /// Every thread closes one group per fill, empty or not, so that wait() can count groups. The
+  /// first one has the queries in it.
+  __device__ void start(int32_t fill) {
+    const int32_t step = fill / 2;
+    if (has(step)) {
+      Element* const to = storage_.fills[fill % Traits::kFills];
+      const PairTile& tile = walk_[step / kParts];
+      const int first_key = step % kParts * Traits::kFillKeys;
+      if (fill % 2 == 0) {
+        copy_keys<typename Traits::QueryRows>(to, k_, tile, first_key);
+      } else {
+        copy_keys<typename Traits::ValueRows>(to, v_, tile, first_key);
+      }
+    }
+    arch::cp_async_commit();
+  }
+
+  /// Entries of the column list were read when the tile was found, a batch ago, and lie in L1: the
+  /// gather waits for no memory before it can start.
+  template <typename Rows>
+  __device__ void copy_keys(Element* to, const HeadRows<Element>& from, const PairTile& tile,
+                            int first_key) const {
+    const uint64_t loaded = tile.loaded() >> first_key;
+    const int64_t begin = tile.begin + first_key;
+    const auto exists = [&](int row) { return (loaded >> row & 1) != 0; };
+    const auto copy = [&](const auto& row_of, const auto& row_exists) {
+      copy_rows<Rows, Traits::kFillKeys, Traits::kThreads>(to, from, row_of, row_exists);
+    };
+    if (tile.columns != 0) {
+      copy([&](int row) { return int64_t{columns_[begin + row]}; }, exists);
+    } else if (loaded == ~uint64_t{0}) {
+      copy([&](int row) { return begin + row; }, [](int) { return true; });
+    } else {
+      copy([&](int row) { return begin + row; }, exists);
+    }
+  }
+
+  typename Traits::SharedStorage& storage_;
+  Walk& walk_;
+  const HeadRows<Element> k_;
+  const HeadRows<Element> v_;
+  const int32_t* const columns_;
+};
+
+}  // namespace minference::sm80

@@ -1,0 +1,111 @@
+// Stage 3 on sm80: V with NaN or infinity in keys that only some rows of a tile attend.
+//
+// 0 * NaN is NaN, so a plain product would carry a bad V into rows that must not see it. Tiles in
+// which every row attends every key need no care. In the others a warp looks at V's exponents
+// first; if one is all ones, V is multiplied without its bad elements, and two more products, of P
+// with ones where V is +inf (or NaN) and where it is -inf (or NaN), say which sums those reach.
+// A row whose P has become 0 in the dtype is taken not to attend.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+
+#include "cuda/sm80/attention_softmax.h"
+
+namespace minference::sm80 {
+
+/// A word of two elements.
+template <typename Element>
+struct ElementPair {
+  static constexpr bool kIsBFloat16 = std::is_same_v<Element, arch::BFloat16>;
+  static constexpr uint32_t kInfinity = kIsBFloat16 ? 0x7f80u : 0x7c00u;
+  static constexpr uint32_t kOne = kIsBFloat16 ? 0x3f80u : 0x3c00u;
+  static constexpr uint32_t kBoth = 0x00010001u;
+  static constexpr uint32_t kSigns = 0x8000u * kBoth;
+
+  /// The sign bit of each half whose exponent is all ones: one more carries there.
+  __device__ static uint32_t nonfinite(uint32_t pair) {
+    constexpr uint32_t kExponentStep = kIsBFloat16 ? 0x0080u : 0x0400u;
+    return ((pair & kInfinity * kBoth) + kExponentStep * kBoth) & kSigns;
+  }
+
+  /// 0 in place of what is not finite.
+  __device__ static uint32_t finite(uint32_t pair) {
+    return pair & ~((nonfinite(pair) >> 15) * 0xffffu);
+  }
+
+  /// 1 where there is a NaN, or the infinity of this sign; else 0.
+  __device__ static uint32_t ones(uint32_t pair, bool negative) {
+    uint32_t result = 0;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const uint32_t bits = pair >> (16 * half) & 0xffffu;
+      const uint32_t magnitude = bits & 0x7fffu;
+      const bool same_infinity = magnitude == kInfinity && (bits >> 15 != 0) == negative;
+      if (magnitude > kInfinity || same_infinity) result |= kOne << (16 * half);
+    }
+    return result;
+  }
+};
+
+/// Whether V has a NaN or an infinity in these keys. By a warp.
+template <typename Traits, int kKeys>
+__device__ inline bool has_nonfinite(const typename Traits::Element* values, int first_key) {
+  using Pair = ElementPair<typename Traits::Element>;
+  uint32_t found = 0;
+#pragma unroll 2
+  for (int k = 0; k < kKeys / 16; ++k) {
+#pragma unroll
+    for (int n = 0; n < Traits::kDimV / 16; ++n) {
+      uint32_t b[2][2];
+      device::load_b_transposed<typename Traits::ValueRows>(b, values, first_key + 16 * k, n);
+      found |= Pair::nonfinite(b[0][0]) | Pair::nonfinite(b[0][1]) | Pair::nonfinite(b[1][0]) |
+               Pair::nonfinite(b[1][1]);
+    }
+  }
+  return __any_sync(device::kFullWarp, found != 0);
+}
+
+/// O += P V, where no bad element of V reaches a row that does not attend it.
+template <typename Traits, int kKeys>
+__device__ inline void add_nonfinite_values(RowState<Traits>& rows,
+                                            const Probabilities<Traits, kKeys>& p,
+                                            const typename Traits::Element* values,
+                                            int first_key) {
+  using Element = typename Traits::Element;
+  using Pair = ElementPair<Element>;
+#pragma unroll
+  for (int n = 0; n < Traits::kDimV / 8; ++n) {
+    float reached[2][Traits::kRowMats][4] = {};  // By +inf or NaN, by -inf or NaN.
+#pragma unroll
+    for (int k = 0; k < kKeys / 16; ++k) {
+      uint32_t both[2][2];
+      device::load_b_transposed<typename Traits::ValueRows>(both, values, first_key + 16 * k,
+                                                            n / 2);
+      const uint32_t* const b = both[n % 2];
+      const uint32_t finite[2] = {Pair::finite(b[0]), Pair::finite(b[1])};
+#pragma unroll
+      for (int m = 0; m < Traits::kRowMats; ++m) {
+        arch::mma_m16n8k16<Element>(rows.out[m][n], p.p[m][k], finite);
+#pragma unroll
+        for (int negative = 0; negative < 2; ++negative) {
+          const uint32_t ones[2] = {Pair::ones(b[0], negative != 0),
+                                    Pair::ones(b[1], negative != 0)};
+          arch::mma_m16n8k16<Element>(reached[negative][m], p.p[m][k], ones);
+        }
+      }
+    }
+#pragma unroll
+    for (int m = 0; m < Traits::kRowMats; ++m) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (reached[0][m][i] > 0) rows.out[m][n][i] += INFINITY;
+        if (reached[1][m][i] > 0) rows.out[m][n][i] -= INFINITY;
+      }
+    }
+  }
+}
+
+}  // namespace minference::sm80

@@ -1,0 +1,171 @@
+// Stage 3 on sm80: online softmax of a warp's rows, and O += P V.
+//
+// Sums are relative to 2^row_max, which need not be the maximum: it is raised only when a score
+// exceeds it by more than kMaxSlack, for rescaling O costs as much as a quarter of a step's
+// products, and almost no tile after the first raises anything. A row's result depends on its own
+// scores alone.
+//
+// Source: online softmax as in FlashAttention-2 (arXiv:2307.08691); rescaling by threshold as in
+// FlashAttention-4.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "cuda/arch/element.h"
+#include "cuda/arch/math.h"
+#include "cuda/arch/matrix.h"
+#include "cuda/device/row_fragments.h"
+#include "cuda/sm80/attention_scores.h"
+
+namespace minference::sm80 {
+
+/// In log2 units: P up to 2^8 leaves fp16 (2^16) room, and sums of 2^24 such P fit fp32.
+inline constexpr float kRescaleSlack = 8.0f;
+
+/// Row maximum before the first score. Finite, so that 2^(-inf - max) is 0, not NaN.
+inline constexpr float kNoScore = -3.402823466e+38f;
+
+/// P as A operands of O += P V: 16 keys each.
+template <typename Traits, int kKeys>
+struct Probabilities {
+  uint32_t p[Traits::kRowMats][kKeys / 16][4];
+};
+
+/// What a warp keeps of its rows: rows 16 m + 8 h + g of a thread, dims 8 n + 2 t and the next one.
+template <typename Traits>
+struct RowState {
+  static constexpr int kDimMats = Traits::kDimV / 8;
+  float out[Traits::kRowMats][kDimMats][4];
+  float max[Traits::kRowMats][2];  // log2 units; the same in the four threads of a row.
+  float sum[Traits::kRowMats][2];  // Of the thread's own keys.
+
+  __device__ RowState() {
+#pragma unroll
+    for (int m = 0; m < Traits::kRowMats; ++m) {
+#pragma unroll
+      for (int n = 0; n < kDimMats; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) out[m][n][i] = 0;
+      }
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        max[m][h] = kNoScore;
+        sum[m][h] = 0;
+      }
+    }
+  }
+
+  /// Sums over the four threads of a row; once, at the end.
+  __device__ void complete_sums() {
+#pragma unroll
+    for (int m = 0; m < Traits::kRowMats; ++m) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        sum[m][h] += __shfl_xor_sync(device::kFullWarp, sum[m][h], 1);
+        sum[m][h] += __shfl_xor_sync(device::kFullWarp, sum[m][h], 2);
+      }
+    }
+  }
+
+  __device__ void scale_row(int m, int h, float factor) {
+    sum[m][h] *= factor;
+#pragma unroll
+    for (int n = 0; n < kDimMats; ++n) {
+      out[m][n][2 * h] *= factor;
+      out[m][n][2 * h + 1] *= factor;
+    }
+  }
+};
+
+/// The thread's largest score of a row. A NaN loses against a number.
+template <typename Traits, int kKeys>
+__device__ inline float largest_score(Scores<Traits, kKeys>& scores, int m, int h) {
+  float largest = scores.at(m, h, 0, 0);
+#pragma unroll
+  for (int n = 0; n < kKeys / 8; ++n) {
+    largest = fmaxf(largest, fmaxf(scores.at(m, h, n, 0), scores.at(m, h, n, 1)));
+  }
+  return largest;
+}
+
+/// Raises the maxima of rows whose scores need it.
+template <typename Traits, int kKeys>
+__device__ inline void raise_maxima(RowState<Traits>& rows, Scores<Traits, kKeys>& scores,
+                                    float scale_log2) {
+#pragma unroll
+  for (int m = 0; m < Traits::kRowMats; ++m) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      float largest = largest_score(scores, m, h);
+      largest = fmaxf(largest, __shfl_xor_sync(device::kFullWarp, largest, 1));
+      largest = fmaxf(largest, __shfl_xor_sync(device::kFullWarp, largest, 2));
+      const float raised = largest * scale_log2;
+      const float before = rows.max[m][h];
+      if (raised > before + kRescaleSlack) {
+        rows.max[m][h] = raised;
+        rows.scale_row(m, h, arch::exp2_approx(before - raised));
+      }
+    }
+  }
+}
+
+/// P = 2^(scale S - max), and its sums, before P is rounded.
+template <typename Traits, int kKeys>
+__device__ inline Probabilities<Traits, kKeys> soften(RowState<Traits>& rows,
+                                                      Scores<Traits, kKeys>& scores,
+                                                      float scale_log2) {
+  float growth = -INFINITY;
+#pragma unroll
+  for (int m = 0; m < Traits::kRowMats; ++m) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      growth = fmaxf(growth, fmaf(largest_score(scores, m, h), scale_log2, -rows.max[m][h]));
+    }
+  }
+  if (__any_sync(device::kFullWarp, growth > kRescaleSlack)) {
+    raise_maxima(rows, scores, scale_log2);
+  }
+  Probabilities<Traits, kKeys> result;
+#pragma unroll
+  for (int m = 0; m < Traits::kRowMats; ++m) {
+#pragma unroll
+    for (int n = 0; n < kKeys / 8; ++n) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        float p[2];
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          p[e] = arch::exp2_approx(fmaf(scores.at(m, h, n, e), scale_log2, -rows.max[m][h]));
+        }
+        rows.sum[m][h] += p[0] + p[1];
+        // C's place of the product becomes A's place of the next: matrices.h.
+        result.p[m][n / 2][n % 2 * 2 + h] =
+            arch::pack_elements<typename Traits::Element>(p[0], p[1]);
+      }
+    }
+  }
+  return result;
+}
+
+/// O += P V, V's rows being [first_key, first_key + kKeys) of `values`.
+template <typename Traits, int kKeys>
+__device__ inline void add_values(RowState<Traits>& rows, const Probabilities<Traits, kKeys>& p,
+                                  const typename Traits::Element* values, int first_key) {
+#pragma unroll
+  for (int k = 0; k < kKeys / 16; ++k) {
+#pragma unroll
+    for (int n = 0; n < Traits::kDimV / 16; ++n) {
+      uint32_t b[2][2];
+      device::load_b_transposed<typename Traits::ValueRows>(b, values, first_key + 16 * k, n);
+#pragma unroll
+      for (int m = 0; m < Traits::kRowMats; ++m) {
+        arch::mma_m16n8k16<typename Traits::Element>(rows.out[m][2 * n], p.p[m][k], b[0]);
+        arch::mma_m16n8k16<typename Traits::Element>(rows.out[m][2 * n + 1], p.p[m][k], b[1]);
+      }
+    }
+  }
+}
+
+}  // namespace minference::sm80

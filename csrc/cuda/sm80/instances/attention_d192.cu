@@ -1,0 +1,14 @@
+// Attention kernels, head_dim padded to 192, head_dim_v to 192.
+// SPDX-License-Identifier: Apache-2.0
+#include "cuda/sm80/attention_launch.h"
+
+namespace minference::sm80 {
+
+template int32_t resident_attention_blocks<AttentionTraits<arch::BFloat16, 192, 192>>();
+template int32_t resident_attention_blocks<AttentionTraits<arch::Float16, 192, 192>>();
+template void launch_attention<AttentionTraits<arch::BFloat16, 192, 192>>(const AttentionParams&,
+                                                                          int32_t, cudaStream_t);
+template void launch_attention<AttentionTraits<arch::Float16, 192, 192>>(const AttentionParams&,
+                                                                         int32_t, cudaStream_t);
+
+}  // namespace minference::sm80
