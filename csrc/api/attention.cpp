@@ -29,14 +29,17 @@ std::vector<HeadKeys> keys_without_lists(const Patterns& patterns, const Shape& 
 
 Shape checked_attention_tensors(const AttentionTensors& tensors) {
   const auto& [q, k, v, out, lse] = tensors;
-  const Shape shape = check_query_keys(q, k);
+  Shape shape = check_query_keys(q, k);
   for (const TensorArg* arg : {&v, &out}) {
     check_tensor(*arg, 4, {MINF_FLOAT32, MINF_BFLOAT16, MINF_FLOAT16});
     check_same_dtype(*arg, q);
     check_same_device(*arg, q);
   }
-  check_shape(v, {k.size(0), k.size(1), k.size(2), k.size(3)}, "of k");
-  check_shape(out, {q.size(0), q.size(1), q.size(2), q.size(3)}, "of q");
+  check_shape(v, {k.size(0), k.size(1), k.size(2), -1},
+              "[batch, seqlen_k, num_heads_kv, head_dim_v]");
+  shape.head_dim_v = checked_head_dim(v, "head_dim_v");
+  check_shape(out, {q.size(0), q.size(1), q.size(2), shape.head_dim_v},
+              "[batch, seqlen_q, num_heads_q, head_dim_v]");
   if (!is_absent(lse.tensor)) {
     check_tensor(lse, 3, {MINF_FLOAT32});
     check_same_device(lse, q);

@@ -251,26 +251,31 @@ bool is_same_view(const TensorArg& a, const TensorArg& b) {
   return true;
 }
 
+int32_t checked_head_dim(const TensorArg& arg, const char* dim_name) {
+  const int64_t head_dim = arg.size(3);
+  MINF_CHECK_ARG(head_dim >= 1 && head_dim <= kMaxHeadDim, arg.name, ": expected ", dim_name,
+                 " 8 to ", kMaxHeadDim, ", got ", head_dim);
+  if (head_dim % 8 != 0) {
+    detail::throw_error(MINF_ERROR_UNSUPPORTED,
+                        detail::concat(arg.name, ": expected ", dim_name,
+                                       " to be a multiple of 8, got ", head_dim));
+  }
+  return static_cast<int32_t>(head_dim);
+}
+
 Shape check_query(const TensorArg& q) {
   check_tensor(q, 4, {MINF_FLOAT32, MINF_BFLOAT16, MINF_FLOAT16});
   const int64_t num_heads = q.size(2);
-  const int64_t head_dim = q.size(3);
   MINF_CHECK_ARG(num_heads >= 1, q.name, ": expected at least 1 head, got 0");
   MINF_CHECK_ARG(q.size(0) * num_heads <= kMaxHeads, q.name,
                  ": expected batch * heads <= ", kMaxHeads, ", got ", q.size(0), " * ", num_heads);
-  MINF_CHECK_ARG(head_dim >= 1 && head_dim <= kMaxHeadDim, q.name, ": expected head_dim 8 to ",
-                 kMaxHeadDim, ", got ", head_dim);
-  if (head_dim % 8 != 0) {
-    detail::throw_error(
-        MINF_ERROR_UNSUPPORTED,
-        detail::concat(q.name, ": expected head_dim to be a multiple of 8, got ", head_dim));
-  }
+  const int32_t head_dim = checked_head_dim(q, "head_dim");
   const auto seqlen = static_cast<int32_t>(q.size(1));
   return {.dtype = static_cast<DType>(q.tensor->dtype),
           .batch = static_cast<int32_t>(q.size(0)),
           .num_heads_q = static_cast<int32_t>(num_heads),
           .num_heads_kv = static_cast<int32_t>(num_heads),
-          .head_dim = static_cast<int32_t>(head_dim),
+          .head_dim = head_dim,
           .lengths = {.seqlen_q = seqlen, .seqlen_k = seqlen}};
 }
 

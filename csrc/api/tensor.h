@@ -74,6 +74,9 @@ inline std::size_t num_heads_of(const Shape& shape) {
 /// Checks q and k against each other, and returns what they say about the call.
 Shape check_query_keys(const TensorArg& q, const TensorArg& k);
 
+/// The size of dimension 3, checked; `dim_name` is what messages call it.
+int32_t checked_head_dim(const TensorArg& arg, const char* dim_name);
+
 /// Shape of q (or of an out) alone: rank, dtype, head_dim and number of heads are checked, and
 /// num_heads_kv, seqlen_k are set as if k were alike.
 Shape check_query(const TensorArg& q);

@@ -57,6 +57,7 @@ struct Shape {
   int32_t num_heads_q = 0;
   int32_t num_heads_kv = 0;
   int32_t head_dim = 0;
+  int32_t head_dim_v = 0;  // Of v, and of stage 3's out. Not known to the *_bytes functions.
   Lengths lengths;
 
   int32_t group_size() const { return num_heads_q / num_heads_kv; }

@@ -20,6 +20,27 @@ namespace {
 /// 128 in fp32, are then as large as a 1 MB L2 cache, beside 64 KB of values.
 constexpr int kMaxItemRows = 1024;
 
+/// Floats in which a thread holds a tile's values, and q^T and out^T of an item. Whoever provides
+/// them does not know head_dim_v, so they are as many for any: enough for kMaxItemRows where it is
+/// head_dim, and for one row block where it is the largest, which is less from head_dim 40 on.
+std::size_t value_and_row_floats(const KernelTable& kernels, int32_t head_dim) {
+  const auto floats = [&](int64_t num_rows, int32_t head_dim_v) {
+    return kernels.scratch_sizes(head_dim_v).values +
+           static_cast<std::size_t>(num_rows * (head_dim + head_dim_v));
+  };
+  return std::max(floats(kMaxItemRows, head_dim), floats(kBlock, kMaxHeadDim));
+}
+
+/// Rows of an item of this shape, a multiple of 64: fewer than kMaxItemRows where values wider than
+/// keys leave no room for more.
+int max_item_rows(const KernelTable& kernels, const Shape& shape) {
+  const std::size_t row_floats = value_and_row_floats(kernels, shape.head_dim) -
+                                 kernels.scratch_sizes(shape.head_dim_v).values;
+  const auto num_rows =
+      static_cast<int64_t>(row_floats) / (shape.head_dim + shape.head_dim_v) / kBlock * kBlock;
+  return static_cast<int>(std::min<int64_t>(num_rows, kMaxItemRows));
+}
+
 /// What one thread takes at a time: `num_heads` neighbouring heads with the same keys, over
 /// `num_row_blocks` row blocks.
 struct Item {
@@ -44,10 +65,10 @@ bool attend_same_keys(const HeadKeys& a, const HeadKeys& b) {
 }
 
 /// Heads from `head` on that attend the same keys and read the same KV head.
-int sharing_heads(const AttentionArgs& args, int32_t batch, int32_t head) {
+int sharing_heads(const AttentionArgs& args, int max_rows, int32_t batch, int32_t head) {
   const HeadKeys* heads = &args.heads[static_cast<std::size_t>(batch) * args.shape.num_heads_q];
   const int32_t group_end = (head / args.shape.group_size() + 1) * args.shape.group_size();
-  const int32_t limit = std::min(group_end, head + kMaxItemRows / kBlock);
+  const int32_t limit = std::min(group_end, head + max_rows / kBlock);
   int32_t end = head + 1;
   while (end < limit && attend_same_keys(heads[head], heads[end])) ++end;
   return end - head;
@@ -55,8 +76,8 @@ int sharing_heads(const AttentionArgs& args, int32_t batch, int32_t head) {
 
 /// Row blocks that pay to compute together: a V tile is packed or converted once for all of them.
 /// A function of the input alone, so that results do not depend on the threads.
-int row_blocks_per_item(const HeadKeys& head, const Lengths& lengths, int num_heads) {
-  const int most = std::clamp(kMaxItemRows / kBlock / num_heads, 1, kMaxStreams);
+int row_blocks_per_item(const HeadKeys& head, const Lengths& lengths, int max_rows, int num_heads) {
+  const int most = std::clamp(max_rows / kBlock / num_heads, 1, kMaxStreams);
   switch (head.kind) {
     case PatternKind::kBlockSparse:
       return 1;  // Measured 2 and 4: no faster on random blocks.
@@ -79,16 +100,17 @@ int64_t max_items(const AttentionArgs& args) {
   return int64_t{args.shape.batch} * args.shape.num_heads_q * args.shape.lengths.row_blocks();
 }
 
-/// Writes the items, longest first, and returns how many.
-int64_t plan_items(const AttentionArgs& args, const Executor& executor, std::span<Item> items) {
+/// Writes the items, of at most max_rows, longest first, and returns how many.
+int64_t plan_items(const AttentionArgs& args, int max_rows, const Executor& executor,
+                   std::span<Item> items) {
   const Lengths& lengths = args.shape.lengths;
   int64_t count = 0;
   for (int32_t batch = 0; batch < args.shape.batch; ++batch) {
     for (int32_t head = 0; head < args.shape.num_heads_q;) {
       const HeadKeys& keys =
           args.heads[static_cast<std::size_t>(batch) * args.shape.num_heads_q + head];
-      const int num_heads = sharing_heads(args, batch, head);
-      const int step = row_blocks_per_item(keys, lengths, num_heads);
+      const int num_heads = sharing_heads(args, max_rows, batch, head);
+      const int step = row_blocks_per_item(keys, lengths, max_rows, num_heads);
       for (int32_t row_block = 0; row_block < lengths.row_blocks(); row_block += step) {
         const int num_row_blocks = std::min(step, lengths.row_blocks() - row_block);
         items[count++] = {0,
@@ -124,10 +146,10 @@ int64_t plan_items(const AttentionArgs& args, const Executor& executor, std::spa
 
 /// Work memory of one thread.
 struct ThreadMemory {
-  Scratch scratch;
-  Tile* tiles;  // [2]: the one computed, and the one to come.
+  Scratch scratch;  // Without values.
+  Tile* tiles;      // [2]: the one computed, and the one to come.
   std::span<Unit> units;
-  std::span<float> unit_floats;
+  float* values_and_rows;
 };
 
 ThreadMemory take_thread_memory(WorkspaceAllocator& memory, const KernelTable& kernels,
@@ -137,10 +159,10 @@ ThreadMemory take_thread_memory(WorkspaceAllocator& memory, const KernelTable& k
   thread.scratch = {.scores = memory.take<float>(sizes.scores).data(),
                     .probabilities = memory.take<float>(sizes.probabilities).data(),
                     .keys = memory.take<float>(sizes.keys).data(),
-                    .values = memory.take<float>(sizes.values).data()};
+                    .values = nullptr};
   thread.tiles = memory.take<Tile>(2).data();
   thread.units = memory.take<Unit>(static_cast<std::size_t>(kMaxItemRows / kernels.rows));
-  thread.unit_floats = memory.take<float>(std::size_t{2} * kMaxItemRows * head_dim);
+  thread.values_and_rows = memory.take<float>(value_and_row_floats(kernels, head_dim)).data();
   return thread;
 }
 
@@ -153,11 +175,14 @@ class Worker {
  public:
   Worker(const AttentionArgs& args, const KernelTable& kernels, const ThreadMemory& memory)
       : args_(args), kernels_(kernels), memory_(memory), scale_(args.softmax_scale) {
-    const int64_t unit_floats = int64_t{kernels.rows} * args.shape.head_dim;
-    for (std::size_t u = 0; u < memory_.units.size(); ++u) {
-      Unit* unit = new (&memory_.units[u]) Unit;
-      unit->query = memory_.unit_floats.data() + static_cast<int64_t>(u) * 2 * unit_floats;
-      unit->out = unit->query + unit_floats;
+    const Shape& shape = args.shape;
+    memory_.scratch.values = memory_.values_and_rows;
+    float* rows = memory_.values_and_rows + kernels.scratch_sizes(shape.head_dim_v).values;
+    for (int u = 0; u < max_item_rows(kernels, shape) / kernels.rows; ++u) {
+      Unit* unit = new (&memory_.units[static_cast<std::size_t>(u)]) Unit;
+      unit->query = rows;
+      unit->out = unit->query + int64_t{kernels.rows} * shape.head_dim;
+      rows = unit->out + int64_t{kernels.rows} * shape.head_dim_v;
     }
     for (int t = 0; t < 2; ++t) new (&memory_.tiles[t]) Tile;
   }
@@ -166,11 +191,13 @@ class Worker {
   void compute(const Item& item, const Item* next) {
     const int64_t first_head = int64_t{item.batch} * args_.shape.num_heads_q;
     const HeadKeys& keys = args_.heads[static_cast<std::size_t>(first_head + item.head)];
-    const int32_t head_dim = args_.shape.head_dim;
+    const int32_t head_dim = args_.shape.head_dim, head_dim_v = args_.shape.head_dim_v;
     const int num_units = set_up_units(item);
 
-    AttendArgs attend{
-        .visibility = visibility_of(keys), .scale_log2 = scale_.log2, .head_dim = head_dim};
+    AttendArgs attend{.visibility = visibility_of(keys),
+                      .scale_log2 = scale_.log2,
+                      .head_dim = head_dim,
+                      .head_dim_v = head_dim_v};
     TileBuilder builder(keys, args_.shape.lengths, item.first_row_block, item.num_row_blocks,
                         key_value_rows(item));
     Tile* tile = &memory_.tiles[0];
@@ -179,7 +206,7 @@ class Worker {
       more = builder.next(*ahead);
       if (!more) point_at_next_rows(*ahead, num_units, next);
       kernels_.load_keys(*tile, memory_.scratch, head_dim);
-      kernels_.load_values(*tile, memory_.scratch, head_dim);
+      kernels_.load_values(*tile, memory_.scratch, head_dim_v);
       attend.tile = tile;
       attend.ahead = ahead;
       for (int u = 0; u < num_units; ++u) {
@@ -187,7 +214,7 @@ class Worker {
         attend.ahead = nullptr;  // Once is enough.
       }
     }
-    for (int u = 0; u < num_units; ++u) kernels_.finish(memory_.units[u], head_dim);
+    for (int u = 0; u < num_units; ++u) kernels_.finish(memory_.units[u], head_dim_v);
   }
 
  private:
@@ -314,7 +341,7 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
   const KernelTable& kernels = kernels_for(args.shape.dtype);
   WorkspaceAllocator memory(workspace);
   const std::span<Item> items = memory.take<Item>(static_cast<std::size_t>(max_items(args)));
-  const int64_t num_items = plan_items(args, executor, items);
+  const int64_t num_items = plan_items(args, max_item_rows(kernels, args.shape), executor, items);
 
   const int64_t workers = num_workers(args, executor);
   const std::span<ThreadMemory> threads =

@@ -15,9 +15,16 @@ using torch::headeronly::ScalarType;
 using TensorPair = std::tuple<Tensor, Tensor>;
 
 /// out and lse for rank-4 queries; lse is empty if not wanted.
-TensorPair empty_outputs(const Tensor& q, bool wants_lse = true) {
-  return {empty_on(q, {q.size(0), q.size(1), q.size(2), q.size(3)}, q.scalar_type()),
+TensorPair empty_outputs(const Tensor& q, int64_t head_dim_v, bool wants_lse = true) {
+  return {empty_on(q, {q.size(0), q.size(1), q.size(2), head_dim_v}, q.scalar_type()),
           empty_on(q, {q.size(0), q.size(2), wants_lse ? q.size(1) : 0}, ScalarType::Float)};
+}
+
+/// head_dim_v of an out for `v`. What is wider than minference.h allows is refused only after out
+/// has been allocated, so an out of that size is never asked for.
+int64_t head_dim_of_out(const Tensor& v) {
+  check_rank(v, 4, "v");
+  return std::min<int64_t>(v.size(3), 256);
 }
 
 // ---- Stage 1 -------------------------------------------------------------------------------
@@ -119,7 +126,7 @@ TensorPair sparse_attention(const Tensor& q, const Tensor& k, const Tensor& v,
   std::size_t bytes = 0;
   check(minf_sparse_attention_workspace_bytes(&q_view, &k_view, &index, &exec, &bytes));
   const Workspace workspace(q, bytes);
-  const auto [out, lse] = empty_outputs(q);
+  const auto [out, lse] = empty_outputs(q, head_dim_of_out(v));
   const minf_tensor out_view = mutable_view_of(out, "out");
   const minf_tensor lse_view = mutable_view_of(lse, "lse");
   check(minf_sparse_attention(&q_view, &k_view, &v_view, &index, &options, &out_view, &lse_view,
@@ -154,7 +161,7 @@ TensorPair merge_attn(const Tensor& out_a, const Tensor& lse_a, const Tensor& ou
   const minf_tensor lse_a_view = view_of(lse_a, "lse_a");
   const minf_tensor out_b_view = view_of(out_b, "out_b");
   const minf_tensor lse_b_view = view_of(lse_b, "lse_b");
-  const auto [out, lse] = empty_outputs(out_a);
+  const auto [out, lse] = empty_outputs(out_a, out_a.size(3));
   const minf_tensor out_view = mutable_view_of(out, "out");
   const minf_tensor lse_view = mutable_view_of(lse, "lse");
   const minf_exec exec = torch_exec(out_a);
@@ -179,7 +186,7 @@ TensorPair prefill(const Tensor& q, const Tensor& k, const Tensor& v,
   check(minf_prefill_attention_workspace_bytes(&q_view, &k_view, patterns.data(), num_patterns,
                                                &estimate, &exec, &bytes));
   const Workspace workspace(q, bytes);
-  const auto [out, lse] = empty_outputs(q, wants_lse);
+  const auto [out, lse] = empty_outputs(q, head_dim_of_out(v), wants_lse);
   const minf_tensor out_view = mutable_view_of(out, "out");
   const minf_tensor lse_view = wants_lse ? mutable_view_of(lse, "lse") : minf_tensor{};
   check(minf_prefill_attention(&q_view, &k_view, &v_view, patterns.data(), num_patterns, &estimate,
@@ -369,8 +376,9 @@ void register_ops(torch::stable::detail::StableLibrary& m) {
 
 }  // namespace minference::torch_ops
 
-// q, out [batch, seqlen_q, num_heads_q, head_dim]; k, v [batch, seqlen_k, num_heads_kv, head_dim];
-// lse [batch, num_heads_q, seqlen_q] float32; indices int32, tiles int64 [batch, num_heads_q].
+// q [batch, seqlen_q, num_heads_q, head_dim]; k [batch, seqlen_k, num_heads_kv, head_dim]; v and
+// out likewise, with head_dim_v; lse [batch, num_heads_q, seqlen_q] float32; indices int32, tiles
+// int64 [batch, num_heads_q].
 STABLE_TORCH_LIBRARY(minference, m) {
   m.def(
       "vs_attn(Tensor q, Tensor k, Tensor v, SymInt vertical_size, SymInt slash_size, *, "

@@ -9,24 +9,27 @@
  * surface over this one is in minference.hpp. Nothing here needs torch, Python or CUDA headers.
  *
  * Conventions, said once:
- * - Layout: q, out [batch, seqlen_q, num_heads_q, head_dim]; k, v [batch, seqlen_k, num_heads_kv,
- *   head_dim]; lse [batch, num_heads_q, seqlen_q] float32, natural logarithm. Strides are in
- *   elements. Only the innermost stride must be 1; the others may be any positive number, and 0
- *   for inputs. Query head h reads KV head h / (num_heads_q / num_heads_kv).
+ * - Layout: q [batch, seqlen_q, num_heads_q, head_dim]; k [batch, seqlen_k, num_heads_kv,
+ *   head_dim]; v, out like k, q with head_dim_v, which may be another number; lse [batch,
+ *   num_heads_q, seqlen_q] float32, natural logarithm. Strides are in elements. Only the innermost
+ *   stride must be 1; the others may be any positive number, and 0 for inputs. Query head h reads
+ *   KV head h / (num_heads_q / num_heads_kv).
  * - Causal, bottom-right aligned: row i stands at position p_i = i + seqlen_k - seqlen_q and sees
  *   keys j <= p_i. seqlen_q > seqlen_k is an error.
  * - Granularity: row block r is query rows [64 r, 64 r + 64), end_r = 64 r + 64 + seqlen_k -
  *   seqlen_q; key block n is keys [64 n, 64 n + 64).
  * - A row without a visible key yields out = 0 and lse = -inf. NaN or inf in one row of q reaches
  *   that row only.
- * - dtypes: float32, bfloat16, float16. head_dim: a multiple of 8, 8 to 256; other numbers up to
- * 256 are MINF_ERROR_UNSUPPORTED, 0 and larger ones MINF_ERROR_INVALID_ARGUMENT.
+ * - dtypes: float32, bfloat16, float16. head_dim and head_dim_v: each a multiple of 8, 8 to 256;
+ *   other numbers up to 256 are MINF_ERROR_UNSUPPORTED, 0 and larger ones
+ *   MINF_ERROR_INVALID_ARGUMENT.
  * - Limits: every size at most 2^30, batch * num_heads_q at most 2^20.
  * - Every function returns a status. Nothing is written before all arguments have been checked.
  *   The text of the last failure on the calling thread is minf_last_error().
  * - A null pointer to options or to minf_exec means the defaults.
  * - The library never prints, never exits and never allocates device memory. Work memory comes from
- *   the caller (workspace); each *_workspace_bytes function says how much a call needs.
+ *   the caller (workspace); each *_workspace_bytes function says how much a call needs. None sees
+ *   v: the size serves every head_dim_v, and from head_dim 40 on it is what head_dim itself needs.
  * - Calls are thread-safe, and deterministic: the same input gives the same bits with any number
  *   of threads.
  *
@@ -275,10 +278,11 @@ typedef struct minf_attention_options {
  *     out[i] = sum_j softmax_j(scale * q[i].k[j]) v[j],  j in K(h, r(i)) and j <= p_i
  *     lse[i] = log sum_j exp(scale * q[i].k[j])
  *
- *     q    [batch, seqlen_q, num_heads_q,  head_dim]   float32 | bfloat16 | float16
- *     k, v [batch, seqlen_k, num_heads_kv, head_dim]   dtype and device of q
- *     out  [batch, seqlen_q, num_heads_q,  head_dim]   dtype of q; must not overlap an input or lse
- *     lse  [batch, num_heads_q, seqlen_q]              float32; ndim 0 to skip
+ *     q    [batch, seqlen_q, num_heads_q,  head_dim]    float32 | bfloat16 | float16
+ *     k    [batch, seqlen_k, num_heads_kv, head_dim]    dtype and device of q
+ *     v    [batch, seqlen_k, num_heads_kv, head_dim_v]  dtype and device of q
+ *     out  [batch, seqlen_q, num_heads_q,  head_dim_v]  dtype of q; must not overlap an input or
+ * lse lse  [batch, num_heads_q, seqlen_q]               float32; ndim 0 to skip
  *
  * No key counts twice: a column inside a run is skipped. Keys no row attends are never read for
  * their value: NaN there changes nothing. Index tensors are untrusted: on the CPU an entry that is

@@ -234,9 +234,11 @@ inline std::size_t sparse_attention_workspace_bytes(const ConstTensorView& q,
 
 /// Computes exact softmax attention over the keys that `index` selects.
 ///
-///     q, out  [batch, seqlen_q, num_heads_q,  head_dim]  float32 | bfloat16 | float16
-///     k, v    [batch, seqlen_k, num_heads_kv, head_dim]  dtype and device of q
-///     lse     [batch, num_heads_q, seqlen_q]             float32; absent to skip
+///     q    [batch, seqlen_q, num_heads_q,  head_dim]    float32 | bfloat16 | float16
+///     k    [batch, seqlen_k, num_heads_kv, head_dim]    dtype and device of q
+///     v    [batch, seqlen_k, num_heads_kv, head_dim_v]  dtype and device of q
+///     out  [batch, seqlen_q, num_heads_q,  head_dim_v]  dtype and device of q
+///     lse  [batch, num_heads_q, seqlen_q]               float32; absent to skip
 ///
 /// Formula and edge cases: minf_sparse_attention().
 /// @throws Error{kInvalidArgument} on a shape, dtype, stride or device mismatch, overlapping
@@ -302,9 +304,8 @@ inline std::size_t prefill_attention_workspace_bytes(const ConstTensorView& q,
 
 /// Estimates, plans and computes prefill attention, each head with its own pattern, in one call.
 ///
-///     q, out    [batch, seqlen_q, num_heads_q,  head_dim]  float32 | bfloat16 | float16
-///     k, v      [batch, seqlen_k, num_heads_kv, head_dim]  dtype and device of q
-///     patterns  num_heads_q entries, or one for all heads
+///     q, k, v, out  as in sparse_attention()
+///     patterns      num_heads_q entries, or one for all heads
 ///
 /// @throws Error{kInvalidArgument} on a shape, dtype, stride, device or pattern mismatch.
 /// @throws Error{kUnsupported} if no built backend serves this device; the message says why.

@@ -68,8 +68,8 @@ def _check_devices(q: Tensor, **others: Tensor) -> None:
             raise RuntimeError(msg)
 
 
-def _out_like(q: Tensor) -> Tensor:
-    return q.new_empty(q.shape)
+def _out_like(q: Tensor, v: Tensor) -> Tensor:
+    return q.new_empty((*q.shape[:3], v.shape[3]))
 
 
 def _lse_like(q: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def _fake_vs_attn(
     local: int = 100,
 ) -> Tensor:
     _check_devices(q, k=k, v=v)
-    return _out_like(q)
+    return _out_like(q, v)
 
 
 def _fake_a_shape_attn(
@@ -108,14 +108,14 @@ def _fake_a_shape_attn(
     softmax_scale: float | None = None,
 ) -> Tensor:
     _check_devices(q, k=k, v=v)
-    return _out_like(q)
+    return _out_like(q, v)
 
 
 def _fake_block_sparse_attn(
     q: Tensor, k: Tensor, v: Tensor, top_k: int, *, softmax_scale: float | None = None
 ) -> Tensor:
     _check_devices(q, k=k, v=v)
-    return _out_like(q)
+    return _out_like(q, v)
 
 
 def _fake_prefill_attn(
@@ -130,7 +130,7 @@ def _fake_prefill_attn(
     local: int = 100,
 ) -> tuple[Tensor, Tensor]:
     _check_devices(q, k=k, v=v)
-    return _out_like(q), _lse_like(q)
+    return _out_like(q, v), _lse_like(q)
 
 
 def _fake_estimate_vs(
@@ -175,21 +175,21 @@ def _fake_vs_sparse_attn(
     softmax_scale: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     _check_devices(q, k=k, v=v, vertical_index=vertical_index, slash_index=slash_index)
-    return _out_like(q), _lse_like(q)
+    return _out_like(q, v), _lse_like(q)
 
 
 def _fake_block_index_attn(
     q: Tensor, k: Tensor, v: Tensor, block_index: Tensor, *, softmax_scale: float | None = None
 ) -> tuple[Tensor, Tensor]:
     _check_devices(q, k=k, v=v, block_index=block_index)
-    return _out_like(q), _lse_like(q)
+    return _out_like(q, v), _lse_like(q)
 
 
 def _fake_merge_attn(
     out_a: Tensor, lse_a: Tensor, out_b: Tensor, lse_b: Tensor
 ) -> tuple[Tensor, Tensor]:
     _check_devices(out_a, lse_a=lse_a, out_b=out_b, lse_b=lse_b)
-    return _out_like(out_a), _lse_like(out_a)
+    return _out_like(out_a, out_a), _lse_like(out_a)
 
 
 def _fake_count_key_tiles(

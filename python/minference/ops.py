@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ops as functions: estimate -> plan -> compute, all three stages at once or one by one.
 
-Shapes, throughout: ``q``, ``out`` ``[batch, seqlen_q, num_heads_q, head_dim]``; ``k``, ``v``
-``[batch, seqlen_k, num_heads_kv, head_dim]``; float32, bfloat16 or float16. ``lse`` ``[batch,
-num_heads_q, seqlen_q]``, float32, natural log. Only the innermost stride must be 1, so a transposed
-view of ``[batch, num_heads, seqlen, head_dim]`` is read in place.
+Shapes, throughout: ``q`` ``[batch, seqlen_q, num_heads_q, head_dim]``, ``k`` ``[batch, seqlen_k,
+num_heads_kv, head_dim]``; ``v`` and ``out`` likewise, with a ``head_dim_v`` that may be another:
+``[batch, seqlen_k, num_heads_kv, head_dim_v]``, ``[batch, seqlen_q, num_heads_q, head_dim_v]``;
+float32, bfloat16 or float16. ``lse`` ``[batch, num_heads_q, seqlen_q]``, float32, natural log. Only
+the innermost stride must be 1, so a transposed view of ``[batch, num_heads, seqlen, head_dim]`` is
+read in place.
 
 Attention is causal, and row ``i`` stands at position ``i + seqlen_k - seqlen_q``: a chunk of a
 prompt is simply ``seqlen_q < seqlen_k``. ``softmax_scale`` defaults to ``head_dim ** -0.5``. A row

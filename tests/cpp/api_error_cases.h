@@ -117,10 +117,27 @@ inline void test_shapes() {
          [](Arguments& a) { a.k.shape[3] = 32; });
   refuse(prefill, {"k: expected shape", "got [1, 100, 2, 64]"},
          [](Arguments& a) { a.k.shape[0] = 1; });
-  refuse(prefill, {"v: expected shape of k = [2, 100, 2, 64], got [2, 99, 2, 64]"},
+  refuse(prefill,
+         {"v: expected shape [batch, seqlen_k, num_heads_kv, head_dim_v] = [2, 100, 2, any], got "
+          "[2, 99, 2, 64]"},
          [](Arguments& a) { a.v.shape[1] = 99; });
-  refuse(prefill, {"out: expected shape of q = [2, 70, 4, 64], got [2, 70, 3, 64]"},
+  refuse(prefill,
+         {"out: expected shape [batch, seqlen_q, num_heads_q, head_dim_v] = [2, 70, 4, 64], got "
+          "[2, 70, 3, 64]"},
          [](Arguments& a) { a.out.shape[2] = 3; });
+  refuse(prefill, {"out: expected shape", "[2, 70, 4, 48], got [2, 70, 4, 64]"},
+         [](Arguments& a) { a.v.shape[3] = 48; });
+  refuse(prefill, {"v: expected head_dim_v 8 to 256, got 0"},
+         [](Arguments& a) { a.v.shape[3] = 0; });
+  refuse(prefill, {"v: expected head_dim_v 8 to 256, got 257"},
+         [](Arguments& a) { a.v.shape[3] = 257; });
+  refuse_with(MINF_ERROR_UNSUPPORTED, prefill,
+              {"v: expected head_dim_v to be a multiple of 8, got 60"},
+              [](Arguments& a) { a.v.shape[3] = a.out.shape[3] = 60; });
+  for (const Call call : {&Arguments::prefill, &Arguments::sparse}) {
+    accept(call, "a head_dim_v of its own",
+           [](Arguments& a) { a.v.shape[3] = a.out.shape[3] = 48; });
+  }
   refuse(prefill,
          {"lse: expected shape [batch, num_heads_q, seqlen_q] = [2, 4, 70], got [2, 4, 69]"},
          [](Arguments& a) { a.lse.shape[2] = 69; });

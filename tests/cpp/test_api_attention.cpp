@@ -27,7 +27,7 @@ constexpr int64_t kBlock = 64;
 int64_t blocks_of(int64_t length) { return (length + kBlock - 1) / kBlock; }
 
 struct Sizes {
-  int64_t batch, seqlen_q, seqlen_k, num_heads_q, num_heads_kv, head_dim;
+  int64_t batch, seqlen_q, seqlen_k, num_heads_q, num_heads_kv, head_dim, head_dim_v;
 };
 
 /// One call: inputs, patterns, and the index that the stages give for them.
@@ -42,10 +42,11 @@ struct Problem {
 
   Problem(int32_t dtype_, const Sizes& sizes_, std::vector<minf_pattern> patterns_, double scale_)
       : dtype(dtype_), sizes(sizes_), patterns(std::move(patterns_)), scale(scale_) {
-    const auto& [batch, seqlen_q, seqlen_k, num_heads_q, num_heads_kv, head_dim] = sizes;
+    const auto& [batch, seqlen_q, seqlen_k, num_heads_q, num_heads_kv, head_dim, head_dim_v] =
+        sizes;
     q = TestTensor(dtype, {batch, seqlen_q, num_heads_q, head_dim});
     k = TestTensor(dtype, {batch, seqlen_k, num_heads_kv, head_dim});
-    v = TestTensor(dtype, {batch, seqlen_k, num_heads_kv, head_dim});
+    v = TestTensor(dtype, {batch, seqlen_k, num_heads_kv, head_dim_v});
     std::mt19937 random(static_cast<uint32_t>(seqlen_q * 1000 + seqlen_k));
     for (TestTensor* input : {&q, &k, &v}) input->fill_random(random);
     // Small, so that a short sequence leaves something out.
@@ -68,7 +69,7 @@ struct Result {
 
   explicit Result(const Problem& problem) {
     const Sizes& s = problem.sizes;
-    out = TestTensor(problem.dtype, {s.batch, s.seqlen_q, s.num_heads_q, s.head_dim});
+    out = TestTensor(problem.dtype, {s.batch, s.seqlen_q, s.num_heads_q, s.head_dim_v});
     lse = TestTensor(MINF_FLOAT32, {s.batch, s.num_heads_q, s.seqlen_q});
     tiles = TestTensor(MINF_INT64, {s.batch, s.num_heads_q});
   }
@@ -139,7 +140,8 @@ void prefill(Problem& problem, Result& result, const minf_exec& exec, std::size_
 }
 
 void estimate_vertical_slash(Problem& problem, const minf_pattern& pattern, const minf_exec& exec) {
-  const auto& [batch, seqlen_q, seqlen_k, num_heads, num_heads_kv, head_dim] = problem.sizes;
+  const int64_t batch = problem.sizes.batch, num_heads = problem.sizes.num_heads_q;
+  const int64_t seqlen_k = problem.sizes.seqlen_k;
   const int64_t slash_size = problem.index_size(pattern.b, problem.estimate.local);
   problem.vertical_index = TestTensor(
       MINF_INT32, {batch, num_heads, problem.index_size(pattern.a, problem.estimate.sink)});
@@ -272,8 +274,8 @@ ReferenceRow reference_row(const Problem& problem, int64_t b, int64_t h, int64_t
   const Sizes& s = problem.sizes;
   const int64_t kv_head = h / (s.num_heads_q / s.num_heads_kv);
   const std::vector<int64_t> keys = attended_keys(problem, b, h, row);
-  ReferenceRow result{std::vector<double>(static_cast<std::size_t>(s.head_dim)),
-                      std::vector<double>(static_cast<std::size_t>(s.head_dim))};
+  ReferenceRow result{std::vector<double>(static_cast<std::size_t>(s.head_dim_v)),
+                      std::vector<double>(static_cast<std::size_t>(s.head_dim_v))};
   std::vector<double> logits;
   for (const int64_t key : keys) {
     double dot = 0;
@@ -290,7 +292,7 @@ ReferenceRow reference_row(const Problem& problem, int64_t b, int64_t h, int64_t
   result.lse = max + std::log(sum);
   for (std::size_t i = 0; i < keys.size(); ++i) {
     const double p = std::exp(logits[i] - result.lse);
-    for (int64_t d = 0; d < s.head_dim; ++d) {
+    for (int64_t d = 0; d < s.head_dim_v; ++d) {
       const double value = problem.v.get({b, keys[i], kv_head, d});
       result.out[static_cast<std::size_t>(d)] += p * value;
       result.magnitude[static_cast<std::size_t>(d)] += p * std::abs(value);
@@ -320,7 +322,7 @@ void check_against_reference(const Problem& problem, const Result& result, const
         const double lse = result.lse.get({b, h, row});
         CHECK(near(lse, want.lse, 1e-5 * (1 + std::abs(want.lse))), isa, "lse", lse, want.lse,
               "kind", problem.patterns[static_cast<std::size_t>(h)].kind, "row", row);
-        for (int64_t d = 0; d < s.head_dim; ++d) {
+        for (int64_t d = 0; d < s.head_dim_v; ++d) {
           const auto at = static_cast<std::size_t>(d);
           const double out = result.out.get({b, row, h, d});
           CHECK(near(out, want.out[at], out_bound(problem.dtype, want, at)), isa, "dtype",
@@ -348,8 +350,9 @@ void check_problem(Problem& problem, const char* isa) {
 }
 
 void test_all_patterns(const char* isa) {
-  constexpr Sizes kSizes[] = {
-      {1, 1, 1, 6, 6, 64}, {1, 1, 130, 6, 3, 80}, {2, 65, 129, 6, 2, 8}, {1, 100, 260, 6, 3, 64}};
+  constexpr Sizes kSizes[] = {{1, 1, 1, 6, 6, 64, 64},       {1, 1, 130, 6, 3, 80, 80},
+                              {2, 65, 129, 6, 2, 8, 8},      {1, 100, 260, 6, 3, 64, 64},
+                              {1, 100, 260, 6, 3, 192, 128}, {1, 65, 129, 6, 1, 8, 256}};
   for (const int32_t dtype : {MINF_FLOAT32, MINF_BFLOAT16, MINF_FLOAT16}) {
     for (const Sizes& sizes : kSizes) {
       Problem problem(dtype, sizes, all_patterns(),
@@ -363,17 +366,18 @@ void test_all_patterns(const char* isa) {
 void test_shared_patterns(const char* isa) {
   for (const double scale : {0.1, -0.1, 0.0}) {
     for (const minf_pattern& pattern : all_patterns()) {
-      Problem problem(MINF_BFLOAT16, {1, 70, 140, 4, 1, 40}, {pattern}, scale);
+      Problem problem(MINF_BFLOAT16, {1, 70, 140, 4, 1, 40, 72}, {pattern}, scale);
       check_problem(problem, isa);
     }
   }
   // Lists that end before their memory does.
-  Problem by_mass(MINF_FLOAT32, {1, 40, 140, 4, 2, 64}, {{MINF_VERTICAL_SLASH, 50, 60, 0}}, 0.1);
+  Problem by_mass(MINF_FLOAT32, {1, 40, 140, 4, 2, 64, 64}, {{MINF_VERTICAL_SLASH, 50, 60, 0}},
+                  0.1);
   by_mass.estimate.vertical_p = by_mass.estimate.slash_p = 0.3;
   check_problem(by_mass, isa);
   CHECK(by_mass.vertical_index.get({0, 0, 49}) == -1 && by_mass.slash_index.get({0, 0, 59}) == -1);
   // Rows without a key: out = 0, lse = -inf.
-  Problem nothing(MINF_FLOAT32, {1, 3, 70, 2, 1, 256}, {{MINF_A_SHAPE, 0, 0, 0}}, 0.1);
+  Problem nothing(MINF_FLOAT32, {1, 3, 70, 2, 1, 256, 256}, {{MINF_A_SHAPE, 0, 0, 0}}, 0.1);
   check_problem(nothing, isa);
 }
 
@@ -392,7 +396,7 @@ void thread_per_task(int64_t num_tasks, minf_task task, void* task_context, void
 }
 
 Problem mixed_problem(int32_t dtype) {
-  return Problem(dtype, {2, 150, 310, 6, 3, 64}, all_patterns(), 0.125);
+  return Problem(dtype, {2, 150, 310, 6, 3, 64, 64}, all_patterns(), 0.125);
 }
 
 void test_threads_change_nothing() {
@@ -472,7 +476,7 @@ void test_strides_change_nothing() {
 
 /// Attention over even and over odd key blocks, merged in place, is dense attention.
 void test_merge() {
-  Problem dense(MINF_FLOAT32, {2, 70, 300, 2, 1, 64}, {{MINF_DENSE, 0, 0, 0}}, 0.125);
+  Problem dense(MINF_FLOAT32, {2, 70, 300, 2, 1, 64, 64}, {{MINF_DENSE, 0, 0, 0}}, 0.125);
   const Sizes& s = dense.sizes;
   Problem part(MINF_FLOAT32, s, {{MINF_BLOCK_SPARSE, 1, 0, 0}}, 0.125);
   Result parts[2] = {Result(part), Result(part)};

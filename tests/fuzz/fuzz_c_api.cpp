@@ -295,7 +295,7 @@ void fuzz_merge(Input& input) {
   for (Tensor* tensor : {&lse_a, &lse_b}) tensor->fill_random(random, input.pick({1.0f, 100.0f}));
   if (sizes.batch * sizes.seqlen_q > 0 && input.one_in(2)) {
     lse_a.set_value({0, 0, 0}, -std::numeric_limits<float>::infinity());
-    if (sizes.head_dim > 0) {
+    if (sizes.head_dim_v > 0) {
       out_a.set_value({0, 0, 0, 0}, std::numeric_limits<float>::quiet_NaN());
     }
   }

@@ -110,7 +110,7 @@ inline void draw_isa(Input& input) {
 
 struct Sizes {
   minf_dtype dtype;
-  int64_t batch, seqlen_q, seqlen_k, num_heads_q, num_heads_kv, head_dim;
+  int64_t batch, seqlen_q, seqlen_k, num_heads_q, num_heads_kv, head_dim, head_dim_v;
 
   int64_t row_blocks() const { return (seqlen_q + kBlock - 1) / kBlock; }
 };
@@ -125,7 +125,10 @@ inline Sizes draw_sizes(Input& input, Call& call) {
   sizes.seqlen_q = input.one_in(2) ? sizes.seqlen_k : input.below(sizes.seqlen_k + 1);
   sizes.num_heads_kv = input.between(1, 2);
   sizes.num_heads_q = sizes.num_heads_kv * input.between(1, 3);
-  sizes.head_dim = input.pick<int64_t>({8, 16, 24, 64, 80, 128, 248, 256});
+  const auto draw_head_dim = [&] {
+    return input.pick<int64_t>({8, 16, 24, 64, 80, 128, 248, 256});
+  };
+  sizes.head_dim = draw_head_dim();
   if (input.one_in(16)) {
     switch (input.below(3)) {
       case 0:
@@ -139,6 +142,7 @@ inline Sizes draw_sizes(Input& input, Call& call) {
     }
     call.is_illegal_if(true);
   }
+  sizes.head_dim_v = input.one_in(2) ? draw_head_dim() : sizes.head_dim;
   return sizes;
 }
 
@@ -154,8 +158,8 @@ inline Inputs draw_inputs(Input& input, const Sizes& sizes) {
       Tensor(input, sizes.dtype, {sizes.batch, sizes.seqlen_q, sizes.num_heads_q, sizes.head_dim});
   inputs.k =
       Tensor(input, sizes.dtype, {sizes.batch, sizes.seqlen_k, sizes.num_heads_kv, sizes.head_dim});
-  inputs.v =
-      Tensor(input, sizes.dtype, {sizes.batch, sizes.seqlen_k, sizes.num_heads_kv, sizes.head_dim});
+  inputs.v = Tensor(input, sizes.dtype,
+                    {sizes.batch, sizes.seqlen_k, sizes.num_heads_kv, sizes.head_dim_v});
   if (input.one_in(8)) {
     inputs.is_broadcast = true;
     input.pick({&inputs.k, &inputs.v})->broadcast(input.below(3));
@@ -235,8 +239,8 @@ struct Outputs {
 
 inline Outputs draw_outputs(Input& input, const Sizes& sizes) {
   Outputs outputs;
-  outputs.out =
-      Tensor(input, sizes.dtype, {sizes.batch, sizes.seqlen_q, sizes.num_heads_q, sizes.head_dim});
+  outputs.out = Tensor(input, sizes.dtype,
+                       {sizes.batch, sizes.seqlen_q, sizes.num_heads_q, sizes.head_dim_v});
   outputs.lse = Tensor(input, MINF_FLOAT32, {sizes.batch, sizes.num_heads_q, sizes.seqlen_q});
   return outputs;
 }

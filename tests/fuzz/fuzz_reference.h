@@ -68,6 +68,8 @@ inline void poison_unattended_key(Input& input, const Sizes& sizes,
   }
   for (int64_t d = 0; d < sizes.head_dim; ++d) {
     inputs.k.set_value({batch, j, head_kv, d}, std::numeric_limits<float>::quiet_NaN());
+  }
+  for (int64_t d = 0; d < sizes.head_dim_v; ++d) {
     inputs.v.set_value({batch, j, head_kv, d}, std::numeric_limits<float>::quiet_NaN());
   }
 }
@@ -108,7 +110,7 @@ inline void check_row(const Sizes& sizes, const minf_pattern& pattern, const Inp
   const double eps = sizes.dtype == MINF_FLOAT32   ? 0x1p-20
                      : sizes.dtype == MINF_FLOAT16 ? 0x1p-10
                                                    : 0x1p-7;
-  for (int64_t d = 0; d < sizes.head_dim; ++d) {
+  for (int64_t d = 0; d < sizes.head_dim_v; ++d) {
     double want = 0, magnitude = 0;
     for (const auto& [j, score] : scores) {
       const double term =
@@ -149,7 +151,7 @@ inline void check_range(const Sizes& sizes, const Tensor& out, const Tensor& lse
       for (int64_t i = 0; i < sizes.seqlen_q; ++i) {
         const double row_lse = lse.value({b, h, i});
         FUZZ_REQUIRE(std::isfinite(row_lse) || row_lse == -kInfinity);
-        for (int64_t d = 0; d < sizes.head_dim; ++d) {
+        for (int64_t d = 0; d < sizes.head_dim_v; ++d) {
           FUZZ_REQUIRE(std::fabs(out.value({b, i, h, d})) <= 1.02);
         }
       }

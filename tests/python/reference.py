@@ -157,7 +157,7 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 def attention_float64(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor, softmax_scale: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """out, shaped like q, and lse ``[batch, num_heads_q, seqlen_q]``."""
+    """out, shaped like q but as wide as v, and lse ``[batch, num_heads_q, seqlen_q]``."""
     p, lse = masked_softmax(scores_float64(q, k, softmax_scale), mask)
     return (p @ repeat_kv(v, q.shape[2])).transpose(1, 2), lse
 

@@ -70,12 +70,14 @@ def make_qkv(
     num_heads: tuple[int, int] = (4, 2),
     head_dim: int = 64,
     *,
+    head_dim_v: int | None = None,
     dtype: torch.dtype = torch.float32,
     layout: str = "contiguous",
     kv_layout: str | None = None,
     device: str = "cpu",
     seed: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """``head_dim_v`` None: that of ``q``."""
     torch.manual_seed(seed)
     kv_layout = layout if kv_layout is None else kv_layout
     q = make_tensor(
@@ -83,9 +85,9 @@ def make_qkv(
     )
     k, v = (
         make_tensor(
-            batch, seqlen_k, num_heads[1], head_dim, dtype=dtype, layout=kv_layout, device=device
+            batch, seqlen_k, num_heads[1], dim, dtype=dtype, layout=kv_layout, device=device
         )
-        for _ in range(2)
+        for dim in (head_dim, head_dim if head_dim_v is None else head_dim_v)
     )
     return q, k, v
 
@@ -164,6 +166,7 @@ class Problem:
     seqlen_k: int
     num_heads: tuple[int, int]  # query heads, KV heads
     head_dim: int
+    head_dim_v: int
     dtype: torch.dtype
     layout: str
     kv_layout: str
@@ -180,6 +183,7 @@ class Problem:
             self.seqlen_k,
             self.num_heads,
             self.head_dim,
+            head_dim_v=self.head_dim_v,
             dtype=self.dtype,
             layout=self.layout,
             kv_layout=self.kv_layout,
@@ -195,12 +199,17 @@ def problems(draw: st.DrawFn, max_seqlen: int = 260) -> Problem:
     if draw(st.booleans()):
         seqlen_q = seqlen_k
     num_heads_kv = draw(st.integers(1, 3))
+    head_dims = st.one_of(
+        st.sampled_from([64, 80, 96, 128]), st.integers(1, 32).map(lambda n: 8 * n)
+    )
+    head_dim = draw(head_dims)
     return Problem(
         batch=draw(st.integers(1, 2)),
         seqlen_q=seqlen_q,
         seqlen_k=seqlen_k,
         num_heads=(num_heads_kv * draw(st.integers(1, 3)), num_heads_kv),
-        head_dim=8 * draw(st.one_of(st.sampled_from([8, 10, 12, 16]), st.integers(1, 32))),
+        head_dim=head_dim,
+        head_dim_v=draw(st.one_of(st.just(head_dim), head_dims)),
         dtype=draw(st.sampled_from(list(DTYPES.values()))),
         layout=draw(st.sampled_from(LAYOUTS)),
         kv_layout=draw(st.sampled_from(LAYOUTS)),

@@ -73,6 +73,17 @@ def test_head_dims(device, isa, kind, dtype, head_dim):
     check(kind, *make_qkv(1, 70, 333, head_dim=head_dim, dtype=dtype, device=device))
 
 
+# DeepSeek's; a little wider, much wider, narrower. Eight heads share a KV head: as many rows as fit
+# in the work memory, which is fewer where values are wider, are computed together.
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+@pytest.mark.parametrize("head_dims", [(192, 128), (64, 96), (128, 64), (8, 256)], ids=str)
+def test_head_dims_of_values(device, isa, kind, dtype, head_dims):
+    head_dim, head_dim_v = head_dims
+    qkv = make_qkv(1, 190, 333, (8, 1), head_dim, head_dim_v=head_dim_v, dtype=dtype, device=device)
+    check(kind, *qkv)
+
+
 # MHA, GQA and MQA: heads of one KV head may share work, and there may be more than one share holds.
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
@@ -170,9 +181,10 @@ def test_one_pattern_is_for_all_heads(device, isa):
         assert torch.equal(one[1], each[1])
 
 
-def test_whole_calls_are_their_stages(device, isa):
+@pytest.mark.parametrize("head_dim_v", [64, 40, 104])
+def test_whole_calls_are_their_stages(device, isa, head_dim_v):
     """vs_attn, a_shape_attn, block_sparse_attn, prefill_attn: the same bits as stage by stage."""
-    q, k, v = make_qkv(2, 130, 290, device=device, dtype=torch.bfloat16)
+    q, k, v = make_qkv(2, 130, 290, head_dim_v=head_dim_v, device=device, dtype=torch.bfloat16)
     a_shape, _ = minference.prefill_attn(q, k, v, AShape(9, 50))
     assert torch.equal(minference.a_shape_attn(q, k, v, 9, 50), a_shape)
 
@@ -263,10 +275,10 @@ def test_all_keys_by_every_road(device, isa, dtype, shape):
 
 def test_no_query_rows_and_no_batch(device):
     for batch, seqlen_q in ((1, 0), (0, 5)):
-        q, k, v = make_qkv(batch, seqlen_q, 70, device=device)
+        q, k, v = make_qkv(batch, seqlen_q, 70, head_dim_v=24, device=device)
         for pattern in MIXED:
             out, lse = minference.prefill_attn(q, k, v, pattern)
-            assert out.shape == q.shape
+            assert out.shape == (*q.shape[:3], 24)
             assert lse.shape == (batch, q.shape[2], seqlen_q)
 
 
@@ -290,10 +302,11 @@ def test_more_rows_than_16_bits(device):
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("pattern", [Dense(), AShape(5000, 9000), TriShape(70, 300, 100)], ids=str)
-def test_long_keys(isa, dtype, pattern):
+@pytest.mark.parametrize("head_dim_v", [64, 200])
+def test_long_keys(isa, dtype, pattern, head_dim_v):
     """Past the length from which more rows are computed together; some rows of each are checked."""
     seqlen_q, seqlen_k = 300, 16_500
-    q, k, v = make_qkv(1, seqlen_q, seqlen_k, (4, 1), dtype=dtype)
+    q, k, v = make_qkv(1, seqlen_q, seqlen_k, (4, 1), head_dim_v=head_dim_v, dtype=dtype)
     rows = torch.tensor([0, 31, 32, 63, 64, 130, 199, 200, 255, 256, 299])
     out, lse = minference.prefill_attn(q, k, v, pattern)
     mask = static_mask(pattern, seqlen_q, seqlen_k)[rows]

@@ -116,9 +116,13 @@ BAD_QKV: dict[str, tuple[Callable[[Maker], tuple[Tensor, Tensor, Tensor]], str]]
         r"k: expected shape \[batch, seqlen_k, num_heads_kv, head_dim\] = "
         r"\[2, any, any, 64\], got \[2, 70, 2, 72\]",
     ),
-    "v_head_dim": (
-        lambda m: (m.q, m.kv, m.tokens(heads=2, head_dim=72)),
-        r"v: expected .*64\].*, got .*72\]",
+    "v_head_dim_0": (
+        lambda m: (m.q, m.kv, m.kv[..., :0]),
+        "v: expected head_dim_v 8 to 256, got 0",
+    ),
+    "v_head_dim_264": (
+        lambda m: (m.q, m.kv, m.tokens(heads=2, head_dim=264)),
+        "v: expected head_dim_v 8 to 256, got 264",
     ),
     "k_batch": (
         lambda m: (m.q, m.tokens(heads=2, batch=1), m.kv),
@@ -126,7 +130,8 @@ BAD_QKV: dict[str, tuple[Callable[[Maker], tuple[Tensor, Tensor, Tensor]], str]]
     ),
     "v_batch": (
         lambda m: (m.q, m.kv, m.tokens(heads=2, batch=1)),
-        r"v: expected .*\[2, .*, got \[1, ",
+        r"v: expected shape \[batch, seqlen_k, num_heads_kv, head_dim_v\] = "
+        r"\[2, 70, 2, any\], got \[1, 70, 2, 64\]",
     ),
     "v_seqlen": (
         lambda m: (m.q, m.kv, m.tokens(90, heads=2)),
@@ -212,6 +217,14 @@ def test_head_dim_must_be_a_multiple_of_8(make, op, head_dim):
     x = make.tokens(head_dim=head_dim)
     message = f"q: expected head_dim to be a multiple of 8, got {head_dim}"
     assert_refused(lambda api: OPS[op](api, x, x, x), message, NotImplementedError)
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if not op.startswith("estimate")])
+@pytest.mark.parametrize("head_dim_v", [1, 4, 60, 100, 255])
+def test_head_dim_of_values_must_be_a_multiple_of_8(make, op, head_dim_v):
+    v = make.tokens(heads=2, head_dim=head_dim_v)
+    message = f"v: expected head_dim_v to be a multiple of 8, got {head_dim_v}"
+    assert_refused(lambda api: OPS[op](api, make.q, make.kv, v), message, NotImplementedError)
 
 
 @pytest.mark.parametrize("bad", BAD_QKV)

@@ -88,7 +88,7 @@ def test_in_keys_that_no_row_attends(device, isa, dtype, poison, kind):
 @pytest.mark.parametrize("where", ["k", "v"])
 def test_in_a_key(device, isa, dtype, poison, kind, key, where):
     """Rows that do not attend the key keep their bits: rows before it, and rows of other heads."""
-    q, k, v = make_qkv(1, 200, 300, (4, 2), dtype=dtype, device=device)
+    q, k, v = make_qkv(1, 200, 300, (4, 2), head_dim_v=72, dtype=dtype, device=device)
     if kind == "dense":
         mask = reference.dense_mask(200, 300).expand(1, 4, -1, -1)
         attend: Attend = lambda q, k, v: minference.prefill_attn(q, k, v, Dense())  # noqa: E731
@@ -98,7 +98,7 @@ def test_in_a_key(device, isa, dtype, poison, kind, key, where):
     else:
         attend, mask = sparse_case(kind, q, k)
     bad_k, bad_v = k.clone(), v.clone()
-    (bad_k if where == "k" else bad_v)[0, key, 1, 5] = poison
+    (bad_k if where == "k" else bad_v)[0, key, 1, -1] = poison
     changed = mask[..., key].clone()
     changed[:, :2] = False  # KV head 1 serves query heads 2 and 3.
     assert_only_rows_change(attend, [q, k, v], [q, bad_k, bad_v], changed)

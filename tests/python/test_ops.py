@@ -49,11 +49,14 @@ MIXED_PATTERNS = [
 ]
 
 
+HEAD_DIM_V = 40
+
+
 def make_qkv(seqlen_q: int = 130, seqlen_k: int = 200, dtype: torch.dtype = torch.float32):
     torch.manual_seed(0)
     q = torch.randn(2, seqlen_q, 4, 64, dtype=dtype)
     k = torch.randn(2, seqlen_k, 2, 64, dtype=dtype)
-    return q, k, torch.randn_like(k)
+    return q, k, torch.randn(2, seqlen_k, 2, HEAD_DIM_V, dtype=dtype)
 
 
 def example_calls(seqlen_q: int = 130, seqlen_k: int = 200) -> dict[str, tuple[tuple, dict]]:
@@ -257,9 +260,9 @@ def test_density():
 def test_no_query_rows_give_an_empty_result():
     q, k, v = make_qkv(0, 10)
     out, lse = minference.prefill_attn(q, k, v, MIXED_PATTERNS)
-    assert out.shape == (2, 0, 4, 64)
+    assert out.shape == (2, 0, 4, HEAD_DIM_V)
     assert lse.shape == (2, 4, 0)
-    assert minference.vs_attn(q, k, v, 10, 10).shape == (2, 0, 4, 64)
+    assert minference.vs_attn(q, k, v, 10, 10).shape == (2, 0, 4, HEAD_DIM_V)
 
 
 # ---- Autograd ------------------------------------------------------------------------------------

@@ -38,6 +38,19 @@ FAMILIES = {
     "mistral": ("Mistral", {"sliding_window": 24}),
     "gemma2": ("Gemma2", {"sliding_window": 24, "layer_types": LAYER_TYPES}),
     "gemma3": ("Gemma3Text", {"sliding_window": 24, "layer_types": LAYER_TYPES}),
+    "deepseek_v3": (  # Of 24 and 16 elements: keys and values of one head.
+        "DeepseekV3",
+        {
+            "num_key_value_heads": NUM_HEADS,
+            "q_lora_rank": 24,
+            "kv_lora_rank": 16,
+            "qk_nope_head_dim": HEAD_DIM,
+            "qk_rope_head_dim": 8,
+            "head_dim": 8,
+            "v_head_dim": HEAD_DIM,
+            "first_k_dense_replace": NUM_LAYERS,
+        },
+    ),
     "gpt_oss": (
         "GptOss",
         {
@@ -135,6 +148,8 @@ def test_prefill_is_eager(family):
         "gpt_oss": [window, dense],
     }.get(family, [dense, dense])
     q_shape, k_shape = (2, 100, NUM_HEADS, HEAD_DIM), (2, 100, NUM_HEADS_KV, HEAD_DIM)
+    if family == "deepseek_v3":
+        q_shape = k_shape = (2, 100, NUM_HEADS, 24)
     assert kernel.calls == [(q_shape, k_shape, pattern) for pattern in patterns]
 
 
@@ -295,7 +310,7 @@ def head_masks(seqlen: int) -> Tensor:
     )
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "deepseek_v3"])
 def test_each_head_attends_its_pattern(family):
     model, ids = tiny_model(family), random_ids(2, 110)
     config = minference.set_patterns(model, HEAD_PATTERNS, min_seqlen=1)

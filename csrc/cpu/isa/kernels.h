@@ -31,7 +31,7 @@ extern const float kZeroRow[kMaxHeadDim];
 /// unit when there are few rows. Lanes past num_rows compute on zeros and are never stored.
 struct Unit {
   float* query = nullptr;  // [head_dim / words per float][kRows]: fp32, or bf16 pairs.
-  float* out = nullptr;    // [head_dim][kRows], not yet divided by row_sum.
+  float* out = nullptr;    // [head_dim_v][kRows], not yet divided by row_sum.
   int32_t num_rows = 0;
   int32_t stream = 0;        // Which of the item's row blocks: selects keys in a tile.
   int32_t min_position = 0;  // Over the valid lanes.
@@ -114,6 +114,7 @@ struct AttendArgs {
   Visibility visibility;
   float scale_log2 = 1;  // |softmax_scale| * log2(e), or 1 when the scale is 0 (q is zeroed then).
   int32_t head_dim = 0;
+  int32_t head_dim_v = 0;  // Only attend reads it.
 };
 
 /// Sign of the scale, applied to the query as it is packed: exact, and keeps max(scores) a max.
@@ -128,17 +129,18 @@ inline constexpr int kSkewColumns = 2 * kBlock - 1;
 struct KernelTable {
   int32_t rows;  // kRows: rows of a unit; divides 64.
 
+  /// `head_dim` is that of the rows in question: of keys for .keys, of values for .values.
   ScratchSizes (*scratch_sizes)(int32_t head_dim);
   /// Fills unit.query from unit.query_row, and clears the row statistics.
   void (*pack_query)(Unit& unit, int32_t head_dim, QuerySign sign);
   /// Converts the tile's keys where the arithmetic needs it.
   void (*load_keys)(Tile& tile, Scratch& scratch, int32_t head_dim);
   /// Packs, converts or gathers the tile's values where the arithmetic needs it.
-  void (*load_values)(Tile& tile, Scratch& scratch, int32_t head_dim);
+  void (*load_values)(Tile& tile, Scratch& scratch, int32_t head_dim_v);
   /// One step of online softmax: unit.out and the row statistics take in the tile.
   void (*attend)(Unit& unit, const AttendArgs& args, Scratch& scratch);
   /// Writes out / row_sum and the natural-log lse of the valid lanes.
-  void (*finish)(const Unit& unit, int32_t head_dim);
+  void (*finish)(const Unit& unit, int32_t head_dim_v);
 
   // ---- Estimation. Slots are contiguous.
 

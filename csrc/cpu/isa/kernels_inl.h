@@ -3,7 +3,7 @@
 // Included by isa/<name>.cpp after the simd_*.h that defines
 //   F, Mask            a vector of kLanes floats, and a lane mask
 //   kLanes, kRegs      a unit is kRows = kLanes * kRegs query rows
-//   kKeys              height of the micro-kernels (keys in QK, elements of head_dim in PV)
+//   kKeys              height of the micro-kernels (keys in QK, elements of head_dim_v in PV)
 //   kHasPairs          dot_pairs, round_pairs, interleave_rows: bf16 dot products
 // and arithmetic under the same names. Everything here is in an unnamed namespace, and nothing of
 // the standard library is called (builtins instead): two instruction sets must never share a symbol
@@ -70,9 +70,9 @@ void attend(Unit& unit, const AttendArgs& args, Scratch& scratch) {
   clear_max(tile_max);
   const ScoredTile scored = score_slots<Math>(unit, args, /*trim=*/true, scratch.scores, tile_max);
   if (scored.num_keys == 0) return;
-  raise_maxima(unit, tile_max, args.scale_log2, unit.fresh ? 0.0f : kMaxSlack, args.head_dim);
+  raise_maxima(unit, tile_max, args.scale_log2, unit.fresh ? 0.0f : kMaxSlack, args.head_dim_v);
   exponentiate<Math>(scratch.scores, scored.num_keys, args.scale_log2, unit, scratch.probabilities);
-  add_values<Math>(unit, *args.tile, scored, scratch.probabilities, args.head_dim);
+  add_values<Math>(unit, *args.tile, scored, scratch.probabilities, args.head_dim_v);
   if (args.tile->num_non_finite > 0) {
     add_non_finite_values<Math>(unit, args, scored, scratch.scores);
   }
@@ -80,7 +80,7 @@ void attend(Unit& unit, const AttendArgs& args, Scratch& scratch) {
 }
 
 template <typename Math>
-void finish(const Unit& unit, int32_t head_dim) {
+void finish(const Unit& unit, int32_t head_dim_v) {
   using Element = typename Math::Element;
   for (int j = 0; j * kLanes < unit.num_rows; ++j) {
     const F row_sum = Simd::load(unit.row_sum + j * kLanes);
@@ -89,8 +89,8 @@ void finish(const Unit& unit, int32_t head_dim) {
     const auto some = Simd::greater(row_sum, Simd::zero());
     const F factor = Simd::select(some, inverse, Simd::mul(row_sum, Simd::zero()));  // 0, or NaN.
     const int lanes = min_of(kLanes, unit.num_rows - j * kLanes);
-    for (int d = 0; d < head_dim; d += kLanes) {
-      const int n = min_of(kLanes, head_dim - d);
+    for (int d = 0; d < head_dim_v; d += kLanes) {
+      const int n = min_of(kLanes, head_dim_v - d);
       F rows[kLanes];
 #pragma GCC unroll 16
       for (int i = 0; i < kLanes; ++i) {
@@ -123,7 +123,7 @@ void add_row_statistics(Unit& unit, const AttendArgs& args, Scratch& scratch) {
   const ScoredTile scored = score_slots<Math>(unit, args, /*trim=*/true, scratch.scores, tile_max);
   if (scored.num_keys == 0) return;
   raise_maxima(unit, tile_max, args.scale_log2, /*slack=*/unit.fresh ? 0.0f : kMaxSlack,
-               /*head_dim=*/0);
+               /*head_dim_v=*/0);
   exponentiate<Math>(scratch.scores, scored.num_keys, args.scale_log2, unit, scratch.probabilities);
   unit.fresh = false;
 }

@@ -19,11 +19,11 @@ bool row_is_finite(const void* row, int head_dim) {
 
 /// Takes non-finite value rows out of a masked slot. Returns whether there were any.
 template <typename Math>
-bool set_non_finite_aside(Tile& tile, int slot, int head_dim) {
+bool set_non_finite_aside(Tile& tile, int slot, int head_dim_v) {
   bool any = false;
   for (int t = 0; t < tile.slots[slot].count; ++t) {
     const void*& row = tile.value_row[slot * kBlock + t];
-    if (row_is_finite<Math>(row, head_dim)) continue;
+    if (row_is_finite<Math>(row, head_dim_v)) continue;
     tile.non_finite[tile.num_non_finite++] = {slot, t, row};
     row = kZeroRow;
     any = true;
@@ -57,7 +57,7 @@ void load_keys(Tile& tile, Scratch& scratch, int32_t head_dim) {
 }
 
 template <typename Math>
-void pack_value_pairs(Tile& tile, int slot, int32_t head_dim, float* panels) {
+void pack_value_pairs(Tile& tile, int slot, int32_t head_dim_v, float* panels) {
   const void* const* row = tile.value_row + slot * kBlock;
   const int padded = round_up_4(tile.slots[slot].count);
   for (int t = 0; t < padded; t += 2) {
@@ -65,33 +65,33 @@ void pack_value_pairs(Tile& tile, int slot, int32_t head_dim, float* panels) {
     const auto* odd = static_cast<const uint16_t*>(row[t + 1]);
     float* words = panels + t / 2 * kPanelWords;
     int d = 0;
-    for (; d + 2 * kPanelWords <= head_dim; d += 2 * kPanelWords, words += 2 * kPanelStride) {
+    for (; d + 2 * kPanelWords <= head_dim_v; d += 2 * kPanelWords, words += 2 * kPanelStride) {
       Math::Vectors::interleave_rows(even + d, odd + d, words, words + kPanelStride);
     }
-    if (d < head_dim) {
-      Math::Vectors::interleave_row_ends(even + d, odd + d, head_dim - d, words,
+    if (d < head_dim_v) {
+      Math::Vectors::interleave_row_ends(even + d, odd + d, head_dim_v - d, words,
                                          words + kPanelStride);
     }
   }
 }
 
 template <typename Math>
-void load_values(Tile& tile, Scratch& scratch, int32_t head_dim) {
+void load_values(Tile& tile, Scratch& scratch, int32_t head_dim_v) {
   tile.num_non_finite = 0;
   for (int s = 0; s < tile.num_slots; ++s) {
     const Slot& slot = tile.slots[s];
-    const bool replaced = slot.masked && set_non_finite_aside<Math>(tile, s, head_dim);
+    const bool replaced = slot.masked && set_non_finite_aside<Math>(tile, s, head_dim_v);
     if constexpr (Math::kPairs) {
       float* panels = scratch.values + s * (kBlock / 2) * kPanelWords;
-      pack_value_pairs<Math>(tile, s, head_dim, panels);
+      pack_value_pairs<Math>(tile, s, head_dim_v, panels);
       tile.values[s] = {panels, kPanelWords};
     } else if (!Math::kConverts && slot.contiguous && !replaced) {
       tile.values[s] = {static_cast<const float*>(tile.value_row[s * kBlock]), tile.value_stride};
     } else {
-      const int64_t stride = scratch_row_words(head_dim);
+      const int64_t stride = scratch_row_words(head_dim_v);
       float* rows = scratch.values + s * kBlock * stride;
       for (int t = 0; t < slot.count; ++t) {
-        convert_row<Math>(tile.value_row[s * kBlock + t], head_dim, rows + t * stride);
+        convert_row<Math>(tile.value_row[s * kBlock + t], head_dim_v, rows + t * stride);
       }
       tile.values[s] = {rows, stride};
     }

@@ -34,6 +34,7 @@ struct Bounded {
 struct AheadRows {
   const void* const* key_row = nullptr;  // [kAheadKeys]; null: nothing to fetch.
   const void* const* value_row = nullptr;
+  int value_lines = 0;  // Cache lines of a value row to fetch; at most those of a key row.
 };
 constexpr int kAheadKeys = 8;
 constexpr int kLineWords = 16;
@@ -77,11 +78,13 @@ template <typename Math, int kCount, typename Masking>
     for (int64_t row = 0; row < 2 * kAheadKeys; ++row) {
       const auto* next = static_cast<const char*>(row % 2 == 0 ? ahead.key_row[row / 2]
                                                                : ahead.value_row[row / 2]);
-      for (int64_t line = 0; line < lines; ++line) {
+      const int64_t fetched = row % 2 == 0 ? lines : ahead.value_lines;
+      const int64_t first = row * lines;
+      for (int64_t line = 0; line < fetched; ++line) {
         __builtin_prefetch(next + line * 64, 0, 2);
-        const int64_t w = row * lines + line;
-        add_products<Math>(key, w, w + 1, query, acc);
+        add_products<Math>(key, first + line, first + line + 1, query, acc);
       }
+      add_products<Math>(key, first + fetched, first + lines, query, acc);
     }
   }
 #pragma GCC unroll 4
@@ -162,11 +165,13 @@ void score_group_of(const Unit& unit, const AttendArgs& args, const void* const*
 template <typename Math>
 AheadRows rows_ahead(const AttendArgs& args, int slot, int key) {
   const Tile* ahead = args.ahead;
+  const int words = row_words<Math>(args.head_dim);
   if (ahead == nullptr || slot >= ahead->num_slots || key + kAheadKeys > ahead->slots[slot].count ||
-      row_words<Math>(args.head_dim) % kLineWords != 0) {
+      words % kLineWords != 0) {
     return {};
   }
-  return {ahead->key_row + slot * kBlock + key, ahead->value_row + slot * kBlock + key};
+  return {ahead->key_row + slot * kBlock + key, ahead->value_row + slot * kBlock + key,
+          min_of(words, row_words<Math>(args.head_dim_v)) / kLineWords};
 }
 
 /// Scores the unit against the slots of its stream. With `trim`, keys after the unit's last row are

@@ -15,7 +15,7 @@ constexpr float kMaxSlack = 8.0f;
 /// Raises row_max where the tile's maximum exceeds it by more than `slack`, and rescales what was
 /// accumulated under the old one. Lane by lane: a row's result never depends on its neighbours.
 inline void raise_maxima(Unit& unit, const float* tile_max, float scale_log2, float slack,
-                         int head_dim) {
+                         int head_dim_v) {
   for (int j = 0; j < kRegs; ++j) {
     const F old_max = Simd::load(unit.row_max + j * kLanes);
     const F new_max = Simd::mul(Simd::load(tile_max + j * kLanes), Simd::set1(scale_log2));
@@ -28,7 +28,7 @@ inline void raise_maxima(Unit& unit, const float* tile_max, float scale_log2, fl
     const F factor = Simd::select(grew, shrink, Simd::set1(1.0f));
     float* row_sum = unit.row_sum + j * kLanes;
     Simd::store(row_sum, Simd::mul(Simd::load(row_sum), factor));
-    for (int d = 0; d < head_dim; ++d) {
+    for (int d = 0; d < head_dim_v; ++d) {
       float* out = unit.out + d * kRows + j * kLanes;
       Simd::store(out, Simd::mul(Simd::load(out), factor));
     }

@@ -7,7 +7,7 @@
 namespace minference::cpu {
 namespace {
 
-// bf16 pairs: panels of 16 words (elements of head_dim), each [pairs of keys][16], so that one
+// bf16 pairs: panels of 16 words (elements of head_dim_v), each [pairs of keys][16], so that one
 // cache line feeds two micro-kernel heights. 2 extra pairs keep panels off a 4 KiB stride, where
 // all of them would fall into one L1 set (5.5 % of the time instead of 1.8 %).
 constexpr int kPanelWords = 16;
@@ -87,11 +87,11 @@ int value_spans(const Tile& tile, const ScoredTile& scored, ValueSpan* spans) {
 
 template <typename Math>
 void add_values(Unit& unit, const Tile& tile, const ScoredTile& scored, const float* probabilities,
-                int head_dim) {
+                int head_dim_v) {
   ValueSpan spans[kTileSlots];
   const int num_spans = value_spans<Math>(tile, scored, spans);
-  for (int d = 0; d < head_dim;) {
-    const int height = group_height(head_dim - d);
+  for (int d = 0; d < head_dim_v;) {
+    const int height = group_height(head_dim_v - d);
     const int64_t offset =
         Math::kPairs ? d / kPanelWords * kPanelStride + d % kPanelWords : int64_t{d};
     float* out = unit.out + d * kRows;
@@ -122,8 +122,8 @@ template <typename Math>
         if (!kept || row < position || (row > last && row < args.visibility.dense_from)) continue;
         const float p = __builtin_exp2f(score[lane] * args.scale_log2 - unit.row_max[lane]);
         const auto* value = static_cast<const typename Math::Element*>(key.value_row);
-        for (int d = 0; d < args.head_dim; d += kLanes) {
-          const int n = min_of(kLanes, args.head_dim - d);
+        for (int d = 0; d < args.head_dim_v; d += kLanes) {
+          const int n = min_of(kLanes, args.head_dim_v - d);
           float v[kLanes];
           Simd::store(v, Math::load(value + d, n));
           for (int e = 0; e < n; ++e) unit.out[(d + e) * kRows + lane] += p * v[e];

@@ -17,7 +17,7 @@ import minference
 from minference.demo.candidates import Candidate
 from minference.demo.prefill import kept_mass
 
-CELLS = 256  # A side of a map: also the head_dim of the one-hot values, whose largest is 256.
+CELLS = 256  # A side of a map: also the head_dim_v of the one-hot values, at most 256.
 
 
 @dataclass(frozen=True)
@@ -114,22 +114,20 @@ def kept_map(q: Tensor, k: Tensor, pattern: minference.Pattern, *, softmax_scale
         pattern: Of this head; estimated from ``q`` and ``k``.
         softmax_scale: Multiplies ``q @ k.T``.
     """
-    seqlen, head_dim = q.shape[1], q.shape[3]
+    seqlen = q.shape[1]
     members = F.one_hot(torch.arange(seqlen) * CELLS // seqlen, CELLS).float()
     values = members[None, :, None]
-    # Zeros up to the width of the values change no product of q and k.
-    wide_q, wide_k = (F.pad(tensor, (0, CELLS - head_dim)) for tensor in (q, k))
     attend = estimated_attention(q, k, pattern, softmax_scale=softmax_scale)
 
-    out, lse = attend(wide_q, wide_k, values)
+    out, lse = attend(q, k, values)
     _, lse_all = minference.prefill_attn(
-        wide_q, wide_k, values, minference.Dense(), softmax_scale=softmax_scale
+        q, k, values, minference.Dense(), softmax_scale=softmax_scale
     )
     kept = (lse - lse_all)[0, 0].exp()
     rows_of_cell = members.sum(0)
     attention = members.T @ (out[0, :, 0] * kept[:, None]) / rows_of_cell[:, None]
 
-    out, lse = attend(torch.zeros_like(wide_q), wide_k, values)
+    out, lse = attend(torch.zeros_like(q), k, values)
     num_kept = members.T @ (out[0, :, 0] * lse[0, 0].exp()[:, None])
     first_key = rows_of_cell.cumsum(0) - rows_of_cell
     visible = (torch.arange(1, seqlen + 1)[:, None] - first_key).clamp(min=0).minimum(rows_of_cell)

@@ -277,7 +277,7 @@ def minference_attention_forward(
         module: The attention layer.
         query: ``[batch, num_heads_q, seqlen_q, head_dim]``.
         key: ``[batch, num_heads_kv, seqlen_k, head_dim]``; heads are never repeated.
-        value: Same shape as ``key``.
+        value: ``[batch, num_heads_kv, seqlen_k, head_dim_v]``.
         attention_mask: What :func:`minference_mask` returned, or a dense mask of the user's own.
         dropout: Must be 0.
         scaling: Multiplies ``query @ key.T``; None selects ``head_dim ** -0.5``.
@@ -288,7 +288,7 @@ def minference_attention_forward(
         kwargs: Handed on where SDPA or the eager function computes.
 
     Returns:
-        ``[batch, seqlen_q, num_heads_q, head_dim]``, and None for the weights.
+        ``[batch, seqlen_q, num_heads_q, head_dim_v]``, and None for the weights.
     """
     if dropout != 0.0:
         msg = f"minference: dropout: expected 0, got {dropout}; it serves inference, not training"
@@ -299,7 +299,6 @@ def minference_attention_forward(
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
     is_plain = softcap is None and position_bias is None
-    is_plain &= query.shape[-1] == key.shape[-1] == value.shape[-1]
     if is_causal and is_plain and (shares := _shares(attention_mask, query, key)) is not None:
         return _attend(module, query, key, value, shares, scaling, s_aux), None
 
@@ -390,7 +389,7 @@ def _attend(
     q, k, v = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     if len(shares) == 1 and shares[0] is EVERYTHING:
         return _attend_share(layer, q, k, v, window=0, scaling=scaling, s_aux=s_aux)
-    out = q.new_zeros(q.shape)  # Rows that are padding stay 0.
+    out = q.new_zeros((*q.shape[:3], v.shape[3]))  # Rows that are padding stay 0.
     for batch, rows, keys, window in shares:
         out[batch, rows] = _attend_share(
             layer,
@@ -470,9 +469,8 @@ def _warn_if_sparse_was_asked_for(layer: nn.Module, rows: int, keys: int) -> Non
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _warn_of_dense(layer: str) -> bool:
     warnings.warn(
-        f"minference: {layer} runs dense: the sparse kernels take no dense mask, softcap, position"
-        " bias, nor values of a head_dim of their own (a traced call makes a mask where it may not"
-        " look whether it needs one)",
+        f"minference: {layer} runs dense: the sparse kernels take no dense mask, softcap nor"
+        " position bias (a traced call makes a mask where it may not look whether it needs one)",
         stacklevel=2,
     )
     return True
