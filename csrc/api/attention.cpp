@@ -8,24 +8,8 @@
 #include "api/sparse_index.h"
 #include "api/status.h"
 #include "core/check.h"
-#include "core/index_lists.h"
 
 namespace minference::api {
-namespace {
-
-/// Key sets of all heads as far as patterns say them: what attention_bytes() may read.
-std::vector<HeadKeys> keys_without_lists(const Patterns& patterns, const Shape& shape) {
-  std::vector<HeadKeys> keys;
-  keys.reserve(num_heads_of(shape));
-  for (int32_t batch = 0; batch < shape.batch; ++batch) {
-    for (int32_t head = 0; head < shape.num_heads_q; ++head) {
-      keys.push_back(head_keys_of(patterns[head]));
-    }
-  }
-  return keys;
-}
-
-}  // namespace
 
 Shape checked_attention_tensors(const AttentionTensors& tensors) {
   const auto& [q, k, v, out, lse] = tensors;
@@ -54,6 +38,10 @@ Shape checked_attention_tensors(const AttentionTensors& tensors) {
   return shape;
 }
 
+void check_attention_rows(const Backend& backend, const AttentionTensors& tensors) {
+  check_rows(backend, {tensors.q, tensors.k, tensors.v, tensors.out});
+}
+
 AttentionArgs attention_args(const AttentionTensors& tensors, const Shape& shape,
                              double softmax_scale) {
   return {.shape = shape,
@@ -63,7 +51,8 @@ AttentionArgs attention_args(const AttentionTensors& tensors, const Shape& shape
           .out = tokens(tensors.out),
           .lse = row_values(tensors.lse),
           .softmax_scale = softmax_scale,
-          .heads = {}};
+          .patterns = {},
+          .index = {}};
 }
 
 }  // namespace minference::api
@@ -89,18 +78,20 @@ minf_status minf_sparse_attention(const minf_tensor* q, const minf_tensor* k, co
     const double scale = checked_scale(checked_options(options).softmax_scale, shape.head_dim);
     const Executor executor = checked_executor(exec, *q);
     const Backend& backend = backend_of(tensors.q);
-    check_attends(backend);
-    // Only host backends attend so far, hence lists in host memory.
-    const std::vector<HeadKeys> heads =
-        checked_head_keys(index_lists(index_tensors), pattern_keys(patterns), shape);
-    if (has_no_rows(shape)) return;
-
+    check_attention_rows(backend, tensors);
+    const std::vector<HeadKeys> keys = pattern_keys(patterns);
     AttentionArgs args = attention_args(tensors, shape, scale);
-    args.heads = heads;
-    backend.attention(
-        args,
-        checked_workspace(workspace, workspace_bytes, backend.attention_bytes(args, executor)),
-        executor);
+    args.patterns = keys;
+    args.index = index_lists(index_tensors);
+    const bool empty = has_no_rows(shape);
+    const Workspace memory = checked_workspace(
+        workspace, workspace_bytes, empty ? 0 : backend.attention_bytes(args, executor));
+    check_resources(backend, executor,
+                    {tensors.q, tensors.k, tensors.v, tensors.out, tensors.lse,
+                     index_tensors.vertical_index, index_tensors.runs, index_tensors.run_count,
+                     index_tensors.block_index},
+                    memory);
+    if (!empty) backend.attention(args, memory, executor);
   });
 }
 
@@ -113,13 +104,13 @@ minf_status minf_sparse_attention_workspace_bytes(const minf_tensor* q, const mi
     const Patterns patterns = checked_patterns(index, shape.num_heads_q);
     const Executor executor = checked_executor(exec, *q);
     const Backend& backend = backend_of(q_arg);
-    check_attends(backend);
+    check_rows(backend, {q_arg, k_arg});
     if (has_no_rows(shape)) return store_workspace_bytes(bytes, /*counted=*/0);
 
-    const std::vector<HeadKeys> heads = keys_without_lists(patterns, shape);
+    const std::vector<HeadKeys> keys = pattern_keys(patterns);
     AttentionArgs args;
     args.shape = shape;
-    args.heads = heads;
+    args.patterns = keys;
     store_workspace_bytes(bytes, backend.attention_bytes(args, executor));
   });
 }

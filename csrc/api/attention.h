@@ -23,7 +23,10 @@ struct AttentionTensors {
 /// Checks all tensors against each other, and their memory; no entry is read.
 Shape checked_attention_tensors(const AttentionTensors& tensors);
 
-/// Without key sets.
+/// Checks what the backend demands of rows, see check_rows().
+void check_attention_rows(const Backend& backend, const AttentionTensors& tensors);
+
+/// Without patterns and index lists.
 AttentionArgs attention_args(const AttentionTensors& tensors, const Shape& shape,
                              double softmax_scale);
 

@@ -15,7 +15,6 @@
 #include "api/status.h"
 #include "api/tensor.h"
 #include "core/backend.h"
-#include "core/index_lists.h"
 #include "core/runs.h"
 #include "core/workspace.h"
 
@@ -34,69 +33,152 @@ struct PrefillCall {
   const Shape& shape() const { return attention.shape; }
 };
 
-/// One vertical-slash head in planning: whose keys are set, and room for its runs.
-struct PlannedHead {
-  std::size_t head_idx;  // In PrefillLists::heads.
-  std::span<Run> runs;
+/// How many heads have lists, and the room that the largest of them needs: lists of all heads of a
+/// kind lie in one tensor.
+struct ListSizes {
+  int32_t vertical_slash_heads = 0;
+  int32_t columns = 0;
+  int32_t distances = 0;
+  int32_t runs = 0;
+  int32_t block_sparse_heads = 0;
+  int32_t blocks = 0;
 };
 
-/// Key sets of all heads, and what fills them. Lists are in the workspace; null while it is
+/// Patterns and lists of a call, and what fills them. Lists are in the workspace; null while it is
 /// counted.
 struct PrefillLists {
-  std::vector<HeadKeys> heads;  // [batch * num_heads_q]
+  std::vector<HeadKeys> patterns;  // One per query head, or one for all.
+  ListSizes sizes;
+  IndexLists index;
+  PlanArgs plan;
   std::vector<VerticalSlashTarget> vertical_slash;
-  std::vector<PlannedHead> planned;  // Of each vertical_slash target.
   std::vector<BlockSparseTarget> block_sparse;
+  std::vector<std::span<int32_t>> uneven;  // Lists that are not filled to their end.
 };
 
-void add_vertical_slash(PrefillLists& lists, const PrefillCall& call, const minf_pattern& pattern,
-                        VerticalSlashTarget target, WorkspaceAllocator& memory) {
+/// What a pattern asks of the lists; 0 where it has none.
+struct HeadSizes {
+  int32_t columns = 0;
+  int32_t distances = 0;
+  int32_t blocks = 0;
+};
+
+HeadSizes head_sizes(const PrefillCall& call, const minf_pattern& pattern) {
   const Lengths& lengths = call.shape().lengths;
-  target.vertical_size = clamped_size(pattern.a, call.vertical_slash.sink, lengths);
-  target.slash_size = clamped_size(pattern.b, call.vertical_slash.local, lengths);
-  const auto take_entries = [&](int64_t count) {
-    return memory.take<int32_t>(static_cast<std::size_t>(count)).data();
-  };
-  target.vertical_index = take_entries(target.vertical_size);
-  target.slash_index = take_entries(target.slash_size);
-  const int64_t num_runs = max_runs(target.slash_size, lengths.seqlen_k);
-  lists.vertical_slash.push_back(target);
-  lists.planned.push_back(
-      {lists.heads.size() - 1, memory.take<Run>(static_cast<std::size_t>(num_runs))});
+  switch (pattern.kind) {
+    case MINF_VERTICAL_SLASH:
+      return {.columns = clamped_size(pattern.a, call.vertical_slash.sink, lengths),
+              .distances = clamped_size(pattern.b, call.vertical_slash.local, lengths)};
+    case MINF_BLOCK_SPARSE:
+      return {.blocks = std::min(pattern.a, lengths.key_blocks())};
+    default:
+      return {};
+  }
 }
 
-void add_block_sparse(PrefillLists& lists, const PrefillCall& call, const minf_pattern& pattern,
-                      BlockSparseTarget target, WorkspaceAllocator& memory) {
-  const Lengths& lengths = call.shape().lengths;
-  target.top_k = std::min(pattern.a, lengths.key_blocks());
-  target.row_stride = target.top_k;
-  target.block_index = memory
-                           .take<int32_t>(static_cast<std::size_t>(lengths.row_blocks()) *
-                                          static_cast<std::size_t>(target.top_k))
-                           .data();
-  lists.block_sparse.push_back(target);
-  HeadKeys& head = lists.heads.back();
-  head.blocks = target.block_index;
-  head.block_stride = target.row_stride;
-  head.max_blocks = target.top_k;
+/// Gives each head that has lists its place in their tensors: a head without takes no room.
+void place_heads(const PrefillCall& call, PrefillLists& lists) {
+  ListSizes& sizes = lists.sizes;
+  lists.patterns = pattern_keys(call.patterns);
+  const int32_t heads_per_pattern = call.patterns.size() == 1 ? call.shape().num_heads_q : 1;
+  for (HeadKeys& pattern : lists.patterns) {
+    const HeadSizes head = head_sizes(call, call.patterns[pattern.list_head]);
+    sizes.columns = std::max(sizes.columns, head.columns);
+    sizes.distances = std::max(sizes.distances, head.distances);
+    sizes.blocks = std::max(sizes.blocks, head.blocks);
+    if (pattern.kind == PatternKind::kVerticalSlash) {
+      pattern.list_head = sizes.vertical_slash_heads;
+      sizes.vertical_slash_heads += heads_per_pattern;
+    } else if (pattern.kind == PatternKind::kBlockSparse) {
+      pattern.list_head = sizes.block_sparse_heads;
+      sizes.block_sparse_heads += heads_per_pattern;
+    }
+  }
+  sizes.runs =
+      static_cast<int32_t>(max_runs(sizes.distances, call.shape().lengths.seqlen_k));
+}
+
+/// Lists of `heads` heads of each batch entry, one after the other, `elements` each; callers see
+/// `size` entries of one.
+template <typename T>
+HeadLists<T> take_lists(WorkspaceAllocator& memory, int64_t batch, int64_t heads, int64_t elements,
+                        int32_t size) {
+  const auto bytes = static_cast<int64_t>(sizeof(T)) * elements;
+  return {.data = memory.take<T>(static_cast<std::size_t>(batch) * static_cast<std::size_t>(heads) *
+                                 static_cast<std::size_t>(elements))
+                      .data(),
+          .batch_stride_bytes = bytes * heads,
+          .head_stride_bytes = bytes,
+          .size = size};
+}
+
+template <typename T>
+HeadLists<const T> as_const(const HeadLists<T>& lists) {
+  return {lists.data, lists.batch_stride_bytes, lists.head_stride_bytes, lists.size};
+}
+
+/// Entries of all lists.
+std::span<int32_t> entries_of(const HeadLists<int32_t>& lists, int64_t batch) {
+  return {lists.data, static_cast<std::size_t>(batch * lists.batch_stride_bytes / 4)};
 }
 
 /// Takes index memory for every head: once counting, once for the call.
 PrefillLists lay_out_lists(const PrefillCall& call, WorkspaceAllocator& memory) {
   const Shape& shape = call.shape();
   PrefillLists lists;
-  lists.heads.reserve(num_heads_of(shape));
+  place_heads(call, lists);
+  const ListSizes& sizes = lists.sizes;
+  const int64_t vertical_slash_heads = sizes.vertical_slash_heads;
+  const auto columns = take_lists<int32_t>(memory, shape.batch, vertical_slash_heads,
+                                           sizes.columns, sizes.columns);
+  const auto distances = take_lists<int32_t>(memory, shape.batch, vertical_slash_heads,
+                                             sizes.distances, sizes.distances);
+  lists.plan = {.batch = shape.batch,
+                .num_heads_q = sizes.vertical_slash_heads,
+                .seqlen_k = shape.lengths.seqlen_k,
+                .slash_index = as_const(distances),
+                .runs = take_lists<Run>(memory, shape.batch, vertical_slash_heads, sizes.runs,
+                                        sizes.runs),
+                .run_count = take_lists<int32_t>(memory, shape.batch, vertical_slash_heads,
+                                                 /*elements=*/1, /*size=*/1)};
+  const auto blocks =
+      take_lists<int32_t>(memory, shape.batch, sizes.block_sparse_heads,
+                          int64_t{shape.lengths.row_blocks()} * sizes.blocks, sizes.blocks);
+  lists.index = {.columns = as_const(columns),
+                 .runs = as_const(lists.plan.runs),
+                 .run_count = as_const(lists.plan.run_count),
+                 .blocks = as_const(blocks),
+                 .block_row_stride = sizes.blocks};
+
+  bool uneven_columns = false, uneven_distances = false, uneven_blocks = false;
   for (int32_t batch = 0; batch < shape.batch; ++batch) {
     for (int32_t head = 0; head < shape.num_heads_q; ++head) {
-      const minf_pattern& pattern = call.patterns[head];
-      lists.heads.push_back(head_keys_of(pattern));
-      if (pattern.kind == MINF_VERTICAL_SLASH) {
-        add_vertical_slash(lists, call, pattern, {.batch = batch, .head = head}, memory);
-      } else if (pattern.kind == MINF_BLOCK_SPARSE) {
-        add_block_sparse(lists, call, pattern, {.batch = batch, .head = head}, memory);
+      const bool one_for_all = lists.patterns.size() == 1;
+      const HeadKeys& pattern = lists.patterns[one_for_all ? 0 : static_cast<std::size_t>(head)];
+      const int32_t list_head = one_for_all ? head : pattern.list_head;
+      const HeadSizes head_size = head_sizes(call, call.patterns[head]);
+      if (pattern.kind == PatternKind::kVerticalSlash) {
+        lists.vertical_slash.push_back({.batch = batch,
+                                        .head = head,
+                                        .vertical_size = head_size.columns,
+                                        .slash_size = head_size.distances,
+                                        .vertical_index = columns.at(batch, list_head),
+                                        .slash_index = distances.at(batch, list_head)});
+        uneven_columns = uneven_columns || head_size.columns < sizes.columns;
+        uneven_distances = uneven_distances || head_size.distances < sizes.distances;
+      } else if (pattern.kind == PatternKind::kBlockSparse) {
+        lists.block_sparse.push_back({.batch = batch,
+                                      .head = head,
+                                      .top_k = head_size.blocks,
+                                      .row_stride = sizes.blocks,
+                                      .block_index = blocks.at(batch, list_head)});
+        uneven_blocks = uneven_blocks || head_size.blocks < sizes.blocks;
       }
     }
   }
+  if (uneven_columns) lists.uneven.push_back(entries_of(columns, shape.batch));
+  if (uneven_distances) lists.uneven.push_back(entries_of(distances, shape.batch));
+  if (uneven_blocks) lists.uneven.push_back(entries_of(blocks, shape.batch));
   return lists;
 }
 
@@ -108,7 +190,8 @@ struct PrefillStages {
         attention(call.attention) {
     vertical_slash.targets = lists.vertical_slash;
     block_sparse.targets = lists.block_sparse;
-    attention.heads = lists.heads;
+    attention.patterns = lists.patterns;
+    attention.index = lists.index;
   }
 
   EstimateVerticalSlashArgs vertical_slash;
@@ -139,44 +222,33 @@ std::size_t counted_bytes(const PrefillCall& call) {
   return memory.bytes();
 }
 
-/// Number of entries before the -1 that may fill the end of an estimated list.
-int32_t entries_before_fill(std::span<const int32_t> entries) {
-  return static_cast<int32_t>(std::ranges::find(entries, -1) - entries.begin());
-}
-
-/// Stage 2, all heads. Reads the lists: only host backends attend so far.
-void plan(const PrefillCall& call, PrefillLists& lists) {
-  parallel_interleaved(call.executor, static_cast<int64_t>(lists.planned.size()), [&](int64_t i) {
-    const VerticalSlashTarget& target = lists.vertical_slash[static_cast<std::size_t>(i)];
-    const PlannedHead& planned = lists.planned[static_cast<std::size_t>(i)];
-    HeadKeys& head = lists.heads[planned.head_idx];
-    head.columns = target.vertical_index;
-    head.num_columns = entries_before_fill(
-        {target.vertical_index, static_cast<std::size_t>(target.vertical_size)});
-    head.runs = planned.runs.data();
-    head.num_runs = plan_runs(target.slash_index, target.slash_size, planned.runs.data());
-  });
-}
-
-void count_tiles(const PrefillCall& call, std::span<const HeadKeys> heads, const TensorArg& tiles) {
-  if (is_absent(tiles.tensor)) return;
-  write_tiles(heads, call.shape(), head_lists<int64_t>(tiles), call.executor);
+/// Tiles of all heads, if they are asked for.
+void count_tiles(const PrefillCall& call, std::span<const HeadKeys> patterns,
+                 const IndexLists& index, const TensorArg& tiles) {
+  if (is_absent(tiles.tensor) || call.shape().batch == 0) return;
+  call.backend.count_key_tiles({.shape = call.shape(),
+                                .patterns = patterns,
+                                .index = index,
+                                .tiles = head_lists<int64_t>(tiles)},
+                               call.executor);
 }
 
 void prefill(const PrefillCall& call, Workspace workspace, const TensorArg& tiles) {
+  const Backend& backend = call.backend;
   WorkspaceAllocator memory(workspace);
-  PrefillLists lists = lay_out_lists(call, memory);
+  const PrefillLists lists = lay_out_lists(call, memory);
   const PrefillStages stages(call, lists);
   const Workspace work = memory.take<std::byte>(stage_bytes(call, stages));
+  for (const std::span<int32_t> uneven : lists.uneven) backend.fill_lists(uneven, call.executor);
   if (!lists.vertical_slash.empty()) {
-    call.backend.estimate_vertical_slash(stages.vertical_slash, work, call.executor);
+    backend.estimate_vertical_slash(stages.vertical_slash, work, call.executor);
+    backend.plan_vertical_slash(lists.plan, call.executor);
   }
   if (!lists.block_sparse.empty()) {
-    call.backend.estimate_block_sparse(stages.block_sparse, work, call.executor);
+    backend.estimate_block_sparse(stages.block_sparse, work, call.executor);
   }
-  plan(call, lists);
-  count_tiles(call, lists.heads, tiles);
-  call.backend.attention(stages.attention, work, call.executor);
+  count_tiles(call, lists.patterns, lists.index, tiles);
+  backend.attention(stages.attention, work, call.executor);
 }
 
 PrefillCall checked_prefill(const TensorArg& q, const TensorArg& k, const Shape& shape,
@@ -190,7 +262,7 @@ PrefillCall checked_prefill(const TensorArg& q, const TensorArg& k, const Shape&
   call.block_sparse.q = const_tokens(q);
   call.block_sparse.k = const_tokens(k);
   call.attention.shape = shape;
-  check_attends(call.backend);
+  check_rows(call.backend, {q, k});
   return call;
 }
 
@@ -225,10 +297,13 @@ minf_status minf_prefill_attention(const minf_tensor* q, const minf_tensor* k, c
     PrefillCall call =
         checked_prefill(tensors.q, tensors.k, shape, head_patterns, estimate, scale, exec);
     call.attention = attention_args(tensors, shape, scale);
+    check_attention_rows(call.backend, tensors);
     const Workspace memory = checked_workspace(workspace, workspace_bytes, counted_bytes(call));
+    check_resources(call.backend, call.executor,
+                    {tensors.q, tensors.k, tensors.v, tensors.out, tensors.lse, tiles_arg}, memory);
     if (has_no_rows(shape)) {
-      const std::vector<HeadKeys> heads(num_heads_of(shape));
-      return count_tiles(call, heads, tiles_arg);
+      const HeadKeys no_lists;
+      return count_tiles(call, {&no_lists, 1}, /*index=*/{}, tiles_arg);
     }
     prefill(call, memory, tiles_arg);
   });

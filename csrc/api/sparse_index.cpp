@@ -65,6 +65,7 @@ std::vector<HeadKeys> pattern_keys(const Patterns& patterns) {
   keys.reserve(static_cast<std::size_t>(patterns.size()));
   for (int64_t head = 0; head < patterns.size(); ++head) {
     keys.push_back(head_keys_of(patterns[head]));
+    keys.back().list_head = static_cast<int32_t>(head);
   }
   return keys;
 }

@@ -174,7 +174,9 @@ bool share_keys(const Shape& shape, const Target& a, const Target& b) {
   return a.batch == b.batch && shape.kv_head(a.head) == shape.kv_head(b.head);
 }
 
-/// Stage 3. heads: [batch * num_heads_q], the key set of each query head.
+/// Stage 3. patterns: one per query head or one for all, in host memory, without lists; those are in
+/// memory of the backend's device. The CPU refuses bad entries before it writes anything; a GPU
+/// ignores them, and reads and writes in bounds whatever comes.
 struct AttentionArgs {
   Shape shape;
   ConstTokens q;
@@ -183,7 +185,8 @@ struct AttentionArgs {
   Tokens out;
   RowValues lse;
   double softmax_scale = 0;
-  std::span<const HeadKeys> heads;
+  std::span<const HeadKeys> patterns;
+  IndexLists index;
 };
 
 struct MergeArgs {
@@ -225,9 +228,10 @@ struct Backend {
   void (*estimate_block_sparse)(const EstimateBlockSparseArgs&, Workspace, const Executor&);
   void (*plan_vertical_slash)(const PlanArgs&, const Executor&);
   void (*count_key_tiles)(const CountTilesArgs&, const Executor&);
-  /// From here on null where the backend does not do it; api/ then refuses the call.
-  /// attention_bytes reads from AttentionArgs what can be known before stage 1 has run: shape and
-  /// pattern kinds.
+  /// Writes -1 everywhere: what ends lists that are shorter than others beside them.
+  void (*fill_lists)(std::span<int32_t> lists, const Executor&);
+  /// Reads of AttentionArgs what is known without v and before stage 1 has run: shape (but
+  /// head_dim_v) and pattern kinds.
   std::size_t (*attention_bytes)(const AttentionArgs&, const Executor&);
   void (*attention)(const AttentionArgs&, Workspace, const Executor&);
   void (*merge_attention)(const MergeArgs&, const Executor&);

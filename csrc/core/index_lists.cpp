@@ -98,7 +98,8 @@ std::vector<HeadKeys> checked_head_keys(const IndexLists& index, std::span<const
     for (int32_t head = 0; head < shape.num_heads_q; ++head) {
       const std::size_t row = patterns.size() == 1 ? 0 : static_cast<std::size_t>(head);
       HeadKeys& head_keys = keys.emplace_back(patterns[row]);
-      const HeadIndex lists{index, shape.lengths, batch, head};
+      const int32_t list_head = patterns.size() == 1 ? head : head_keys.list_head;
+      const HeadIndex lists{index, shape.lengths, batch, list_head};
       if (head_keys.kind == PatternKind::kVerticalSlash) {
         lists.set_columns(head_keys);
         lists.set_runs(head_keys);

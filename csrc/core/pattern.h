@@ -44,6 +44,10 @@ struct HeadKeys {
       nullptr;               // block_sparse: [row_blocks, max_blocks], ascending, -1 at the end.
   int64_t block_stride = 0;  // Entries between the lists of neighbouring row blocks.
   int32_t max_blocks = 0;
+
+  /// In a pattern without lists: the head of the index tensors that has them. Where one pattern
+  /// stands for all heads, each has its own.
+  int32_t list_head = 0;
 };
 
 /// Lengths of one call. Positions count keys: row i stands at i + seqlen_k - seqlen_q.

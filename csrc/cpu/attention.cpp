@@ -5,7 +5,9 @@
 #include <atomic>
 #include <new>
 #include <utility>
+#include <vector>
 
+#include "core/index_lists.h"
 #include "core/key_tiles.h"
 #include "core/workspace.h"
 #include "cpu/isa/select.h"
@@ -41,6 +43,14 @@ int max_item_rows(const KernelTable& kernels, const Shape& shape) {
   return static_cast<int>(std::min<int64_t>(num_rows, kMaxItemRows));
 }
 
+/// A call with the key set of each (batch, query head). @throws Error on bad lists
+struct CheckedArgs : AttentionArgs {
+  explicit CheckedArgs(const AttentionArgs& args)
+      : AttentionArgs(args), heads(checked_head_keys(args.index, args.patterns, args.shape)) {}
+
+  std::vector<HeadKeys> heads;
+};
+
 /// What one thread takes at a time: `num_heads` neighbouring heads with the same keys, over
 /// `num_row_blocks` row blocks.
 struct Item {
@@ -65,7 +75,7 @@ bool attend_same_keys(const HeadKeys& a, const HeadKeys& b) {
 }
 
 /// Heads from `head` on that attend the same keys and read the same KV head.
-int sharing_heads(const AttentionArgs& args, int max_rows, int32_t batch, int32_t head) {
+int sharing_heads(const CheckedArgs& args, int max_rows, int32_t batch, int32_t head) {
   const HeadKeys* heads = &args.heads[static_cast<std::size_t>(batch) * args.shape.num_heads_q];
   const int32_t group_end = (head / args.shape.group_size() + 1) * args.shape.group_size();
   const int32_t limit = std::min(group_end, head + max_rows / kBlock);
@@ -101,7 +111,7 @@ int64_t max_items(const AttentionArgs& args) {
 }
 
 /// Writes the items, of at most max_rows, longest first, and returns how many.
-int64_t plan_items(const AttentionArgs& args, int max_rows, const Executor& executor,
+int64_t plan_items(const CheckedArgs& args, int max_rows, const Executor& executor,
                    std::span<Item> items) {
   const Lengths& lengths = args.shape.lengths;
   int64_t count = 0;
@@ -173,7 +183,7 @@ int64_t num_workers(const AttentionArgs& args, const Executor& executor) {
 /// Computes items. One per thread and call.
 class Worker {
  public:
-  Worker(const AttentionArgs& args, const KernelTable& kernels, const ThreadMemory& memory)
+  Worker(const CheckedArgs& args, const KernelTable& kernels, const ThreadMemory& memory)
       : args_(args), kernels_(kernels), memory_(memory), scale_(args.softmax_scale) {
     const Shape& shape = args.shape;
     memory_.scratch.values = memory_.values_and_rows;
@@ -319,7 +329,7 @@ class Worker {
                                                head * lse.head_stride + row * lse.row_stride;
   }
 
-  const AttentionArgs& args_;
+  const CheckedArgs& args_;
   const KernelTable& kernels_;
   ThreadMemory memory_;
   QueryScale scale_;
@@ -337,7 +347,8 @@ std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor)
   return memory.bytes();
 }
 
-void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor) {
+void attention(const AttentionArgs& unchecked, Workspace workspace, const Executor& executor) {
+  const CheckedArgs args(unchecked);
   const KernelTable& kernels = kernels_for(args.shape.dtype);
   WorkspaceAllocator memory(workspace);
   const std::span<Item> items = memory.take<Item>(static_cast<std::size_t>(max_items(args)));

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "cuda/check.h"
 
 namespace minference::cuda {
 namespace {
@@ -65,6 +66,12 @@ Machine probe() {
 const Machine& machine() {
   static const Machine kMachine = probe();
   return kMachine;
+}
+
+int num_multiprocessors(int device_index) {
+  int count = 0;
+  MINF_CUDA(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device_index));
+  return count;
 }
 
 std::string describe_gpu(const Machine& machine, int device_index) {

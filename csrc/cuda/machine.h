@@ -19,6 +19,9 @@ struct Machine {
 
 const Machine& machine();
 
+/// Multiprocessors of a GPU. @throws Error{MINF_ERROR_CUDA}
+int num_multiprocessors(int device_index);
+
 /// "GPU 1 is sm_75"
 std::string describe_gpu(const Machine& machine, int device_index);
 

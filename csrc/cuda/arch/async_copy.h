@@ -4,22 +4,28 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+
 #include "cuda/arch/shared.h"
 
 namespace minference::arch {
 
 /// Copies `source_bytes` (0 to 16) bytes and fills the rest of 16 with zeros. Both addresses are
-/// 16-byte aligned; with 0 bytes `source` is not read. Bypasses L1.
+/// 16-byte aligned; with 0 bytes `source` is not read. Bypasses L1. `shared`: an address in the
+/// shared window, or a pointer.
 /// PTX ISA: cp.async.cg.shared.global, with src-size.
-__device__ inline void cp_async_16(void* shared, const void* source, int source_bytes = 16) {
+__device__ inline void cp_async_16(uint32_t shared, const void* source, int source_bytes = 16) {
 #if defined(MINF_SIMT)
-  simt::cp_async(shared, source, 16, source_bytes);
+  simt::cp_async(simt::shared_pointer(shared), source, 16, source_bytes);
 #else
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
                :
-               : "r"(shared_address(shared)), "l"(source), "r"(source_bytes)
+               : "r"(shared), "l"(source), "r"(source_bytes)
                : "memory");
 #endif
+}
+__device__ inline void cp_async_16(void* shared, const void* source, int source_bytes = 16) {
+  cp_async_16(shared_address(shared), source, source_bytes);
 }
 
 /// Closes the group of this thread's copies; an empty group is legal.

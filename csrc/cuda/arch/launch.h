@@ -24,6 +24,28 @@ struct LaunchShape {
 /// Above this a kernel must be told that it may have more dynamic shared memory.
 inline constexpr std::size_t kDefaultSharedBytes = 48 * 1024;
 
+/// Lets the kernel have as much dynamic shared memory. @throws Error{MINF_ERROR_LAUNCH_FAILED}
+template <typename... Parameters>
+void allow_shared_bytes(const char* name, void (*kernel)(Parameters...), std::size_t bytes) {
+  if (bytes <= kDefaultSharedBytes) return;
+  check_launch(name, cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                          cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                          static_cast<int>(bytes)));
+}
+
+/// Blocks of the kernel that a multiprocessor of the current device holds; 0: none would run.
+/// @throws Error{MINF_ERROR_LAUNCH_FAILED}
+template <typename... Parameters>
+int resident_blocks(const char* name, void (*kernel)(Parameters...), int block_threads,
+                    std::size_t shared_bytes) {
+  allow_shared_bytes(name, kernel, shared_bytes);
+  int blocks = 0;
+  check_launch(name,
+               cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+                   &blocks, reinterpret_cast<const void*>(kernel), block_threads, shared_bytes));
+  return blocks;
+}
+
 /// Enqueues kernel(arguments...) on `stream`. Nothing is launched for an empty grid. `name` is the
 /// kernel's, for messages. @throws Error{MINF_ERROR_LAUNCH_FAILED}
 template <typename... Parameters, typename... Arguments>
@@ -35,10 +57,7 @@ void launch(const char* name, void (*kernel)(Parameters...), const LaunchShape& 
                                   static_cast<Parameters>(arguments)...));
 #else
   if (shape.shared_bytes > kDefaultSharedBytes) {
-    check_launch(name, cudaFuncSetAttribute(
-                           reinterpret_cast<const void*>(kernel),
-                           cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           static_cast<int>(std::max(shape.shared_bytes, shape.max_shared_bytes))));
+    allow_shared_bytes(name, kernel, std::max(shape.shared_bytes, shape.max_shared_bytes));
   }
   // clang-format off: in a .h it takes >>> apart.
   kernel<<<shape.grid, shape.block, shape.shared_bytes, stream>>>(

@@ -19,4 +19,15 @@ __device__ inline float exp2_approx(float x) {
 #endif
 }
 
+/// 1 / x within 1 ulp; x below 2^-126 counts as 0. PTX ISA: rcp.approx.ftz.f32.
+__device__ inline float reciprocal_approx(float x) {
+#if defined(MINF_SIMT)
+  return 1.0f / x;
+#else
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+#endif
+}
+
 }  // namespace minference::arch

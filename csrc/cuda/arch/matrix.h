@@ -18,29 +18,36 @@ namespace minference::arch {
 
 /// Loads four 8x8 matrices of 16-bit elements. Lane l passes the address of row l % 8 of matrix
 /// l / 8 (16 bytes, 16-byte aligned) and receives in fragment[i] elements 2t, 2t + 1 of row g of
-/// matrix i. PTX ISA: ldmatrix.sync.aligned.m8n8.x4.shared.b16.
-__device__ inline void ldmatrix_x4(uint32_t (&fragment)[4], const void* row) {
+/// matrix i. By address in the shared window: its arithmetic takes half the registers of a
+/// pointer's. PTX ISA: ldmatrix.sync.aligned.m8n8.x4.shared.b16.
+__device__ inline void ldmatrix_x4(uint32_t (&fragment)[4], uint32_t row) {
 #if defined(MINF_SIMT)
-  simt::ldmatrix(fragment, 4, /*transposed=*/false, row);
+  simt::ldmatrix(fragment, 4, /*transposed=*/false, simt::shared_pointer(row));
 #else
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3])
-               : "r"(shared_address(row))
+               : "r"(row)
                : "memory");
 #endif
+}
+__device__ inline void ldmatrix_x4(uint32_t (&fragment)[4], const void* row) {
+  ldmatrix_x4(fragment, shared_address(row));
 }
 
 /// The same, each matrix transposed: the lane receives elements (2t, g), (2t + 1, g).
 /// PTX ISA: ldmatrix...trans.
-__device__ inline void ldmatrix_x4_transposed(uint32_t (&fragment)[4], const void* row) {
+__device__ inline void ldmatrix_x4_transposed(uint32_t (&fragment)[4], uint32_t row) {
 #if defined(MINF_SIMT)
-  simt::ldmatrix(fragment, 4, /*transposed=*/true, row);
+  simt::ldmatrix(fragment, 4, /*transposed=*/true, simt::shared_pointer(row));
 #else
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3])
-               : "r"(shared_address(row))
+               : "r"(row)
                : "memory");
 #endif
+}
+__device__ inline void ldmatrix_x4_transposed(uint32_t (&fragment)[4], const void* row) {
+  ldmatrix_x4_transposed(fragment, shared_address(row));
 }
 
 /// Stores four 8x8 matrices, the reverse of ldmatrix_x4. Needs sm_90.

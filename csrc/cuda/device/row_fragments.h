@@ -1,5 +1,6 @@
 // Operand fragments of mma.m16n8k16 from swizzled rows in shared memory (lane = 4 g + t, see
-// arch/matrix.h). By whole warps.
+// arch/matrix.h). By whole warps. Each lane passes the address of its own place: row_offset() for A
+// and transposed B, key_offset() for B.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -11,20 +12,29 @@
 
 namespace minference::device {
 
-/// A: rows [first, first + 16), dims [16 k, 16 k + 16).
-template <typename Rows, typename Element>
-__device__ inline void load_a(uint32_t (&a)[4], const Element* rows, int first, int k) {
-  const int lane = lane_index();
-  arch::ldmatrix_x4(a, rows + Rows::offset(first + lane % 16, 2 * k + lane / 16));
+/// Offset of a lane's place in rows that are loaded along dims as A, or across them as B.
+template <typename Rows>
+__device__ inline uint32_t row_offset() {
+  return Rows::offset(lane_index() % 16, lane_index() / 16);
+}
+
+/// The same in rows that are loaded along dims as B.
+template <typename Rows>
+__device__ inline uint32_t key_offset() {
+  return Rows::offset(lane_index() / 16 * 8 + lane_index() % 8, lane_index() / 8 % 2);
+}
+
+/// A: rows [first, first + 16), dims [16 k, 16 k + 16). first: a multiple of 16.
+template <typename Rows>
+__device__ inline void load_a(uint32_t (&a)[4], uint32_t address, int first, int k) {
+  arch::ldmatrix_x4(a, Rows::add_rows(Rows::add_pieces(address, 2 * k), first));
 }
 
 /// B, dims along k: rows [first, first + 16) are the 8 columns each of b[0], b[1].
-template <typename Rows, typename Element>
-__device__ inline void load_b(uint32_t (&b)[2][2], const Element* rows, int first, int k) {
-  const int lane = lane_index();
+template <typename Rows>
+__device__ inline void load_b(uint32_t (&b)[2][2], uint32_t address, int first, int k) {
   uint32_t words[4];
-  arch::ldmatrix_x4(words,
-                    rows + Rows::offset(first + lane / 16 * 8 + lane % 8, 2 * k + lane / 8 % 2));
+  arch::ldmatrix_x4(words, Rows::add_rows(Rows::add_pieces(address, 2 * k), first));
   b[0][0] = words[0];
   b[0][1] = words[1];
   b[1][0] = words[2];
@@ -33,12 +43,10 @@ __device__ inline void load_b(uint32_t (&b)[2][2], const Element* rows, int firs
 
 /// B, rows along k: rows [first, first + 16), of which dims [16 n, 16 n + 16) are the 8 columns
 /// each of b[0], b[1].
-template <typename Rows, typename Element>
-__device__ inline void load_b_transposed(uint32_t (&b)[2][2], const Element* rows, int first,
-                                         int n) {
-  const int lane = lane_index();
+template <typename Rows>
+__device__ inline void load_b_transposed(uint32_t (&b)[2][2], uint32_t address, int first, int n) {
   uint32_t words[4];
-  arch::ldmatrix_x4_transposed(words, rows + Rows::offset(first + lane % 16, 2 * n + lane / 16));
+  arch::ldmatrix_x4_transposed(words, Rows::add_rows(Rows::add_pieces(address, 2 * n), first));
   b[0][0] = words[0];
   b[0][1] = words[1];
   b[1][0] = words[2];

@@ -15,8 +15,9 @@
 #include "core/check.h"
 #include "core/workspace.h"
 #include "cuda/arch/element.h"
-#include "cuda/arch/launch.h"
+#include "cuda/check.h"
 #include "cuda/device/query_scale.h"
+#include "cuda/machine.h"
 #include "cuda/sm80/head_keys.h"
 #include "cuda/sm80/stages.h"
 
@@ -102,18 +103,23 @@ Memory take_memory(WorkspaceAllocator& allocator, const Shape& shape, int32_t nu
   return memory;
 }
 
-int64_t max_resident(const AttentionLimits& limits) {
+/// Thread blocks that run at a time, if a multiprocessor holds `per_multiprocessor`.
+int64_t resident_blocks(const Executor& executor, const AttentionLimits& limits,
+                        int32_t per_multiprocessor) {
   if (limits.resident_blocks > 0) return limits.resident_blocks;
-  return int64_t{kMaxResidentBlocks} * arch::num_multiprocessors();
+  return int64_t{std::min(per_multiprocessor, kMaxResidentBlocks)} *
+         cuda::num_multiprocessors(executor.device_index);
 }
 
 float sign_of(double scale) { return static_cast<float>((scale > 0) - (scale < 0)); }
 
 }  // namespace
 
-std::size_t attention_bytes(const AttentionArgs& args, const AttentionLimits& limits) {
+std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor,
+                            const AttentionLimits& limits) {
+  const int64_t resident = resident_blocks(executor, limits, kMaxResidentBlocks);
   WorkspaceAllocator allocator;
-  take_memory(allocator, args.shape, count_splits(args.shape, max_resident(limits)), kMaxDimV);
+  take_memory(allocator, args.shape, count_splits(args.shape, resident), kMaxDimV);
   return allocator.bytes();
 }
 
@@ -122,11 +128,7 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
   const Shape& shape = args.shape;
   const auto stream = static_cast<cudaStream_t>(executor.stream);
   const Instance& instance = instance_of(shape);
-  int64_t resident = max_resident(limits);
-  if (limits.resident_blocks == 0) {
-    resident = int64_t{arch::num_multiprocessors()} *
-               std::min(instance.resident_blocks(), kMaxResidentBlocks);
-  }
+  const int64_t resident = resident_blocks(executor, limits, instance.resident_blocks());
   const int32_t num_splits = count_splits(shape, resident);
   WorkspaceAllocator allocator(workspace);
   const Memory memory = take_memory(allocator, shape, num_splits, instance.dim_v);
@@ -159,8 +161,8 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
   if (num_splits > 1) launch_combine_splits(params, shape.dtype, stream);
 }
 
-std::size_t attention_bytes(const AttentionArgs& args, const Executor&) {
-  return attention_bytes(args, AttentionLimits{});
+std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor) {
+  return attention_bytes(args, executor, AttentionLimits{});
 }
 
 void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor) {

@@ -64,7 +64,8 @@ struct AttentionLimits {
 };
 
 /// The stage of stages.h, and its bytes of work memory, with other limits.
-std::size_t attention_bytes(const AttentionArgs& args, const AttentionLimits& limits);
+std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor,
+                            const AttentionLimits& limits);
 void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor,
                const AttentionLimits& limits);
 

@@ -4,8 +4,10 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
+#include "cuda/arch/opaque.h"
 #include "cuda/sm80/attention.h"
 #include "cuda/sm80/attention_softmax.h"
 
@@ -87,7 +89,7 @@ __device__ inline void normalize(RowState<Traits>& rows) {
   for (int m = 0; m < Traits::kRowMats; ++m) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const float factor = rows.sum[m][h] == 0 ? 0.0f : 1.0f / rows.sum[m][h];
+      const float factor = rows.sum[m][h] == 0 ? 0.0f : arch::reciprocal_approx(rows.sum[m][h]);
 #pragma unroll
       for (int n = 0; n < RowState<Traits>::kDimMats; ++n) {
         rows.out[m][n][2 * h] *= factor;
@@ -114,18 +116,19 @@ __device__ inline void for_each_row(const WarpRows& place, const Store& store) {
 /// the warp's own queries, which it no longer needs.
 template <typename Traits>
 __device__ inline void store_out(const AttentionParams& params, const RowState<Traits>& rows,
-                                 const WarpRows& place, typename Traits::Element* staging) {
+                                 const WarpRows& place, std::byte* staging) {
   using Element = typename Traits::Element;
   using Rows = typename Traits::ValueRows;
-  const int lane = device::lane_index();
+  const auto lane = static_cast<int>(arch::opaque(threadIdx.x)) % device::kWarpThreads;
+  const uint32_t own = Rows::offset(lane / 4, 0) + lane % 4 * 4;
 #pragma unroll
   for (int m = 0; m < Traits::kRowMats; ++m) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const int row = 16 * m + 8 * h + lane / 4;
 #pragma unroll
       for (int n = 0; n < RowState<Traits>::kDimMats; ++n) {
-        *reinterpret_cast<uint32_t*>(&staging[Rows::offset(row, n) + lane % 4 * 2]) =
+        const uint32_t to = Rows::add_rows(Rows::add_pieces(own, n), 16 * m + 8 * h);
+        *reinterpret_cast<uint32_t*>(staging + to) =
             arch::pack_elements<Element>(rows.out[m][n][2 * h], rows.out[m][n][2 * h + 1]);
       }
     }
@@ -136,11 +139,10 @@ __device__ inline void store_out(const AttentionParams& params, const RowState<T
   Element* const out = static_cast<Element*>(params.out.data) +
                        place.batch * params.out.batch_stride +
                        place.head * params.out.head_stride + piece * device::kElementsPerPiece;
-#pragma unroll
-  for (int i = 0; i < Traits::kWarpRows; i += 32 / Rows::kRowThreads) {
-    const int row = i + lane / Rows::kRowThreads;
-    if (row >= place.count) continue;
-    const uint4 bits = *reinterpret_cast<const uint4*>(&staging[Rows::offset(row, piece)]);
+#pragma unroll 4
+  for (int row = lane / Rows::kRowThreads; row < Traits::kWarpRows; row += 32 / Rows::kRowThreads) {
+    if (row >= place.count) break;
+    const uint4 bits = *reinterpret_cast<const uint4*>(staging + Rows::offset(row, piece));
     *reinterpret_cast<uint4*>(out + (int64_t{place.first} + row) * params.out.token_stride) = bits;
   }
 }
@@ -160,8 +162,11 @@ __device__ inline void store_lse(const AttentionParams& params, const RowState<T
 /// A part of the result: small calls only, so straight from registers.
 template <typename Traits>
 __device__ inline void store_partial(const AttentionParams& params, const RowState<Traits>& rows,
-                                     const WarpRows& place, int64_t first_row) {
+                                     const WarpRows& place, int64_t split) {
   const int t = device::lane_index() % 4;
+  const int64_t head_idx = int64_t{place.batch} * params.num_heads_q + place.head;
+  const int64_t first_row =
+      (split * params.num_partial_heads + head_idx) * params.lengths.seqlen_q + place.first;
   for_each_row<Traits>(place, [&](int m, int h, int row) {
     if (t == 0) params.partial.lse2[first_row + row] = row_lse2(rows, m, h);
     float* const out = params.partial.out + (first_row + row) * params.partial.dim_v;

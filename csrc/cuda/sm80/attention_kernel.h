@@ -10,8 +10,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
+#include "cuda/arch/opaque.h"
 #include "cuda/arch/shared.h"
 #include "cuda/sm80/attention_finish.h"
 #include "cuda/sm80/attention_load.h"
@@ -21,169 +23,210 @@
 
 namespace minference::sm80 {
 
-/// What a block computes at a time.
-struct AttentionItem {
-  int32_t head_idx;  // batch * num_heads_q + query head.
-  int32_t split;
-  RowTile tile;
-
-  /// False where the row block belongs to the item of the one before it. Such entries are the
-  /// table's last.
-  __device__ bool load(const AttentionParams& params, int64_t item) {
-    const WorkItem entry = params.table.items[item / params.num_splits];
-    const int32_t* const tiles =
-        params.table.tiles + int64_t{entry.head} * params.lengths.row_blocks() + entry.row_block;
-    const RowBlockTiles code{*tiles};
-    if (code.is_joined()) return false;
-    head_idx = entry.head;
-    split = static_cast<int32_t>(item % params.num_splits);
-    const auto part = [&](int32_t s) {
-      return static_cast<int32_t>(int64_t{code.count()} * s / params.num_splits);
-    };
-    tile = {.row_block = entry.row_block,
-            .num_row_blocks = code.is_pair() ? 2 : 1,
-            .first_tile = params.num_splits > 1 ? part(split) : 0,
-            .end_tile = params.num_splits > 1 ? part(split + 1) : INT32_MAX};
-    return true;
-  }
-};
-
-/// Which rows and keys of a row tile are a warp's.
-template <typename Traits, int kWarpKeys>
-struct WarpShare {
-  static constexpr bool kHalves = kWarpKeys < Traits::kFillKeys;
-  int first_row;   // Of the row tile.
-  int first_key;   // Of the keys of each fill.
-  int row_block;   // Of the row tile's one or two.
-  bool has_other;  // kHalves: the second warp of these rows, with the other keys.
-
-  __device__ WarpShare() {
-    const int warp = static_cast<int>(threadIdx.x) / device::kWarpThreads;
-    first_row = (kHalves ? warp % 2 : warp) * Traits::kWarpRows;
-    first_key = kHalves ? warp / 2 * kWarpKeys : 0;
-    row_block = first_row / kBlock;
-    has_other = kHalves && warp >= 2;
-  }
-};
-
-/// The keys of a step that a warp's rows attend; and whether some row of the row block does not
-/// attend some key that is loaded.
-struct StepKeys {
-  uint64_t keep;
-  bool exposed;
-};
-
-template <typename Traits, int kWarpKeys>
-__device__ inline StepKeys step_keys(const PairTile& tile, int first_key, int r) {
-  return {.keep = tile.keep[r] >> first_key & low_bits(kWarpKeys),
-          .exposed = tile.mask[r] != 0 || tile.keep[r] != tile.loaded()};
+/// floor(count / parts) for each part before `part`, and one more for each of the first remainder:
+/// where that part begins.
+__device__ inline uint32_t part_of(uint32_t count, uint32_t part, uint32_t parts) {
+  return count / parts * part + min(part, count % parts);
 }
 
-/// S of the warp's rows and keys, masked and of the right sign.
-template <typename Traits, int kWarpKeys>
-__device__ inline void score_step(Scores<Traits, kWarpKeys>& scores, const AttentionParams& params,
-                                  const HeadKeys& head, const PairTile& tile, int tile_key,
-                                  const StepKeys& keys, int r, int32_t first_position) {
+/// The row tile of item number `item`. num_row_blocks is 0 past the last item, and where the row block
+/// belongs to the item of the one before it: such entries are the table's last. Where keys are split
+/// there are fewer items than blocks.
+__device__ inline RowTile load_item(const AttentionParams& params, int64_t item) {
+  const auto num_splits = static_cast<uint32_t>(params.num_splits);
+  RowTile tile{};
+  if (item >= params.table.num_items * num_splits) return tile;
+  uint32_t split = 0;
+  if (num_splits > 1) {
+    split = static_cast<uint32_t>(item) % num_splits;
+    item = static_cast<uint32_t>(item) / num_splits;
+  }
+  const WorkItem entry = params.table.items[item];
+  const RowBlockTiles tiles{params.table.tiles[int64_t{entry.head} * params.lengths.row_blocks() +
+                                               entry.row_block]};
+  if (tiles.is_joined()) return tile;
+  tile = {.head_idx = entry.head,
+          .row_block = entry.row_block,
+          .num_row_blocks = tiles.is_pair() ? 2 : 1,
+          .first_tile = 0,
+          .end_tile = INT32_MAX,
+          .split = static_cast<int32_t>(split)};
+  if (num_splits > 1) {
+    const auto count = static_cast<uint32_t>(tiles.count());
+    tile.first_tile = static_cast<int32_t>(part_of(count, split, num_splits));
+    tile.end_tile = static_cast<int32_t>(part_of(count, split + 1, num_splits));
+  }
+  return tile;
+}
+
+/// Which rows of a row tile, and which keys of each fill, are a warp's. The keys of a fill are one or
+/// two steps. Two row blocks: each warp has its rows, and takes both steps. One row block on 32-row
+/// warps: two warps have the same rows and take a step each.
+template <typename Traits>
+struct WarpShare {
+  int first_row;   // Of the row tile.
+  int row_block;   // Of the row tile's one or two.
+  int first_step;  // Of a fill's.
+  int num_steps;
+  bool is_shared;  // Another warp has the same rows and the other steps.
+
+  __device__ explicit WarpShare(int num_row_blocks) {
+    const auto warp = static_cast<int>(arch::opaque(threadIdx.x) / device::kWarpThreads);
+    is_shared = Traits::kPairs && num_row_blocks == 1;
+    first_row = (is_shared ? warp % 2 : warp) * Traits::kWarpRows;
+    row_block = first_row / kBlock;
+    first_step = is_shared ? warp / 2 : 0;
+    num_steps = is_shared ? 1 : Traits::kFillSteps;
+  }
+
+  __device__ WarpRows rows_of(const AttentionParams& params, const RowTile& tile) const {
+    const int32_t first = tile.row_block * kBlock + first_row;
+    return {.batch = tile.head_idx / params.num_heads_q,
+            .head = tile.head_idx % params.num_heads_q,
+            .first = first,
+            .count = params.lengths.seqlen_q - first};
+  }
+};
+
+/// Keys that row block `r` attends of the step that begins at a tile's `first_key`, from bit 0 on.
+template <typename Traits>
+__device__ inline uint64_t step_keep(const PairTile& tile, int r, int first_key) {
+  return tile.keep[r] >> first_key & low_bits(Traits::kStepKeys);
+}
+
+/// Whether some row of row block `r` does not attend some key of the tile that is loaded.
+__device__ inline bool is_exposed(const PairTile& tile, int r) {
+  return tile.mask[r] != 0 || tile.keep[r] != tile.loaded();
+}
+
+/// S of a step, masked, and of the sign of the scale. first_key: of the tile's.
+template <typename Traits>
+__device__ inline void finish_scores(Scores<Traits>& scores, const AttentionParams& params,
+                                     const TileWalk<Traits::kWarps>& walk, const PairTile& tile,
+                                     const WarpShare<Traits>& share, int first_key) {
   if (params.score_sign != 1) {
 #pragma unroll
     for (int m = 0; m < Traits::kRowMats; ++m) {
 #pragma unroll
-      for (int n = 0; n < kWarpKeys / 8; ++n) {
+      for (int n = 0; n < Traits::kStepKeys / 8; ++n) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) scores.s[m][n][i] *= params.score_sign;
       }
     }
   }
-  if (tile.mask[r] == 0 && keys.keep == low_bits(kWarpKeys)) return;
+  const int r = share.row_block;
+  const uint64_t keep = step_keep<Traits>(tile, r, first_key);
+  if (tile.mask[r] == 0 && keep == low_bits(Traits::kStepKeys)) return;
+  const HeadKeys& head = walk.head();
+  const int32_t first_position =
+      walk.row_tile().row_block * kBlock + share.first_row + params.lengths.offset();
   const bool windowed = (tile.mask[r] & kMaskWindow) != 0;
-  mask_scores(scores, {.keep = keys.keep,
-                       .first_key = tile.begin + tile_key,
+  mask_scores(scores,
+              StepMask{.keep = keep,
+                       .first_key = tile.begin + first_key,
                        .columns = tile.columns != 0 ? head.columns : nullptr,
-                       .first_position = first_position,
                        .sink = windowed ? head.sink : 0,
                        .window = windowed ? head.window : INT32_MAX,
-                       .dense_from = windowed ? dense_from(head, params.lengths) : 0});
+                       .dense_from = windowed ? dense_from(head, params.lengths) : 0},
+              first_position);
 }
 
-/// Computes an item. kWarpKeys: keys of each fill that a warp multiplies, half of them where two
-/// warps share their rows.
-template <typename Traits, int kWarpKeys>
+/// Computes the queue's row tile. What is not needed in step 2 is read anew after it.
+template <typename Traits>
 __device__ inline void attend(typename Traits::SharedStorage& storage,
-                              const AttentionParams& params, const AttentionItem& item) {
+                              const AttentionParams& params) {
   using Element = typename Traits::Element;
   using Ring = KeyValueRing<Traits>;
-  const HeadKeys& head = params.heads[item.head_idx];
-  const int32_t batch = item.head_idx / params.num_heads_q;
-  const int32_t head_q = item.head_idx % params.num_heads_q;
-  const int32_t head_kv = head_q / params.group_size;
-  const int32_t first_row = item.tile.row_block * kBlock;
+  constexpr int kSteps = Traits::kFillSteps;
 
-  // 1. The first tiles, the next item, the queries, the first fills.
-  TileWalk<Traits::kWarps> walk(storage.queue, head, params.lengths, item.tile);
+  // 1. The first tiles, the next item's number, the queries, the first fills.
+  TileWalk<Traits::kWarps> walk(storage.queue, params.heads, params.lengths);
   if (threadIdx.x == 0) {
     storage.next_item = gridDim.x + static_cast<int64_t>(atomicAdd(params.next_item, 1ull));
   }
+  const RowTile& row_tile = walk.row_tile();
+  const int32_t batch = row_tile.head_idx / params.num_heads_q;
+  const int32_t head_q = row_tile.head_idx % params.num_heads_q;
+  const int32_t head_kv = head_q / params.group_size;
+  const int32_t first_row = row_tile.row_block * kBlock;
   load_query<Traits>(storage, HeadRows<Element>(params.q, batch, head_q, params.head_dim),
                      first_row,
-                     min(item.tile.num_row_blocks * kBlock, params.lengths.seqlen_q - first_row));
+                     min(row_tile.num_row_blocks * kBlock, params.lengths.seqlen_q - first_row));
   Ring ring(storage, walk, HeadRows<Element>(params.k, batch, head_kv, params.head_dim),
-            HeadRows<Element>(params.v, batch, head_kv, params.head_dim_v), head.columns);
+            HeadRows<Element>(params.v, batch, head_kv, params.head_dim_v));
 
-  // 2. Step by step: scores and softmax, then values.
-  const WarpShare<Traits, kWarpKeys> share;
-  const WarpRows place{.batch = batch,
-                       .head = head_q,
-                       .first = first_row + share.first_row,
-                       .count = params.lengths.seqlen_q - first_row - share.first_row};
-  const int32_t first_position = place.first + params.lengths.offset();
-  Element* const query_rows = storage.query + share.first_row * Traits::kDim;
+  // 2. Fill by fill: scores and softmax of a step or two, then their values.
+  const WarpShare<Traits> share(row_tile.num_row_blocks);
+  const int num_steps =
+      first_row + share.first_row < params.lengths.seqlen_q ? share.num_steps : 0;
+  const uint32_t query_rows =
+      arch::shared_address(storage.query + share.first_row * Traits::kDim) +
+      device::row_offset<typename Traits::QueryRows>();
+  const uint32_t key_place =
+      device::key_offset<typename Traits::QueryRows>() +
+      share.first_step * Traits::kStepKeys * Traits::QueryRows::kRowBytes;
+  const uint32_t value_place =
+      device::row_offset<typename Traits::ValueRows>() +
+      share.first_step * Traits::kStepKeys * Traits::ValueRows::kRowBytes;
   QueryFragments<Traits> query;
   RowState<Traits> rows;
 #pragma unroll 1
-  for (int32_t step = 0; ring.has(step); ++step) {
-    const Element* const step_k = ring.wait_keys(step);
-    if (step == 0) query.load(query_rows);
-    const PairTile& tile = walk[step / Ring::kParts];
-    const int tile_key = step % Ring::kParts * Traits::kFillKeys + share.first_key;
-    const StepKeys keys = step_keys<Traits, kWarpKeys>(tile, tile_key, share.row_block);
-    const bool active = keys.keep != 0 && place.count > 0;
-    Probabilities<Traits, kWarpKeys> p;
-    if (active) {
-      Scores<Traits, kWarpKeys> scores;
-      score_rows(scores, query, query_rows, step_k, share.first_key);
-      score_step<Traits, kWarpKeys>(scores, params, head, tile, tile_key, keys, share.row_block,
-                                    first_position);
-      p = soften(rows, scores, params.scale_log2);
+  for (int32_t part = 0; ring.has(part); ++part) {
+    const uint32_t keys = ring.wait_keys(part) + key_place;
+    if (part == 0) query.load(query_rows);
+    const PairTile& tile = walk[part / Ring::kParts];
+    const int first_key =
+        part % Ring::kParts * Traits::kFillKeys + share.first_step * Traits::kStepKeys;
+    Probabilities<Traits> p[kSteps];
+    bool active[kSteps];
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      const int step_key = first_key + i * Traits::kStepKeys;
+      active[i] = device::warp_uniform(
+          i < num_steps && step_keep<Traits>(tile, share.row_block, step_key) != 0);
+      if (!active[i]) continue;
+      Scores<Traits> scores;
+      score_rows(scores, query, arch::opaque(query_rows),
+                 keys + i * Traits::kStepKeys * Traits::QueryRows::kRowBytes);
+      finish_scores(scores, params, walk, tile, share, step_key);
+      p[i] = soften(rows, scores, params.scale_log2);
     }
-    const Element* const step_v = ring.wait_values(step);
-    if (!active) continue;
-    if (keys.exposed && has_nonfinite<Traits, kWarpKeys>(step_v, share.first_key)) {
-      add_nonfinite_values(rows, p, step_v, share.first_key);
-    } else {
-      add_values(rows, p, step_v, share.first_key);
+    const bool exposed = device::warp_uniform(is_exposed(tile, share.row_block));
+    const uint32_t values = ring.wait_values(part) + value_place;
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      if (!active[i]) continue;
+      const uint32_t step_values = values + i * Traits::kStepKeys * Traits::ValueRows::kRowBytes;
+      if (exposed && has_nonfinite<Traits>(step_values)) {
+        add_nonfinite_values(rows, p[i], step_values);
+      } else {
+        add_values(rows, p[i], step_values);
+      }
     }
   }
 
-  // 3. Results. Without a step the queries are still on their way.
+  // 3. Results. Without a fill the queries are still on their way.
   arch::cp_async_wait<0>();
   rows.complete_sums();
-  if constexpr (WarpShare<Traits, kWarpKeys>::kHalves) {
-    auto* const sums = reinterpret_cast<WarpSums<Traits>*>(storage.fills);
-    const int pair = share.first_row / Traits::kWarpRows;
-    __syncthreads();  // All have left the fills.
-    if (share.has_other) give_sums(sums[pair], rows);
-    __syncthreads();  // The sums of the other keys are there; all have left the queries.
-    if (!share.has_other) take_sums(rows, sums[pair]);
-  } else {
-    __syncthreads();  // The queries have landed, and may be overwritten.
+  const WarpShare<Traits> last_share(row_tile.num_row_blocks);
+  __syncthreads();  // All have left the fills and the queries, which have landed.
+  if constexpr (Traits::kPairs) {
+    if (device::warp_uniform(last_share.is_shared)) {
+      auto* const sums = reinterpret_cast<WarpSums<Traits>*>(storage.fills);
+      const int pair = last_share.first_row / Traits::kWarpRows;
+      if (last_share.first_step > 0) give_sums(sums[pair], rows);
+      __syncthreads();  // The sums over the other keys are there.
+      if (last_share.first_step > 0) return;
+      take_sums(rows, sums[pair]);
+    }
   }
-  if (share.has_other) return;
   normalize(rows);
+  const WarpRows place = last_share.rows_of(params, row_tile);
   if (params.num_splits > 1) {
-    const int64_t part = int64_t{item.split} * params.num_partial_heads + item.head_idx;
-    store_partial(params, rows, place, part * params.lengths.seqlen_q + place.first);
+    store_partial(params, rows, place, row_tile.split);
   } else {
-    store_out(params, rows, place, query_rows);
+    store_out(params, rows, place,
+              reinterpret_cast<std::byte*>(storage.query + last_share.first_row * Traits::kDim));
     store_lse(params, rows, place);
   }
 }
@@ -193,21 +236,14 @@ template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads, Traits::kMinBlocks)
     attention_kernel(const __grid_constant__ AttentionParams params) {
   auto& storage = arch::shared_storage<typename Traits::SharedStorage>();
-  const int64_t num_items = params.table.num_items * params.num_splits;
+  if (threadIdx.x == 0) storage.queue.row_tile = load_item(params, blockIdx.x);
+  __syncthreads();  // The first item stands.
 #pragma unroll 1
-  for (int64_t i = blockIdx.x; i < num_items; i = storage.next_item) {
-    AttentionItem item;
-    if (!item.load(params, i)) return;  // So are all that follow.
-    if constexpr (Traits::kPairs) {
-      if (item.tile.num_row_blocks == 2) {
-        attend<Traits, Traits::kFillKeys>(storage, params, item);
-      } else {
-        attend<Traits, Traits::kFillKeys / 2>(storage, params, item);
-      }
-    } else {
-      attend<Traits, Traits::kFillKeys>(storage, params, item);
-    }
-    __syncthreads();  // All have left the item's shared memory; the next item's number stands.
+  while (device::warp_uniform(storage.queue.row_tile.num_row_blocks > 0)) {
+    attend<Traits>(storage, params);
+    __syncthreads();  // All have left the item's shared memory.
+    if (threadIdx.x == 0) storage.queue.row_tile = load_item(params, storage.next_item);
+    __syncthreads();  // The next item stands.
   }
 }
 

@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "cuda/arch/async_copy.h"
+#include "cuda/arch/opaque.h"
 #include "cuda/sm80/attention.h"
 #include "cuda/sm80/attention_tiles.h"
 
@@ -37,19 +38,21 @@ struct HeadRows {
 template <typename Rows, int kRows, int kThreads, typename Element, typename RowOf, typename Exists>
 __device__ inline void copy_rows(Element* to, const HeadRows<Element>& from, const RowOf& row_of,
                                  const Exists& exists) {
-  const auto thread = static_cast<int>(threadIdx.x);
-  const int piece = thread % Rows::kRowThreads;
   constexpr int kStep = kThreads / Rows::kRowThreads;
-  static_assert(kRows % kStep == 0);
+  static_assert(kRows % kStep == 0 && kStep % 4 == 0);
+  const uint32_t thread = arch::opaque(threadIdx.x);
+  const auto first = static_cast<int>(thread / Rows::kRowThreads);
+  const auto piece = static_cast<int>(thread % Rows::kRowThreads);
   if (piece >= Rows::kPieces) return;
+  const uint32_t address = arch::shared_address(to) + Rows::offset(first, piece);
   const bool in_dims = piece * device::kElementsPerPiece < from.dims;
   const Element* const source = from.rows + piece * device::kElementsPerPiece;
-#pragma unroll
+#pragma unroll 4
   for (int i = 0; i < kRows; i += kStep) {
-    const int row = i + thread / Rows::kRowThreads;
-    const bool present = in_dims && exists(row);
-    arch::cp_async_16(to + Rows::offset(row, piece),
-                      present ? source + row_of(row) * from.stride : from.rows, present ? 16 : 0);
+    const bool present = in_dims && exists(first + i);
+    arch::cp_async_16(Rows::add_rows(address, i),
+                      present ? source + row_of(first + i) * from.stride : from.rows,
+                      present ? 16 : 0);
   }
 }
 
@@ -73,36 +76,36 @@ class KeyValueRing {
   static constexpr int kParts = kBlock / Traits::kFillKeys;
 
   __device__ KeyValueRing(typename Traits::SharedStorage& storage, Walk& walk,
-                          const HeadRows<Element>& k, const HeadRows<Element>& v,
-                          const int32_t* columns)
-      : storage_(storage), walk_(walk), k_(k), v_(v), columns_(columns) {
+                          const HeadRows<Element>& k, const HeadRows<Element>& v)
+      : storage_(storage), walk_(walk), k_(k), v_(v) {
 #pragma unroll 1
     for (int fill = 0; fill < Traits::kFills - 1; ++fill) start(fill);
   }
 
-  /// Whether the walk has a step (a part of a tile) of this number.
-  __device__ bool has(int32_t step) { return walk_.has(step / kParts); }
+  /// Whether the walk has a part of a tile of this number, counted from 0 over all tiles.
+  __device__ bool has(int32_t part) { return walk_.has(part / kParts); }
 
-  __device__ const Element* wait_keys(int32_t step) { return wait(2 * step); }
-  __device__ const Element* wait_values(int32_t step) { return wait(2 * step + 1); }
+  /// The keys, or values, of a part: address in the shared window.
+  __device__ uint32_t wait_keys(int32_t part) { return wait(2 * part); }
+  __device__ uint32_t wait_values(int32_t part) { return wait(2 * part + 1); }
 
  private:
-  /// Fills come in order, from 0.
-  __device__ const Element* wait(int32_t fill) {
+  /// Fills come in order, from 0. Returns the address of one in the shared window.
+  __device__ uint32_t wait(int32_t fill) {
     arch::cp_async_wait<Traits::kFills - 2>();
     __syncthreads();  // See the table above.
     start(fill + Traits::kFills - 1);
-    return storage_.fills[fill % Traits::kFills];
+    return arch::shared_address(storage_.fills[fill % Traits::kFills]);
   }
 
   /// Every thread closes one group per fill, empty or not, so that wait() can count groups. The
   /// first one has the queries in it.
   __device__ void start(int32_t fill) {
-    const int32_t step = fill / 2;
-    if (has(step)) {
+    const int32_t part = fill / 2;
+    if (has(part)) {
       Element* const to = storage_.fills[fill % Traits::kFills];
-      const PairTile& tile = walk_[step / kParts];
-      const int first_key = step % kParts * Traits::kFillKeys;
+      const PairTile& tile = walk_[part / kParts];
+      const int first_key = part % kParts * Traits::kFillKeys;
       if (fill % 2 == 0) {
         copy_keys<typename Traits::QueryRows>(to, k_, tile, first_key);
       } else {
@@ -124,7 +127,8 @@ class KeyValueRing {
       copy_rows<Rows, Traits::kFillKeys, Traits::kThreads>(to, from, row_of, row_exists);
     };
     if (tile.columns != 0) {
-      copy([&](int row) { return int64_t{columns_[begin + row]}; }, exists);
+      const int32_t* const columns = walk_.head().columns + begin;
+      copy([&](int row) { return int64_t{columns[row]}; }, exists);
     } else if (loaded == ~uint64_t{0}) {
       copy([&](int row) { return begin + row; }, [](int) { return true; });
     } else {
@@ -136,7 +140,6 @@ class KeyValueRing {
   Walk& walk_;
   const HeadRows<Element> k_;
   const HeadRows<Element> v_;
-  const int32_t* const columns_;
 };
 
 }  // namespace minference::sm80

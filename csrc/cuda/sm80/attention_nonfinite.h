@@ -51,16 +51,16 @@ struct ElementPair {
 };
 
 /// Whether V has a NaN or an infinity in these keys. By a warp.
-template <typename Traits, int kKeys>
-__device__ inline bool has_nonfinite(const typename Traits::Element* values, int first_key) {
+template <typename Traits>
+__device__ inline bool has_nonfinite(uint32_t values) {
   using Pair = ElementPair<typename Traits::Element>;
   uint32_t found = 0;
 #pragma unroll 2
-  for (int k = 0; k < kKeys / 16; ++k) {
+  for (int k = 0; k < Traits::kStepKeys / 16; ++k) {
 #pragma unroll
     for (int n = 0; n < Traits::kDimV / 16; ++n) {
       uint32_t b[2][2];
-      device::load_b_transposed<typename Traits::ValueRows>(b, values, first_key + 16 * k, n);
+      device::load_b_transposed<typename Traits::ValueRows>(b, values, 16 * k, n);
       found |= Pair::nonfinite(b[0][0]) | Pair::nonfinite(b[0][1]) | Pair::nonfinite(b[1][0]) |
                Pair::nonfinite(b[1][1]);
     }
@@ -69,41 +69,35 @@ __device__ inline bool has_nonfinite(const typename Traits::Element* values, int
 }
 
 /// O += P V, where no bad element of V reaches a row that does not attend it.
-template <typename Traits, int kKeys>
+template <typename Traits>
 __device__ inline void add_nonfinite_values(RowState<Traits>& rows,
-                                            const Probabilities<Traits, kKeys>& p,
-                                            const typename Traits::Element* values,
-                                            int first_key) {
+                                            const Probabilities<Traits>& p,
+                                            uint32_t values) {
   using Element = typename Traits::Element;
   using Pair = ElementPair<Element>;
 #pragma unroll
-  for (int n = 0; n < Traits::kDimV / 8; ++n) {
-    float reached[2][Traits::kRowMats][4] = {};  // By +inf or NaN, by -inf or NaN.
+  for (int k = 0; k < Traits::kStepKeys / 16; ++k) {
 #pragma unroll
-    for (int k = 0; k < kKeys / 16; ++k) {
+    for (int n = 0; n < Traits::kDimV / 8; ++n) {
       uint32_t both[2][2];
-      device::load_b_transposed<typename Traits::ValueRows>(both, values, first_key + 16 * k,
-                                                            n / 2);
+      device::load_b_transposed<typename Traits::ValueRows>(both, values, 16 * k, n / 2);
       const uint32_t* const b = both[n % 2];
       const uint32_t finite[2] = {Pair::finite(b[0]), Pair::finite(b[1])};
+      const uint32_t plus[2] = {Pair::ones(b[0], false), Pair::ones(b[1], false)};
+      const uint32_t minus[2] = {Pair::ones(b[0], true), Pair::ones(b[1], true)};
 #pragma unroll
       for (int m = 0; m < Traits::kRowMats; ++m) {
+        float by_plus[4] = {}, by_minus[4] = {};
         arch::mma_m16n8k16<Element>(rows.out[m][n], p.p[m][k], finite);
+        arch::mma_m16n8k16<Element>(by_plus, p.p[m][k], plus);
+        arch::mma_m16n8k16<Element>(by_minus, p.p[m][k], minus);
 #pragma unroll
-        for (int negative = 0; negative < 2; ++negative) {
-          const uint32_t ones[2] = {Pair::ones(b[0], negative != 0),
-                                    Pair::ones(b[1], negative != 0)};
-          arch::mma_m16n8k16<Element>(reached[negative][m], p.p[m][k], ones);
+        for (int i = 0; i < 4; ++i) {
+          if (by_plus[i] > 0) rows.out[m][n][i] += INFINITY;
+          if (by_minus[i] > 0) rows.out[m][n][i] -= INFINITY;
         }
       }
-    }
-#pragma unroll
-    for (int m = 0; m < Traits::kRowMats; ++m) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        if (reached[0][m][i] > 0) rows.out[m][n][i] += INFINITY;
-        if (reached[1][m][i] > 0) rows.out[m][n][i] -= INFINITY;
-      }
+      __syncwarp();  // Orders nothing: keeps what follows, and its registers, behind.
     }
   }
 }

@@ -12,38 +12,35 @@
 
 namespace minference::sm80 {
 
-/// Of a warp's 16 kRowMats rows and kKeys keys, as mma.sync leaves them. The thread's row 2 m + h
+/// Of a warp's 16 kRowMats rows and kStepKeys keys, as mma.sync leaves them. The thread's row 2 m + h
 /// is row 16 m + 8 h + g; its keys in s[m][n] are 8 n + 2 t and the next one.
-template <typename Traits, int kKeys>
+template <typename Traits>
 struct Scores {
-  static constexpr int kKeyMats = kKeys / 8;
+  static constexpr int kKeyMats = Traits::kStepKeys / 8;
   float s[Traits::kRowMats][kKeyMats][4];
 
   __device__ float& at(int m, int h, int n, int e) { return s[m][n][2 * h + e]; }
 };
 
-/// A warp's queries, in registers where they fit.
+/// A warp's queries, of which the first kHeldSteps * 16 dims stay in registers.
 template <typename Traits>
 struct QueryFragments {
-  static constexpr int kSteps = Traits::kDim / 16;
-  static constexpr int kHeld = Traits::kHoldQuery ? kSteps : 1;
-  uint32_t held[Traits::kRowMats][kHeld][4];
+  static constexpr int kHeld = Traits::kHeldSteps;
+  uint32_t held[Traits::kRowMats][kHeld == 0 ? 1 : kHeld][4];
 
-  /// `rows` are the warp's own.
-  __device__ void load(const typename Traits::Element* rows) {
-    if constexpr (Traits::kHoldQuery) {
+  /// `rows`: address of the lane's place in the warp's rows (device::row_offset).
+  __device__ void load(uint32_t rows) {
 #pragma unroll
-      for (int m = 0; m < Traits::kRowMats; ++m) {
+    for (int m = 0; m < Traits::kRowMats; ++m) {
 #pragma unroll
-        for (int k = 0; k < kSteps; ++k) {
-          device::load_a<typename Traits::QueryRows>(held[m][k], rows, 16 * m, k);
-        }
+      for (int k = 0; k < kHeld; ++k) {
+        device::load_a<typename Traits::QueryRows>(held[m][k], rows, 16 * m, k);
       }
     }
   }
 
-  __device__ void get(uint32_t (&a)[4], const typename Traits::Element* rows, int m, int k) const {
-    if constexpr (Traits::kHoldQuery) {
+  __device__ void get(uint32_t (&a)[4], uint32_t rows, int m, int k) const {
+    if (k < kHeld) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) a[i] = held[m][k][i];
     } else {
@@ -52,16 +49,16 @@ struct QueryFragments {
   }
 };
 
-/// Scores against rows [first_key, first_key + kKeys) of `keys`.
-template <typename Traits, int kKeys>
-__device__ inline void score_rows(Scores<Traits, kKeys>& scores,
+/// Scores against kStepKeys rows; `keys`: address of the lane's place in them (device::key_offset).
+template <typename Traits>
+__device__ inline void score_rows(Scores<Traits>& scores,
                                   const QueryFragments<Traits>& query,
-                                  const typename Traits::Element* query_rows,
-                                  const typename Traits::Element* keys, int first_key) {
+                                  uint32_t query_rows,
+                                  uint32_t keys) {
 #pragma unroll
   for (int m = 0; m < Traits::kRowMats; ++m) {
 #pragma unroll
-    for (int n = 0; n < kKeys / 8; ++n) {
+    for (int n = 0; n < Traits::kStepKeys / 8; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) scores.s[m][n][i] = 0;
     }
@@ -72,9 +69,9 @@ __device__ inline void score_rows(Scores<Traits, kKeys>& scores,
 #pragma unroll
     for (int m = 0; m < Traits::kRowMats; ++m) query.get(a[m], query_rows, m, k);
 #pragma unroll
-    for (int n = 0; n < kKeys / 16; ++n) {
+    for (int n = 0; n < Traits::kStepKeys / 16; ++n) {
       uint32_t b[2][2];
-      device::load_b<typename Traits::QueryRows>(b, keys, first_key + 16 * n, k);
+      device::load_b<typename Traits::QueryRows>(b, keys, 16 * n, k);
 #pragma unroll
       for (int m = 0; m < Traits::kRowMats; ++m) {
         arch::mma_m16n8k16<typename Traits::Element>(scores.s[m][2 * n], a[m], b[0]);
@@ -89,33 +86,57 @@ struct StepMask {
   uint64_t keep;           // Of the warp's keys, from bit 0 on.
   int32_t first_key;       // Key of bit 0; of a column tile, its entry.
   const int32_t* columns;  // Null: keys are contiguous.
-  int32_t first_position;  // Of the warp's first row.
   int32_t sink;            // Window: rows before dense_from attend keys before sink, ...
   int32_t window;          // ... and as many up to their own. INT32_MAX: no window.
   int32_t dense_from;
+
+  /// Bits of the keys that the row at `position` attends.
+  __device__ uint64_t attended(int32_t position) const {
+    if (columns != nullptr) return keep & lowest(count_columns(position));
+    uint64_t bits = keep & lowest(position - first_key + 1);
+    if (window != INT32_MAX && position < dense_from) {
+      bits &= ~lowest(position - window + 1 - first_key) | lowest(sink - first_key);
+    }
+    return bits;
+  }
+
+ private:
+  __device__ static uint64_t lowest(int32_t count) {
+    return count <= 0 ? 0 : low_bits(count);
+  }
+
+  /// Columns up to `position`, of those up to the last one kept: no more need exist.
+  __device__ int32_t count_columns(int32_t position) const {
+    int32_t lo = 0, hi = 64 - __clzll(static_cast<long long>(keep));
+    while (lo < hi) {
+      const int32_t mid = (lo + hi) / 2;
+      if (columns[first_key + mid] <= position) {
+        lo = mid + 1;
+      } else {
+        hi = mid;
+      }
+    }
+    return lo;
+  }
 };
 
 /// -inf where a row does not attend a key. Few tiles of a row block come here: those at its
-/// diagonal, at the edge of a window, and with columns left out.
-template <typename Traits, int kKeys>
-__device__ inline void mask_scores(Scores<Traits, kKeys>& scores, const StepMask& mask) {
+/// diagonal, at the edge of a window, and with columns left out. A bit of a register per score, not
+/// a comparison: comparisons of all scores at once would take the registers of as many.
+template <typename Traits>
+__device__ inline void mask_scores(Scores<Traits>& scores, const StepMask& mask,
+                                   int32_t first_position) {
   const int g = device::lane_index() / 4, t = device::lane_index() % 4;
 #pragma unroll
-  for (int n = 0; n < kKeys / 8; ++n) {
+  for (int m = 0; m < Traits::kRowMats; ++m) {
 #pragma unroll
-    for (int e = 0; e < 2; ++e) {
-      const int i = 8 * n + 2 * t + e;
-      const bool kept = (mask.keep >> i & 1) != 0;
-      int32_t key = mask.first_key + i;
-      if (mask.columns != nullptr) key = kept ? mask.columns[key] : 0;
+    for (int h = 0; h < 2; ++h) {
+      const uint64_t bits = mask.attended(first_position + 16 * m + 8 * h + g) >> (2 * t);
 #pragma unroll
-      for (int m = 0; m < Traits::kRowMats; ++m) {
+      for (int n = 0; n < Traits::kStepKeys / 8; ++n) {
 #pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          const int32_t position = mask.first_position + 16 * m + 8 * h + g;
-          const bool in_window = key < mask.sink || position - key < mask.window ||
-                                 position >= mask.dense_from;
-          if (!(kept && key <= position && in_window)) scores.at(m, h, n, e) = -INFINITY;
+        for (int e = 0; e < 2; ++e) {
+          if ((bits >> (8 * n + e) & 1) == 0) scores.at(m, h, n, e) = -INFINITY;
         }
       }
     }

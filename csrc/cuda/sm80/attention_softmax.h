@@ -28,9 +28,9 @@ inline constexpr float kRescaleSlack = 8.0f;
 inline constexpr float kNoScore = -3.402823466e+38f;
 
 /// P as A operands of O += P V: 16 keys each.
-template <typename Traits, int kKeys>
+template <typename Traits>
 struct Probabilities {
-  uint32_t p[Traits::kRowMats][kKeys / 16][4];
+  uint32_t p[Traits::kRowMats][Traits::kStepKeys / 16][4];
 };
 
 /// What a warp keeps of its rows: rows 16 m + 8 h + g of a thread, dims 8 n + 2 t and the next one.
@@ -80,19 +80,19 @@ struct RowState {
 };
 
 /// The thread's largest score of a row. A NaN loses against a number.
-template <typename Traits, int kKeys>
-__device__ inline float largest_score(Scores<Traits, kKeys>& scores, int m, int h) {
+template <typename Traits>
+__device__ inline float largest_score(Scores<Traits>& scores, int m, int h) {
   float largest = scores.at(m, h, 0, 0);
 #pragma unroll
-  for (int n = 0; n < kKeys / 8; ++n) {
+  for (int n = 0; n < Traits::kStepKeys / 8; ++n) {
     largest = fmaxf(largest, fmaxf(scores.at(m, h, n, 0), scores.at(m, h, n, 1)));
   }
   return largest;
 }
 
 /// Raises the maxima of rows whose scores need it.
-template <typename Traits, int kKeys>
-__device__ inline void raise_maxima(RowState<Traits>& rows, Scores<Traits, kKeys>& scores,
+template <typename Traits>
+__device__ inline void raise_maxima(RowState<Traits>& rows, Scores<Traits>& scores,
                                     float scale_log2) {
 #pragma unroll
   for (int m = 0; m < Traits::kRowMats; ++m) {
@@ -112,9 +112,9 @@ __device__ inline void raise_maxima(RowState<Traits>& rows, Scores<Traits, kKeys
 }
 
 /// P = 2^(scale S - max), and its sums, before P is rounded.
-template <typename Traits, int kKeys>
-__device__ inline Probabilities<Traits, kKeys> soften(RowState<Traits>& rows,
-                                                      Scores<Traits, kKeys>& scores,
+template <typename Traits>
+__device__ inline Probabilities<Traits> soften(RowState<Traits>& rows,
+                                                      Scores<Traits>& scores,
                                                       float scale_log2) {
   float growth = -INFINITY;
 #pragma unroll
@@ -127,11 +127,11 @@ __device__ inline Probabilities<Traits, kKeys> soften(RowState<Traits>& rows,
   if (__any_sync(device::kFullWarp, growth > kRescaleSlack)) {
     raise_maxima(rows, scores, scale_log2);
   }
-  Probabilities<Traits, kKeys> result;
+  Probabilities<Traits> result;
 #pragma unroll
   for (int m = 0; m < Traits::kRowMats; ++m) {
 #pragma unroll
-    for (int n = 0; n < kKeys / 8; ++n) {
+    for (int n = 0; n < Traits::kStepKeys / 8; ++n) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         float p[2];
@@ -149,16 +149,16 @@ __device__ inline Probabilities<Traits, kKeys> soften(RowState<Traits>& rows,
   return result;
 }
 
-/// O += P V, V's rows being [first_key, first_key + kKeys) of `values`.
-template <typename Traits, int kKeys>
-__device__ inline void add_values(RowState<Traits>& rows, const Probabilities<Traits, kKeys>& p,
-                                  const typename Traits::Element* values, int first_key) {
+/// O += P V; `values`: address of the lane's place in V's kStepKeys rows (device::row_offset).
+template <typename Traits>
+__device__ inline void add_values(RowState<Traits>& rows, const Probabilities<Traits>& p,
+                                  uint32_t values) {
 #pragma unroll
-  for (int k = 0; k < kKeys / 16; ++k) {
+  for (int k = 0; k < Traits::kStepKeys / 16; ++k) {
 #pragma unroll
     for (int n = 0; n < Traits::kDimV / 16; ++n) {
       uint32_t b[2][2];
-      device::load_b_transposed<typename Traits::ValueRows>(b, values, first_key + 16 * k, n);
+      device::load_b_transposed<typename Traits::ValueRows>(b, values, 16 * k, n);
 #pragma unroll
       for (int m = 0; m < Traits::kRowMats; ++m) {
         arch::mma_m16n8k16<typename Traits::Element>(rows.out[m][2 * n], p.p[m][k], b[0]);

@@ -29,37 +29,44 @@ struct alignas(8) PairTile {
   __device__ uint64_t loaded() const { return keep[0] | keep[1]; }
 };
 
-/// What a row tile attends of its head: tiles [first_tile, end_tile) of those that TileWalk finds.
+/// A row tile of a head, and which of its tiles are wanted: [first_tile, end_tile) of those that
+/// TileWalk finds; of a row tile of two row blocks, all.
 struct RowTile {
+  int32_t head_idx;  // batch * num_heads_q + query head.
   int32_t row_block;
   int32_t num_row_blocks;  // 1 or 2.
   int32_t first_tile;
   int32_t end_tile;
+  int32_t split;  // Which part of the keys these tiles are.
 };
 
 inline constexpr int kBatchTiles = 16;
 /// A batch is found while the tile before it is still in use.
 inline constexpr int kQueueTiles = 2 * kBatchTiles;
 
-/// Written by refill() between its barriers, and read after them by all.
+/// Written by refill() between its barriers, and read after them by all. The state of a walk is
+/// here too, and not in registers, of which products need all there are.
 struct TileQueue {
+  RowTile row_tile;
   PairTile tiles[kQueueTiles];  // Tile number t at t % kQueueTiles.
   KeyTiles walk[2];             // Of each row block, behind the tiles already queued.
   int32_t last_begin[2];        // Of the tile that each walk yielded last.
-  int32_t next_column;          // First entry of the column tile to look at next.
+  int32_t next_column;          // First entry of the column tile to look at next; -1: none.
   int32_t to_skip;              // Tiles before the first one wanted.
   int32_t wanted;               // Tiles still to be queued.
-  int32_t batch;                // Tiles of the batch found last.
+  int32_t batch;                // Tiles of the batch found last. 0: there are no more.
 };
 
 /// Finds tiles in batches. All kWarps warps of the block call every function together.
 template <int kWarps>
 class TileWalk {
  public:
-  __device__ TileWalk(TileQueue& queue, const HeadKeys& head, const Lengths& lengths,
-                      const RowTile& tile)
-      : queue_(queue), head_(head), lengths_(lengths), tile_(tile) {
+  /// Of queue.row_tile, which is there.
+  __device__ TileWalk(TileQueue& queue, const HeadKeys* heads, const Lengths& lengths)
+      : queue_(queue), heads_(heads), lengths_(lengths) {
     const auto thread = static_cast<int>(threadIdx.x);
+    const RowTile& tile = queue.row_tile;
+    const HeadKeys& head = this->head();
     if (thread < 2) {
       KeyTiles walk;
       if (thread < tile.num_row_blocks) walk = KeyTiles(head, lengths, tile.row_block + thread);
@@ -68,24 +75,23 @@ class TileWalk {
       queue_.last_begin[thread] = -1;
     }
     if (thread == 0) {
-      queue_.next_column = 0;
+      queue_.next_column = head.kind == PatternKind::kVerticalSlash ? 0 : -1;
       queue_.to_skip = tile.first_tile;
       queue_.wanted = tile.end_tile - tile.first_tile;
+      queue_.batch = kBatchTiles;
     }
-    columns_left_ = head.kind == PatternKind::kVerticalSlash;
     __syncthreads();  // The walks stand.
   }
 
   /// Whether there is a tile number `tile`; if so, it can be read from the queue. Ascending, at most
-  /// kBatchTiles ahead of the oldest tile in use. A barrier for the block where it returns true for
-  /// the first time of a batch.
+  /// kBatchTiles ahead of the oldest tile in use. Has barriers where it finds another batch.
   __device__ bool has(int32_t tile) {
-    if (tile < queued_) return true;
-    if (ended_) return false;
-    refill();
-    return tile < queued_;
+    if (device::warp_uniform(tile >= queued_ && queue_.batch != 0)) refill();
+    return device::warp_uniform(tile < queued_);
   }
 
+  __device__ const RowTile& row_tile() const { return queue_.row_tile; }
+  __device__ const HeadKeys& head() const { return heads_[queue_.row_tile.head_idx]; }
   __device__ const PairTile& operator[](int32_t tile) const {
     return queue_.tiles[tile % kQueueTiles];
   }
@@ -95,34 +101,38 @@ class TileWalk {
 
   __device__ void refill() {
     int32_t found = 0;
-    while (found == 0 && columns_left_) found = refill_columns();
-    if (found == 0) found = refill_contiguous();
+    while (found == 0 && device::warp_uniform(queue_.next_column >= 0)) found = refill_columns();
+    if (device::warp_uniform(found == 0)) found = refill_contiguous();
     queued_ += found;
-    ended_ = found == 0;
   }
 
   // ---- Columns
 
   /// Looks at the next kBatchTiles column tiles and queues those that are not empty.
   __device__ int32_t refill_columns() {
+    const HeadKeys& head = this->head();
     const int32_t first = queue_.next_column;
+    // 0. The list's end, or its first entry past all rows.
     const int32_t last_visible =
-        RowBlock(lengths_, tile_.row_block + tile_.num_row_blocks - 1).last_position;
-    if (first >= head_.num_columns || head_.columns[first] > last_visible) {
-      columns_left_ = false;
+        RowBlock(lengths_, queue_.row_tile.row_block + queue_.row_tile.num_row_blocks - 1)
+            .last_position;
+    if (device::warp_uniform(first >= head.num_columns || head.columns[first] > last_visible)) {
+      __syncthreads();  // All have read next_column.
+      if (threadIdx.x == 0) queue_.next_column = -1;
+      __syncthreads();  // It says that there are none.
       return 0;
     }
     // 1. A few tiles for each warp.
     const int warp = static_cast<int>(threadIdx.x) / device::kWarpThreads;
 #pragma unroll 1
-    for (int i = warp; i < kBatchTiles; i += kWarps) {
-      const PairTile tile = column_tile(first + i * kBlock);
+    for (int i = warp; device::warp_uniform(i < kBatchTiles); i += kWarps) {
+      const PairTile tile = column_tile(head, first + i * kBlock);
       if (device::lane_index() == 0) slot(queued_ + i) = tile;
     }
     __syncthreads();  // The batch is complete.
 
     // 2. Empty ones, and those before the first one wanted, are closed up.
-    if (warp == 0) {
+    if (device::warp_uniform(warp == 0)) {
       const int i = device::lane_index() % kBatchTiles;
       const PairTile tile = slot(queued_ + i);
       const uint32_t present = __ballot_sync(device::kFullWarp, device::lane_index() < kBatchTiles &&
@@ -146,19 +156,19 @@ class TileWalk {
   }
 
   /// The column tile of entries [begin, begin + 64), by a warp.
-  __device__ PairTile column_tile(int32_t begin) const {
+  __device__ PairTile column_tile(const HeadKeys& head, int32_t begin) const {
     PairTile tile{.begin = begin, .columns = 1, .mask = {0, 0}, .reserved = 0, .keep = {0, 0}};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int32_t entry = begin + half * device::kWarpThreads + device::lane_index();
-      const bool exists = entry < head_.num_columns;
-      const int32_t column = exists ? head_.columns[entry] : 0;
+      const bool exists = entry < head.num_columns;
+      const int32_t column = exists ? head.columns[entry] : 0;
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        if (r >= tile_.num_row_blocks) continue;
-        const RowBlock row(lengths_, tile_.row_block + r);
+        if (device::warp_uniform(r >= queue_.row_tile.num_row_blocks)) continue;
+        const RowBlock row(lengths_, queue_.row_tile.row_block + r);
         const bool kept =
-            exists && column <= row.last_position && !is_in_run(head_, row, column);
+            exists && column <= row.last_position && !is_in_run(head, row, column);
         const uint64_t bits = __ballot_sync(device::kFullWarp, kept);
         tile.keep[r] |= bits << (half * device::kWarpThreads);
         if (__any_sync(device::kFullWarp, kept && column > row.first_position)) {
@@ -173,7 +183,7 @@ class TileWalk {
 
   __device__ int32_t refill_contiguous() {
     __syncthreads();  // All have read the size of the batch before.
-    if (threadIdx.x < device::kWarpThreads) {
+    if (device::warp_uniform(threadIdx.x < device::kWarpThreads)) {
       skip_unwanted();
       merge_walks();
     }
@@ -183,7 +193,7 @@ class TileWalk {
 
   /// Only a row tile of one row block is a part of its tiles: no merging to think of.
   __device__ void skip_unwanted() {
-    if (queue_.to_skip > 0) {
+    if (device::warp_uniform(queue_.to_skip > 0)) {
       if (device::lane_index() == 0) queue_.walk[0].skip(queue_.to_skip);
       __syncwarp();  // The walk is where it should be, and to_skip is read.
       if (device::lane_index() == 0) queue_.to_skip = 0;
@@ -207,14 +217,15 @@ class TileWalk {
     const int32_t before = __shfl_up_sync(device::kFullWarp, tile.begin, 1, kBatchTiles);
     const bool ascends = found && tile.begin > (i == 0 ? queue_.last_begin[r] : before);
     const uint32_t descents = ~__ballot_sync(device::kFullWarp, ascends);
-    const int counts[2] = {first_bit(of_half(descents, 0)), first_bit(of_half(descents, 1))};
-    const bool valid = i < counts[r];
+    const int own_count = first_bit(of_half(descents, r));
+    const int other_count = first_bit(of_half(descents, 1 - r));
+    const bool valid = i < own_count;
 
     // 2. Its rank among the tiles of both.
-    const int others_below = count_below(tile.begin, 1 - r, counts[1 - r]);
+    const int others_below = count_below(tile.begin, 1 - r, other_count);
     const int twin = (1 - r) * kBatchTiles + min(others_below, kBatchTiles - 1);
     const bool same = __shfl_sync(device::kFullWarp, tile.begin, twin) == tile.begin && valid &&
-                      others_below < counts[1 - r];
+                      others_below < other_count;
     const uint32_t pairs = of_half(__ballot_sync(device::kFullWarp, same), r);
     const int rank = i + others_below - __popc(pairs & ((1u << i) - 1));
     const uint64_t twin_keep = __shfl_sync(device::kFullWarp, tile.keep, twin);
@@ -265,12 +276,9 @@ class TileWalk {
   }
 
   TileQueue& queue_;
-  const HeadKeys& head_;
-  const Lengths lengths_;
-  const RowTile tile_;
+  const HeadKeys* const heads_;
+  const Lengths& lengths_;
   int32_t queued_ = 0;
-  bool columns_left_ = false;
-  bool ended_ = false;
 };
 
 }  // namespace minference::sm80

@@ -63,8 +63,11 @@ struct AttentionTraits {
   static_assert(kPairs || kRows == kBlock);
 
   static constexpr int kFillKeys = kDim <= 192 ? 64 : 32;
+  static constexpr int kStepKeys = 32;  // Whose scores a warp has at a time.
+  static constexpr int kFillSteps = kFillKeys / kStepKeys;
   static constexpr int kFills = kDim == 128 || kDim == 192 ? 3 : 4;
-  static constexpr bool kHoldQuery = kDim != 128;
+  /// Operands of 16 dims of q that stay in registers.
+  static constexpr int kHeldSteps = kDim == 64 ? 4 : kDim == 96 ? 3 : kDim == 128 ? 0 : kDim == 192 ? 12 : 8;
 
   using QueryRows = device::SwizzledRows<kDim>;
   using ValueRows = device::SwizzledRows<kDimV>;

@@ -94,8 +94,10 @@ const Backend& backend() {
       .estimate_block_sparse = on_device_with_workspace<estimate_block_sparse>,
       .plan_vertical_slash = on_device<plan_vertical_slash>,
       .count_key_tiles = on_device<count_key_tiles>,
-      .attention_bytes = nullptr,
-      .attention = nullptr,
+      .fill_lists = [](std::span<int32_t> lists,
+                       const Executor& executor) { on_device<fill_lists>(lists, executor); },
+      .attention_bytes = attention_bytes,
+      .attention = on_device_with_workspace<attention>,
       .merge_attention = nullptr,
   };
   return kBackend;

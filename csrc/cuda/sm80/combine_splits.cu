@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(Traits::kThreads)
   auto* const out = static_cast<typename Traits::Element*>(params.out.data) +
                     batch * params.out.batch_stride + head * params.out.head_stride +
                     token * params.out.token_stride;
-  const float factor = sum == 0 ? 0.0f : 1.0f / sum;
+  const float factor = sum == 0 ? 0.0f : arch::reciprocal_approx(sum);
   for (int dim = 2 * lane; dim < params.head_dim_v; dim += 2 * device::kWarpThreads) {
     float low = 0, high = 0;
     for (int32_t s = 0; s < params.num_splits; ++s) {

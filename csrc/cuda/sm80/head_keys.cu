@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/arch/launch.h"
 #include "cuda/arch/shared.h"
+#include "cuda/check.h"
 #include "cuda/sm80/head_keys.h"
 #include "cuda/sm80/load_head_keys.h"
+#include "cuda/sm80/stages.h"
 
 namespace minference::sm80 {
 namespace {
@@ -39,6 +41,12 @@ void prepare_head_keys(const Shape& shape, std::span<const HeadKeys> patterns,
                   dim3(HeadKeysTraits::kThreads), sizeof(HeadKeysTraits::SharedStorage)},
                  stream, chunk, shape.num_heads_q, heads);
   });
+}
+
+void fill_lists(std::span<int32_t> lists, const Executor& executor) {
+  constexpr int kAllOnes = 0xff;  // Of each byte.
+  MINF_CUDA(cudaMemsetAsync(lists.data(), kAllOnes, lists.size_bytes(),
+                            static_cast<cudaStream_t>(executor.stream)));
 }
 
 }  // namespace minference::sm80

@@ -19,7 +19,7 @@ namespace minference::sm80 {
 
 /// Writes heads[batch * num_heads_q] in device memory; `heads` borrows the lists. patterns: one per
 /// query head or one for all, in host memory, without lists; they go over by value. Only enqueues:
-/// one kernel for every 192 patterns, which reads each list once (20 us or less for 32 heads with
+/// one kernel for every 160 patterns, which reads each list once (20 us or less for 32 heads with
 /// (1000, 6096); most of it latency).
 /// @throws Error{MINF_ERROR_LAUNCH_FAILED}
 void prepare_head_keys(const Shape& shape, std::span<const HeadKeys> patterns,

@@ -19,12 +19,13 @@ struct HeadPattern {
   int32_t sink;
   int32_t window;
   int32_t last;
+  int32_t list_head;  // Of the index tensors; -1: the head's own.
 };
 
 /// Some heads of a call, as a kernel parameter: 3 KiB of patterns of the 4 KiB that parameters may
 /// take.
 struct HeadChunk {
-  static constexpr std::size_t kMaxPatterns = 192;
+  static constexpr std::size_t kMaxPatterns = 160;
 
   HeadPattern patterns[kMaxPatterns];
   int32_t num_patterns;  // 1: one for all heads.
@@ -52,7 +53,8 @@ void for_each_head_chunk(const Shape& shape, std::span<const HeadKeys> patterns,
     for (std::size_t i = 0; i < part.size(); ++i) {
       const HeadKeys& keys = part[i];
       chunk.patterns[i] = {
-          .kind = keys.kind, .sink = keys.sink, .window = keys.window, .last = keys.last};
+          .kind = keys.kind, .sink = keys.sink, .window = keys.window, .last = keys.last,
+          .list_head = patterns.size() == 1 ? -1 : keys.list_head};
     }
     launch(chunk);
   }
@@ -92,11 +94,12 @@ template <typename Group>
 __device__ inline HeadKeys load_head_keys(LoadStorage<Group>& storage, const HeadChunk& chunk,
                                           const HeadPlace& place) {
   const HeadPattern pattern = chunk.patterns[chunk.num_patterns == 1 ? 0 : place.head_in_chunk];
+  const int32_t list_head = pattern.list_head < 0 ? place.head : pattern.list_head;
   const int32_t seqlen_k = chunk.lengths.seqlen_k;
   HeadKeys keys{
       .kind = pattern.kind, .sink = pattern.sink, .window = pattern.window, .last = pattern.last};
   if (pattern.kind == PatternKind::kVerticalSlash) {
-    const int32_t* const columns = chunk.index.columns.at(place.batch, place.head);
+    const int32_t* const columns = chunk.index.columns.at(place.batch, list_head);
     const auto bad_column = [&](int32_t i) {
       const int32_t column = columns[i];
       return column < 0 || column >= seqlen_k || (i > 0 && column <= columns[i - 1]);
@@ -104,19 +107,19 @@ __device__ inline HeadKeys load_head_keys(LoadStorage<Group>& storage, const Hea
     keys.columns = columns;
     keys.num_columns = valid_start<Group>(storage, chunk.index.columns.size, bad_column);
 
-    const Run* const runs = chunk.index.runs.at(place.batch, place.head);
+    const Run* const runs = chunk.index.runs.at(place.batch, list_head);
     const auto bad_run = [&](int32_t i) {
       const Run run = runs[i];
       return run.lo < (i > 0 ? runs[i - 1].hi : 0) || run.lo < 0 || run.lo >= seqlen_k ||
              run.hi <= run.lo || (run.hi - run.lo) % kBlock != 0;
     };
-    int32_t run_count = *chunk.index.run_count.at(place.batch, place.head);
+    int32_t run_count = *chunk.index.run_count.at(place.batch, list_head);
     run_count = run_count < 0 ? 0 : run_count;
     run_count = run_count < chunk.index.runs.size ? run_count : chunk.index.runs.size;
     keys.runs = runs;
     keys.num_runs = valid_start<Group>(storage, run_count, bad_run);
   } else if (pattern.kind == PatternKind::kBlockSparse && chunk.index.blocks.data != nullptr) {
-    keys.blocks = chunk.index.blocks.at(place.batch, place.head);
+    keys.blocks = chunk.index.blocks.at(place.batch, list_head);
     keys.block_stride = chunk.index.block_row_stride;
     keys.max_blocks = chunk.index.blocks.size;
   }

@@ -27,6 +27,7 @@ const Backend& backend() {
       .estimate_block_sparse = nullptr,
       .plan_vertical_slash = nullptr,
       .count_key_tiles = nullptr,
+      .fill_lists = nullptr,
       .attention_bytes = nullptr,
       .attention = nullptr,
       .merge_attention = nullptr,

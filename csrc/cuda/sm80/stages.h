@@ -6,6 +6,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <span>
 
 #include "core/backend.h"
 
@@ -21,5 +23,9 @@ void estimate_block_sparse(const EstimateBlockSparseArgs& args, Workspace worksp
 
 void plan_vertical_slash(const PlanArgs& args, const Executor& executor);
 void count_key_tiles(const CountTilesArgs& args, const Executor& executor);
+void fill_lists(std::span<int32_t> lists, const Executor& executor);
+
+std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor);
+void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor);
 
 }  // namespace minference::sm80

@@ -4,6 +4,7 @@
 
 #include <simt/simt.h>
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 
@@ -289,4 +290,29 @@ cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribu
       attribute == cudaFuncAttributeMaxDynamicSharedMemorySize &&
       (value < 0 || static_cast<std::size_t>(value) > simt::options().max_shared_bytes);
   return set_last_error(too_much ? cudaErrorInvalidValue : cudaSuccess);
+}
+
+// By threads and shared memory; of registers nothing is known here.
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* function,
+                                                          int block_threads,
+                                                          std::size_t dynamic_shared_bytes) {
+  const cudaError_t error = machine_error();
+  if (error != cudaSuccess) return set_last_error(error);
+  if (function == nullptr) return set_last_error(cudaErrorInvalidDeviceFunction);
+  if (block_threads < 1) return set_last_error(cudaErrorInvalidValue);
+  const auto value_of = [](cudaDeviceAttr attribute) {
+    const auto device = static_cast<std::size_t>(machine().current_device);
+    return simt::engine::attribute_value(attribute, machine().devices[device]);
+  };
+  constexpr std::size_t kReservedBytes = 1024;  // Of each block.
+  const auto shared_bytes = static_cast<std::size_t>(
+      value_of(cudaDevAttrMaxSharedMemoryPerMultiprocessor));
+  const bool fits = block_threads <= value_of(cudaDevAttrMaxThreadsPerBlock) &&
+                    dynamic_shared_bytes <= static_cast<std::size_t>(value_of(
+                                                cudaDevAttrMaxSharedMemoryPerBlockOptin));
+  const int by_threads = value_of(cudaDevAttrMaxThreadsPerMultiProcessor) / block_threads;
+  const auto by_shared =
+      static_cast<int>(shared_bytes / (dynamic_shared_bytes + kReservedBytes));
+  *blocks = fits ? std::min(by_threads, by_shared) : 0;
+  return cudaSuccess;
 }

@@ -151,6 +151,16 @@ void test_kernel_errors() {
         cudaSuccess);
   CHECK(cudaFuncSetAttribute(&nothing, cudaFuncAttributeMaxDynamicSharedMemorySize, 101377) ==
         cudaErrorInvalidValue);
+  int blocks = -1;
+  const auto occupancy = [&](int threads, std::size_t shared_bytes) {
+    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, &nothing, threads, shared_bytes);
+  };
+  CHECK(occupancy(128, 0) == cudaSuccess && blocks == 16);  // Of 2048 threads.
+  CHECK(occupancy(128, 96 * 1024) == cudaSuccess && blocks == 2);  // Of 228 KiB.
+  CHECK(occupancy(128, 228 * 1024) == cudaSuccess && blocks == 0);
+  CHECK(occupancy(0, 0) == cudaErrorInvalidValue);
+  CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+            &blocks, static_cast<const void*>(nullptr), 128, 0) == cudaErrorInvalidDeviceFunction);
   simt::machine().kernel_image_missing = true;
   CHECK(cudaFuncGetAttributes(&attributes, &nothing) == cudaErrorNoKernelImageForDevice);
   CHECK(launch_on(nullptr) == cudaErrorNoKernelImageForDevice);
