@@ -24,6 +24,15 @@ struct LaunchShape {
 /// Above this a kernel must be told that it may have more dynamic shared memory.
 inline constexpr std::size_t kDefaultSharedBytes = 48 * 1024;
 
+/// Lets the current device's blocks of the kernel have `shared_bytes` of dynamic shared memory.
+template <typename... Parameters>
+void allow_shared_bytes(const char* name, void (*kernel)(Parameters...), std::size_t shared_bytes) {
+  if (shared_bytes <= kDefaultSharedBytes) return;
+  check_launch(name, cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                          cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                          static_cast<int>(shared_bytes)));
+}
+
 /// Enqueues kernel(arguments...) on `stream`. Nothing is launched for an empty grid. `name` is the
 /// kernel's, for messages. @throws Error{MINF_ERROR_LAUNCH_FAILED}
 template <typename... Parameters, typename... Arguments>
@@ -35,10 +44,7 @@ void launch(const char* name, void (*kernel)(Parameters...), const LaunchShape& 
                                   static_cast<Parameters>(arguments)...));
 #else
   if (shape.shared_bytes > kDefaultSharedBytes) {
-    check_launch(name, cudaFuncSetAttribute(
-                           reinterpret_cast<const void*>(kernel),
-                           cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           static_cast<int>(std::max(shape.shared_bytes, shape.max_shared_bytes))));
+    allow_shared_bytes(name, kernel, std::max(shape.shared_bytes, shape.max_shared_bytes));
   }
   // clang-format off: in a .h it takes >>> apart.
   kernel<<<shape.grid, shape.block, shape.shared_bytes, stream>>>(
@@ -46,6 +52,29 @@ void launch(const char* name, void (*kernel)(Parameters...), const LaunchShape& 
   // clang-format on
   check_launch(name, cudaGetLastError());
 #endif
+}
+
+/// Blocks of the kernel that a multiprocessor of the current device holds at a time, at least 1.
+/// `shared_bytes`, of dynamic shared memory, is the most that any launch of the kernel asks for:
+/// the kernel is allowed it here. Emulated threads have no registers and count without them.
+/// @throws Error{MINF_ERROR_LAUNCH_FAILED}
+template <typename... Parameters>
+int resident_blocks(const char* name, void (*kernel)(Parameters...), unsigned block_threads,
+                    std::size_t shared_bytes) {
+  allow_shared_bytes(name, kernel, shared_bytes);
+  int blocks = 0;
+  check_launch(name, cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+                         &blocks, reinterpret_cast<const void*>(kernel),
+                         static_cast<int>(block_threads), shared_bytes));
+  return std::max(blocks, 1);  // Of a block that fits nowhere the launch will tell.
+}
+
+/// Of the current device.
+inline int num_multiprocessors() {
+  int device = 0, count = 0;
+  MINF_CUDA(cudaGetDevice(&device));
+  MINF_CUDA(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+  return count;
 }
 
 }  // namespace minference::arch
