@@ -55,9 +55,14 @@ void check_rows(const Backend& backend, std::initializer_list<TensorArg> args) {
 }
 
 void check_attends(const Backend& backend) {
-  if (backend.attention != nullptr && backend.merge_attention != nullptr) return;
+  if (backend.attention != nullptr) return;
   throw_unsupported("attention on ", device_name(backend),
                     " is not built yet; this build estimates, plans and counts there");
+}
+
+void check_merges(const Backend& backend) {
+  if (backend.merge_attention != nullptr) return;
+  throw_unsupported("merging attention on ", device_name(backend), " is not built yet");
 }
 
 void check_resources(const Backend& backend, const Executor& executor,

@@ -173,8 +173,7 @@ void refuse(Call call, Texts texts, const Spoil& spoil) {
 /// Expects success; of the calls that CUDA does not serve yet, that nothing but this is said.
 template <typename Change>
 void accept(Call call, const char* what, const Change& change) {
-  const bool attends =
-      call == &Arguments::prefill || call == &Arguments::sparse || call == &Arguments::merge;
+  const bool attends = call == &Arguments::prefill || call == &Arguments::sparse;
   if (attends && on_cuda()) {
     return refuse_with(MINF_ERROR_UNSUPPORTED, call,
                        {"attention on CUDA devices is not built yet; this build estimates, plans "

@@ -96,7 +96,7 @@ const Backend& backend() {
       .count_key_tiles = on_device<count_key_tiles>,
       .attention_bytes = nullptr,
       .attention = nullptr,
-      .merge_attention = nullptr,
+      .merge_attention = on_device<merge_attention>,
   };
   return kBackend;
 }

@@ -21,5 +21,6 @@ void estimate_block_sparse(const EstimateBlockSparseArgs& args, Workspace worksp
 
 void plan_vertical_slash(const PlanArgs& args, const Executor& executor);
 void count_key_tiles(const CountTilesArgs& args, const Executor& executor);
+void merge_attention(const MergeArgs& args, const Executor& executor);
 
 }  // namespace minference::sm80
