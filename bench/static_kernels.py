@@ -111,5 +111,12 @@ KERNELS = {
     ),
     "tally_items_kernel": Kernel(WORK_TABLE, blocks=ONE, shared=STORAGE, needs=("RED ATOM", "ST")),
     "place_items_kernel": Kernel(WORK_TABLE, blocks=TWO, shared=STORAGE, needs=("LD", "ST")),
+    # After stage 3.
+    "merge_attention_kernel": Kernel(
+        "cuda/sm80/merge_attention.cu",
+        blocks=(5, 5, 5, 5),
+        shared=STORAGE,
+        needs=("LD 16", "BAR", "ST"),
+    ),
     "store_table_kernel": Kernel("cuda/device/table.h", blocks=(8, 6, 6, 8), threads="256"),
 }

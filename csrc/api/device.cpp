@@ -54,12 +54,6 @@ void check_rows(const Backend& backend, std::initializer_list<TensorArg> args) {
   }
 }
 
-void check_attends(const Backend& backend) {
-  if (backend.attention != nullptr && backend.merge_attention != nullptr) return;
-  throw_unsupported("attention on ", device_name(backend),
-                    " is not built yet; this build estimates, plans and counts there");
-}
-
 void check_resources(const Backend& backend, const Executor& executor,
                      std::initializer_list<TensorArg> args, Workspace workspace) {
   std::vector<NamedMemory> memory;

@@ -14,13 +14,9 @@ namespace minference::api {
 /// The backend that serves tensors on the device of `arg`, which is there and served.
 const Backend& backend_of(const TensorArg& arg);
 
-/// Checks dtype, and alignment of rows, of tensors whose rows a backend reads: q, k, v.
+/// Checks dtype, and alignment of rows, of tensors whose rows a backend reads or writes.
 /// @throws Error{MINF_ERROR_UNSUPPORTED}
 void check_rows(const Backend& backend, std::initializer_list<TensorArg> args);
-
-/// Checks that the backend attends and merges, and not only estimates.
-/// @throws Error{MINF_ERROR_UNSUPPORTED}
-void check_attends(const Backend& backend);
 
 /// Checks that the memory of `args` (absent and empty ones have none), the workspace and the stream
 /// are the device's own. The last check of a call.

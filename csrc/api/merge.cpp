@@ -62,7 +62,6 @@ minf_status minf_merge_attention(const minf_tensor* out_a, const minf_tensor* ls
     const Shape shape = checked_merge(tensors);
     const Executor executor = checked_executor(exec, *out_a);
     const Backend& backend = backend_of(tensors.out_a);
-    check_attends(backend);
     check_rows(backend, {tensors.out_a, tensors.out_b, tensors.out});
     check_resources(
         backend, executor,

@@ -14,6 +14,7 @@ set(
   cuda/sm80/estimate_block_sparse.cu
   cuda/sm80/estimate_vertical_slash.cu
   cuda/sm80/head_keys.cu
+  cuda/sm80/merge_attention.cu
   cuda/sm80/plan.cu
   cuda/sm80/work_table.cu
   cuda/sm80/instances/attention_d64.cu

@@ -33,8 +33,8 @@
  * - Calls are thread-safe, and deterministic: the same input gives the same bits with any number
  *   of threads.
  *
- * CUDA, said once. Built so far are stages 1 and 2 and the tile counts; minf_sparse_attention,
- * minf_prefill_attention and minf_merge_attention refuse CUDA tensors (MINF_ERROR_UNSUPPORTED).
+ * CUDA, said once. Built so far are stages 1 and 2, the tile counts and merging;
+ * minf_sparse_attention and minf_prefill_attention refuse CUDA tensors (MINF_ERROR_UNSUPPORTED).
  * - All tensors of a call and its workspace are memory of one GPU, the tensors' device_index;
  * managed and registered host memory will do where the GPU can use the same address. Patterns,
  * options and minf_exec are host memory, and may go when the call has returned.
@@ -43,8 +43,8 @@
  * until the stream has passed. The thread's current device is as before.
  * - Calls can be captured into a CUDA graph, which then replays with the same pointers, sizes and
  *   patterns. Workspace sizes depend on shapes alone, never on the values in tensors.
- * - bfloat16 and float16. Rows of q and k are aligned to 16 bytes: data is, and strides are
- * multiples of 8 elements. Else MINF_ERROR_UNSUPPORTED.
+ * - bfloat16 and float16. Rows of q and k, and of what is merged, are aligned to 16 bytes: data is,
+ * and strides are multiples of 8 elements. Else MINF_ERROR_UNSUPPORTED.
  * - Index tensors are untrusted and are not looked at before the launch: an entry out of range is
  *   ignored; nothing is read or written out of bounds, whatever they hold.
  *

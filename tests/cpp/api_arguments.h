@@ -170,17 +170,9 @@ void refuse(Call call, Texts texts, const Spoil& spoil) {
   refuse_with(MINF_ERROR_INVALID_ARGUMENT, call, texts, spoil);
 }
 
-/// Expects success; of the calls that CUDA does not serve yet, that nothing but this is said.
+/// Expects success.
 template <typename Change>
 void accept(Call call, const char* what, const Change& change) {
-  const bool attends =
-      call == &Arguments::prefill || call == &Arguments::sparse || call == &Arguments::merge;
-  if (attends && on_cuda()) {
-    return refuse_with(MINF_ERROR_UNSUPPORTED, call,
-                       {"attention on CUDA devices is not built yet; this build estimates, plans "
-                        "and counts there"},
-                       change);
-  }
   Arguments arguments;
   change(arguments);
   CHECK((arguments.*call)() == MINF_OK, what, minf_last_error());

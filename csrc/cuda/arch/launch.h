@@ -24,26 +24,13 @@ struct LaunchShape {
 /// Above this a kernel must be told that it may have more dynamic shared memory.
 inline constexpr std::size_t kDefaultSharedBytes = 48 * 1024;
 
-/// Lets the kernel have as much dynamic shared memory. @throws Error{MINF_ERROR_LAUNCH_FAILED}
+/// Lets the current device's blocks of the kernel have `shared_bytes` of dynamic shared memory.
 template <typename... Parameters>
-void allow_shared_bytes(const char* name, void (*kernel)(Parameters...), std::size_t bytes) {
-  if (bytes <= kDefaultSharedBytes) return;
+void allow_shared_bytes(const char* name, void (*kernel)(Parameters...), std::size_t shared_bytes) {
+  if (shared_bytes <= kDefaultSharedBytes) return;
   check_launch(name, cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                           cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                          static_cast<int>(bytes)));
-}
-
-/// Blocks of the kernel that a multiprocessor of the current device holds; 0: none would run.
-/// @throws Error{MINF_ERROR_LAUNCH_FAILED}
-template <typename... Parameters>
-int resident_blocks(const char* name, void (*kernel)(Parameters...), int block_threads,
-                    std::size_t shared_bytes) {
-  allow_shared_bytes(name, kernel, shared_bytes);
-  int blocks = 0;
-  check_launch(name,
-               cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-                   &blocks, reinterpret_cast<const void*>(kernel), block_threads, shared_bytes));
-  return blocks;
+                                          static_cast<int>(shared_bytes)));
 }
 
 /// Enqueues kernel(arguments...) on `stream`. Nothing is launched for an empty grid. `name` is the
@@ -65,6 +52,21 @@ void launch(const char* name, void (*kernel)(Parameters...), const LaunchShape& 
   // clang-format on
   check_launch(name, cudaGetLastError());
 #endif
+}
+
+/// Blocks of the kernel that a multiprocessor of the current device holds at a time, at least 1.
+/// `shared_bytes`, of dynamic shared memory, is the most that any launch of the kernel asks for:
+/// the kernel is allowed it here. Emulated threads have no registers and count without them.
+/// @throws Error{MINF_ERROR_LAUNCH_FAILED}
+template <typename... Parameters>
+int resident_blocks(const char* name, void (*kernel)(Parameters...), unsigned block_threads,
+                    std::size_t shared_bytes) {
+  allow_shared_bytes(name, kernel, shared_bytes);
+  int blocks = 0;
+  check_launch(name, cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+                         &blocks, reinterpret_cast<const void*>(kernel),
+                         static_cast<int>(block_threads), shared_bytes));
+  return std::max(blocks, 1);  // Of a block that fits nowhere the launch will tell.
 }
 
 }  // namespace minference::arch

@@ -8,6 +8,7 @@
 
 #include "cuda/arch/launch.h"
 #include "cuda/device/pool_rows.h"
+#include "cuda/device/row_part.h"
 
 namespace minference::device {
 
@@ -26,11 +27,6 @@ struct PoolTraits {
   // Up to 128 bytes in flight per lane: half of that in the 32 warps that 64 registers allow is 64
   // KiB per SM, where an H200's 36 GB/s per SM, at 800 ns, ask for 29.
   static constexpr int kLoads = 8;
-};
-
-/// 8 elements.
-struct alignas(16) RowPart {
-  uint32_t words[4];
 };
 
 /// Sums dims [8 lane, 8 lane + 8) of up to 64 rows in `sum`, on the first kLanesPerRow lanes.

@@ -98,7 +98,7 @@ const Backend& backend() {
                        const Executor& executor) { on_device<fill_lists>(lists, executor); },
       .attention_bytes = attention_bytes,
       .attention = on_device_with_workspace<attention>,
-      .merge_attention = nullptr,
+      .merge_attention = on_device<merge_attention>,
   };
   return kBackend;
 }

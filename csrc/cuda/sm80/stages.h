@@ -27,5 +27,6 @@ void fill_lists(std::span<int32_t> lists, const Executor& executor);
 
 std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor);
 void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor);
+void merge_attention(const MergeArgs& args, const Executor& executor);
 
 }  // namespace minference::sm80

@@ -101,6 +101,8 @@ enum cudaDeviceAttr : unsigned int {
   cudaDevAttrMaxSharedMemoryPerMultiprocessor = 81,
   cudaDevAttrMaxRegistersPerMultiprocessor = 82,
   cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+  cudaDevAttrMaxBlocksPerMultiprocessor = 106,
+  cudaDevAttrReservedSharedMemoryPerBlock = 111,
 };
 
 enum cudaStreamCaptureStatus : unsigned int {
@@ -141,6 +143,7 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* function);
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value);
+/// By threads, blocks and shared memory. Registers, which a GPU counts too, are not known here.
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* function,
                                                           int block_threads,
                                                           std::size_t dynamic_shared_bytes);
@@ -159,7 +162,7 @@ cudaError_t cudaFuncSetAttribute(Function* function, cudaFuncAttribute attribute
   return cudaFuncSetAttribute(reinterpret_cast<const void*>(function), attribute, value);
 }
 template <typename Function>
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Function* function,
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Function function,
                                                           int block_threads,
                                                           std::size_t dynamic_shared_bytes) {
   return cudaOccupancyMaxActiveBlocksPerMultiprocessor(

@@ -10,9 +10,11 @@
 #include <string_view>
 #include <vector>
 
+#include "api/device.h"
 #include "api_arguments.h"
 #include "api_error_cases.h"
 #include "check.h"
+#include "core/check.h"
 #include "device_place.h"
 #include "minference/minference.h"
 #include "simt/simt.h"
@@ -22,7 +24,7 @@ namespace {
 using namespace minference::test;
 
 const Call kServed[] = {&Arguments::estimate_vertical_slash, &Arguments::estimate_blocks,
-                        &Arguments::plan, &Arguments::count_tiles};
+                        &Arguments::plan, &Arguments::count_tiles, &Arguments::merge};
 const Call kEstimates[] = {&Arguments::estimate_vertical_slash, &Arguments::estimate_blocks};
 
 /// refuse_with(), and no kernel was launched: one that was would have taken the error that waits
@@ -53,11 +55,11 @@ void expect_unavailable(minf_status status, const std::string& reason) {
   place = Place{};  // There is no device memory to be had; nor is any looked at.
   for (const Call call : kServed) {
     refuse_before_launch(
-        status, call, {"q: no backend serves tensors on CUDA devices: sm80: " + reason},
+        status, call, {": no backend serves tensors on CUDA devices: sm80: " + reason},
         [](Arguments& a) {
           for (minf_tensor* tensor :
-               {&a.q, &a.k, &a.tiles, &a.vertical_index, &a.slash_index, &a.index.vertical_index,
-                &a.index.runs, &a.index.run_count, &a.index.block_index}) {
+               {&a.q, &a.k, &a.out, &a.lse, &a.tiles, &a.vertical_index, &a.slash_index,
+                &a.index.vertical_index, &a.index.runs, &a.index.run_count, &a.index.block_index}) {
             tensor->device_type = MINF_DEVICE_CUDA;
           }
         });
@@ -94,6 +96,47 @@ void test_elements() {
   }
 }
 
+/// In Arguments::merge() q is out_a, and out is out_b as well.
+void test_elements_of_a_merge() {
+  const Call merge = &Arguments::merge;
+  refuse_before_launch(
+      MINF_ERROR_UNSUPPORTED, merge,
+      {"out_a: expected dtype bfloat16 or float16 on CUDA devices, got float32"}, [](Arguments& a) {
+        a.q.dtype = a.out.dtype = MINF_FLOAT32;
+        a.q.shape[0] = a.out.shape[0] = a.lse.shape[0] = 1;  // They stay in their memory.
+      });
+  refuse_before_launch(MINF_ERROR_UNSUPPORTED, merge,
+                       {"out_a: expected rows aligned to 16 bytes on CUDA devices, strides that "
+                        "are multiples of 8 elements, got stride 260 in dimension 1"},
+                       [](Arguments& a) { a.q.stride[1] = 260; });
+  refuse_before_launch(
+      MINF_ERROR_UNSUPPORTED, merge,
+      {"out_a: expected rows aligned to 16 bytes on CUDA devices, got data at address 0x"},
+      [](Arguments& a) { a.q.data = shifted(a.q.data, 4); });
+  refuse_before_launch(MINF_ERROR_UNSUPPORTED, merge,
+                       {"out_b: expected rows aligned to 16 bytes on CUDA devices, strides that "
+                        "are multiples of 8 elements, got stride 65 in dimension 2"},
+                       [](Arguments& a) {
+                         a.q.shape[2] = a.out.shape[2] = a.lse.shape[1] = 2;
+                         a.out.stride[2] = 65;
+                       });
+  const TestTensor out_b(element_dtype, {1, kSeqlenQ, kHeadsQ, kHeadDim});
+  const minf_tensor out_b_view = out_b.view();
+  Arguments arguments;
+  minf_tensor &out_a = arguments.q, &out = arguments.out, &lse = arguments.lse;
+  out_a.shape[0] = out.shape[0] = lse.shape[0] = 1;
+  out.data = shifted(out.data, 1);
+  check_refusal(MINF_ERROR_UNSUPPORTED,
+                minf_merge_attention(&out_a, &lse, &out_b_view, &lse, &out, &lse, nullptr),
+                {"out: expected rows aligned to 16 bytes on CUDA devices, got data at address 0x"});
+  accept(merge, "strides that never count", [](Arguments& b) {
+    b.q.shape[0] = b.out.shape[0] = b.lse.shape[0] = 1;
+    b.q.stride[0] = 3;
+    b.out.stride[0] = 0;
+    b.lse.stride[0] = INT64_MAX;
+  });
+}
+
 void test_memory_of_the_host() {
   std::vector<std::byte> host(std::size_t{1} << 20);
   const auto expect = [&](Call call, const char* name, const auto& member) {
@@ -111,6 +154,10 @@ void test_memory_of_the_host() {
   expect(estimate, "slash_index", [](Arguments& a) -> void*& { return a.slash_index.data; });
   expect(&Arguments::estimate_blocks, "block_index",
          [](Arguments& a) -> void*& { return a.index.block_index.data; });
+  const Call merge = &Arguments::merge;
+  expect(merge, "out_a", [](Arguments& a) -> void*& { return a.q.data; });
+  expect(merge, "out_b", [](Arguments& a) -> void*& { return a.out.data; });
+  expect(merge, "lse_a", [](Arguments& a) -> void*& { return a.lse.data; });
   const Call plan = &Arguments::plan, count = &Arguments::count_tiles;
   expect(plan, "slash_index", [](Arguments& a) -> void*& { return a.slash_index.data; });
   for (const Call call : {plan, count}) {
@@ -195,6 +242,7 @@ void one_gpu() {
   test_common_errors();
   test_workspace({&Arguments::estimate_vertical_slash, &Arguments::estimate_blocks});
   test_elements();
+  test_elements_of_a_merge();
   test_memory_of_the_host();
   test_device_index();
   test_index_entries_are_no_error();

@@ -6,7 +6,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <new>
+#include <utility>
 
 #include "device_heap.h"
 
@@ -76,15 +79,19 @@ cudaError_t fill(void* to, int value, std::size_t bytes) {
   return cudaSuccess;
 }
 
+constexpr int kMaxBlockThreads = 1024;
+constexpr int kDefaultSharedBytes = 48 * 1024;
+constexpr int kReservedSharedBytes = 1024;  // Of each block, since 8.0.
+
 int attribute_value(cudaDeviceAttr attribute, const Device& device) {
   const int capability = device.major * 10 + device.minor;
   const bool small = capability == 86 || capability == 89 || capability >= 120;
   switch (attribute) {
     case cudaDevAttrMaxThreadsPerBlock:
     case cudaDevAttrMaxBlockDimX:
-      return 1024;
+      return kMaxBlockThreads;
     case cudaDevAttrMaxSharedMemoryPerBlock:
-      return 48 * 1024;
+      return kDefaultSharedBytes;
     case cudaDevAttrWarpSize:
       return 32;
     case cudaDevAttrClockRate:
@@ -100,13 +107,62 @@ int attribute_value(cudaDeviceAttr attribute, const Device& device) {
     case cudaDevAttrComputeCapabilityMinor:
       return device.minor;
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+      if (device.shared_bytes_per_multiprocessor > 0) return device.shared_bytes_per_multiprocessor;
       return (small ? 100 : capability == 80 ? 164 : 228) * 1024;
     case cudaDevAttrMaxRegistersPerMultiprocessor:
       return 65536;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
       return (small ? 99 : capability == 80 ? 163 : 227) * 1024;
+    case cudaDevAttrMaxBlocksPerMultiprocessor:
+      return capability == 86 ? 16 : small ? 24 : 32;
+    case cudaDevAttrReservedSharedMemoryPerBlock:
+      return kReservedSharedBytes;
   }
   return -1;
+}
+
+/// The dynamic shared memory that kernels were allowed, by device and kernel.
+class AllowedSharedBytes {
+ public:
+  static AllowedSharedBytes& instance() {
+    static AllowedSharedBytes allowed;
+    return allowed;
+  }
+
+  void set(const void* function, int bytes) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    bytes_[{machine().current_device, function}] = bytes;
+  }
+
+  int of(const void* function) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = bytes_.find({machine().current_device, function});
+    return found == bytes_.end() ? kDefaultSharedBytes : found->second;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::pair<int, const void*>, int> bytes_;
+};
+
+const Device& current_device() {
+  return machine().devices[static_cast<std::size_t>(machine().current_device)];
+}
+
+/// What fits, of blocks that the kernel may have.
+int resident_blocks(int block_threads, std::size_t dynamic_shared_bytes) {
+  const auto attribute = [](cudaDeviceAttr which) {
+    return attribute_value(which, current_device());
+  };
+  constexpr int kSharedUnit = 128;  // Bytes, since 8.0.
+  const int warp = attribute(cudaDevAttrWarpSize);
+  const int warps = (block_threads + warp - 1) / warp;
+  const int max_warps = attribute(cudaDevAttrMaxThreadsPerMultiProcessor) / warp;
+  const int shared =
+      (static_cast<int>(dynamic_shared_bytes) + kReservedSharedBytes + kSharedUnit - 1) /
+      kSharedUnit * kSharedUnit;
+  return std::min({max_warps / warps, attribute(cudaDevAttrMaxBlocksPerMultiprocessor),
+                   attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / shared});
 }
 
 }  // namespace
@@ -273,12 +329,11 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* fu
   if (function == nullptr) return set_last_error(cudaErrorInvalidDeviceFunction);
   if (machine().kernel_image_missing) return set_last_error(cudaErrorNoKernelImageForDevice);
   *attributes = {};
-  const simt::Device& device =
-      machine().devices[static_cast<std::size_t>(machine().current_device)];
-  attributes->maxThreadsPerBlock = 1024;
+  const simt::Device& device = simt::engine::current_device();
+  attributes->maxThreadsPerBlock = simt::engine::kMaxBlockThreads;
   attributes->ptxVersion = device.major * 10 + device.minor;
   attributes->binaryVersion = attributes->ptxVersion;
-  attributes->maxDynamicSharedSizeBytes = 48 * 1024;
+  attributes->maxDynamicSharedSizeBytes = simt::engine::AllowedSharedBytes::instance().of(function);
   return cudaSuccess;
 }
 
@@ -286,33 +341,26 @@ cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribu
   const cudaError_t error = machine_error();
   if (error != cudaSuccess) return set_last_error(error);
   if (function == nullptr) return set_last_error(cudaErrorInvalidDeviceFunction);
-  const bool too_much =
-      attribute == cudaFuncAttributeMaxDynamicSharedMemorySize &&
-      (value < 0 || static_cast<std::size_t>(value) > simt::options().max_shared_bytes);
-  return set_last_error(too_much ? cudaErrorInvalidValue : cudaSuccess);
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
+  if (value < 0 || static_cast<std::size_t>(value) > simt::options().max_shared_bytes) {
+    return set_last_error(cudaErrorInvalidValue);
+  }
+  simt::engine::AllowedSharedBytes::instance().set(function, value);
+  return cudaSuccess;
 }
 
-// By threads and shared memory; of registers nothing is known here.
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* function,
                                                           int block_threads,
                                                           std::size_t dynamic_shared_bytes) {
   const cudaError_t error = machine_error();
   if (error != cudaSuccess) return set_last_error(error);
   if (function == nullptr) return set_last_error(cudaErrorInvalidDeviceFunction);
-  if (block_threads < 1) return set_last_error(cudaErrorInvalidValue);
-  const auto value_of = [](cudaDeviceAttr attribute) {
-    const auto device = static_cast<std::size_t>(machine().current_device);
-    return simt::engine::attribute_value(attribute, machine().devices[device]);
-  };
-  constexpr std::size_t kReservedBytes = 1024;  // Of each block.
-  const auto shared_bytes = static_cast<std::size_t>(
-      value_of(cudaDevAttrMaxSharedMemoryPerMultiprocessor));
-  const bool fits = block_threads <= value_of(cudaDevAttrMaxThreadsPerBlock) &&
-                    dynamic_shared_bytes <= static_cast<std::size_t>(value_of(
-                                                cudaDevAttrMaxSharedMemoryPerBlockOptin));
-  const int by_threads = value_of(cudaDevAttrMaxThreadsPerMultiProcessor) / block_threads;
-  const auto by_shared =
-      static_cast<int>(shared_bytes / (dynamic_shared_bytes + kReservedBytes));
-  *blocks = fits ? std::min(by_threads, by_shared) : 0;
+  if (machine().kernel_image_missing) return set_last_error(cudaErrorNoKernelImageForDevice);
+  if (blocks == nullptr || block_threads <= 0) return set_last_error(cudaErrorInvalidValue);
+  // A kernel that was not allowed what it asks for runs nowhere; that is no error.
+  const int allowed = simt::engine::AllowedSharedBytes::instance().of(function);
+  const bool possible = block_threads <= simt::engine::kMaxBlockThreads &&
+                        dynamic_shared_bytes <= static_cast<std::size_t>(allowed);
+  *blocks = possible ? simt::engine::resident_blocks(block_threads, dynamic_shared_bytes) : 0;
   return cudaSuccess;
 }

@@ -10,6 +10,8 @@
 namespace {
 
 void nothing() {}
+void takes_shared_memory(int) {}
+void takes_none(float) {}
 
 cudaError_t launch_on(cudaStream_t stream) {
   return simt::launch("nothing", dim3(1), dim3(1), 0, stream, &nothing);
@@ -55,6 +57,8 @@ void check_all_fail_with(cudaError_t error) {
   CHECK(cudaStreamIsCapturing(nullptr, &capture) == error);
   CHECK(cudaFuncGetAttributes(&function_attributes, &nothing) == error);
   CHECK(cudaFuncSetAttribute(&nothing, cudaFuncAttributeMaxDynamicSharedMemorySize, 1) == error);
+  CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&value, &nothing, 32, 0) == error);
+  CHECK(value == -1);
   CHECK(launch_on(nullptr) == error);
   CHECK(cudaPeekAtLastError() == error && cudaGetLastError() == error);
   CHECK(cudaGetLastError() == cudaSuccess);
@@ -92,6 +96,11 @@ void test_attributes() {
   CHECK(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, 2) == 101376);
   CHECK(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, 3) == 232448);
   CHECK(attribute(cudaDevAttrMaxSharedMemoryPerBlock, 3) == 49152);
+  CHECK(attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, 1) == 167936);
+  CHECK(attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, 3) == 233472);
+  CHECK(attribute(cudaDevAttrReservedSharedMemoryPerBlock, 3) == 1024);
+  CHECK(attribute(cudaDevAttrMaxBlocksPerMultiprocessor, 2) == 16);
+  CHECK(attribute(cudaDevAttrMaxBlocksPerMultiprocessor, 3) == 32);
   CHECK(attribute(cudaDevAttrMaxThreadsPerMultiProcessor, 2) == 1536);
   CHECK(attribute(cudaDevAttrWarpSize, 3) == 32);
   CHECK(attribute(cudaDevAttrMaxThreadsPerBlock, 3) == 1024);
@@ -151,16 +160,6 @@ void test_kernel_errors() {
         cudaSuccess);
   CHECK(cudaFuncSetAttribute(&nothing, cudaFuncAttributeMaxDynamicSharedMemorySize, 101377) ==
         cudaErrorInvalidValue);
-  int blocks = -1;
-  const auto occupancy = [&](int threads, std::size_t shared_bytes) {
-    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, &nothing, threads, shared_bytes);
-  };
-  CHECK(occupancy(128, 0) == cudaSuccess && blocks == 16);  // Of 2048 threads.
-  CHECK(occupancy(128, 96 * 1024) == cudaSuccess && blocks == 2);  // Of 228 KiB.
-  CHECK(occupancy(128, 228 * 1024) == cudaSuccess && blocks == 0);
-  CHECK(occupancy(0, 0) == cudaErrorInvalidValue);
-  CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-            &blocks, static_cast<const void*>(nullptr), 128, 0) == cudaErrorInvalidDeviceFunction);
   simt::machine().kernel_image_missing = true;
   CHECK(cudaFuncGetAttributes(&attributes, &nothing) == cudaErrorNoKernelImageForDevice);
   CHECK(launch_on(nullptr) == cudaErrorNoKernelImageForDevice);
@@ -171,6 +170,61 @@ void test_kernel_errors() {
   CHECK(capture == cudaStreamCaptureStatusActive);
   simt::machine() = {};
   cudaGetLastError();
+}
+
+void test_occupancy() {
+  simt::machine() = {};
+  simt::machine().devices = {{9, 0, 132}, {8, 0, 108}, {8, 6, 84}, {9, 0, 132, 100 * 1024}};
+  const auto blocks = [](int block_threads, std::size_t shared_bytes) {
+    int count = -1;
+    CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, &takes_shared_memory, block_threads,
+                                                        shared_bytes) == cudaSuccess);
+    return count;
+  };
+  CHECK(blocks(32, 0) == 32);  // Blocks.
+  CHECK(blocks(128, 0) == 16 && blocks(1024, 0) == 2);
+  CHECK(blocks(129, 0) == 12);        // Whole warps: 5 of 64.
+  CHECK(blocks(32, 37 * 1024) == 6);  // 228 / (37 + 1).
+  CHECK(blocks(32, 37 * 1024 + 1) == 5);
+  CHECK(blocks(32, 48 * 1024) == 4);      // 228 / 49.
+  CHECK(blocks(1025, 0) == 0);            // No such block.
+  CHECK(blocks(32, 48 * 1024 + 1) == 0);  // Not allowed.
+
+  const auto allow = [](int bytes) {
+    return cudaFuncSetAttribute(&takes_shared_memory, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                bytes);
+  };
+  CHECK(allow(99 * 1024) == cudaSuccess);
+  CHECK(allow(99 * 1024 + 1) == cudaErrorInvalidValue);
+  CHECK(cudaGetLastError() == cudaErrorInvalidValue);
+  CHECK(blocks(32, 75 * 1024) == 3 && blocks(32, 76 * 1024) == 2 && blocks(32, 99 * 1024) == 2);
+  CHECK(blocks(32, 99 * 1024 + 1) == 0);
+  cudaFuncAttributes attributes{};
+  CHECK(cudaFuncGetAttributes(&attributes, &takes_shared_memory) == cudaSuccess);
+  CHECK(attributes.maxDynamicSharedSizeBytes == 99 * 1024);
+  CHECK(cudaFuncGetAttributes(&attributes, &takes_none) == cudaSuccess);
+  CHECK(attributes.maxDynamicSharedSizeBytes == 48 * 1024);
+
+  // Each device by its own numbers, and allowed for itself.
+  CHECK(cudaSetDevice(1) == cudaSuccess);
+  CHECK(blocks(32, 99 * 1024) == 0 && blocks(32, 40 * 1024) == 4 && blocks(1024, 0) == 2);
+  CHECK(cudaSetDevice(2) == cudaSuccess);
+  CHECK(blocks(32, 40 * 1024) == 2 && blocks(1024, 0) == 1 && blocks(32, 0) == 16);
+  CHECK(cudaSetDevice(3) == cudaSuccess && allow(99 * 1024) == cudaSuccess);
+  CHECK(blocks(32, 99 * 1024) == 1 && blocks(32, 49 * 1024) == 2);
+
+  int count = -1;
+  const auto* const none = static_cast<const void*>(nullptr);
+  CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, none, 32, 0) ==
+        cudaErrorInvalidDeviceFunction);
+  CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, &nothing, 0, 0) ==
+        cudaErrorInvalidValue);
+  simt::machine().kernel_image_missing = true;
+  CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, &nothing, 32, 0) ==
+        cudaErrorNoKernelImageForDevice);
+  CHECK(count == -1);
+  cudaGetLastError();
+  simt::machine() = {};
 }
 
 void test_error_texts() {
@@ -193,6 +247,7 @@ int main() {
   test_attributes();
   test_two_devices();
   test_kernel_errors();
+  test_occupancy();
   test_error_texts();
   return simt::test::finish();
 }

@@ -68,6 +68,7 @@ struct Device {
   int major = 9;
   int minor = 0;
   int num_multiprocessors = 132;
+  int shared_bytes_per_multiprocessor = 0;  // 0: as its architecture has; 228 KiB on 9.0.
 };
 
 /// The machine that the emulated runtime sees. Assign machine() = {} to be back at the default.
