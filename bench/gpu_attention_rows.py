@@ -173,6 +173,7 @@ def mixed(run: GpuRun, size: str) -> None:
     def separate() -> list[Result]:
         return [minference.prefill_attn(*x, p) for x, p in zip(parts, patterns, strict=True)]
 
+    # By the library's own count of tiles; the ratio of the two calls does not depend on it.
     density = minference.density(q, k, per_head).mean().item()
     together = checked_own(
         run,
