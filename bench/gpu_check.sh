@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can show, in one go within 9 minutes: build (or load), instructions against
-# their emulation, tests/python on CUDA, compute-sanitizer, then timings, most important first.
+# Everything that only a GPU can show, in one go within 9 minutes: build (or load), tests/python on
+# CUDA, entry points, instructions, compute-sanitizer, then timings, most important first.
 #
 #     bench/gpu_check.sh                    all parts
-#     bench/gpu_check.sh build index        these parts; see PARTS
+#     bench/gpu_check.sh build attention    these parts; see PARTS
 #     bench/gpu_check.sh build pack         on any machine: build, and lay a tree for PREBUILT
 #
 #     OUT=dir          where results go: check.json, check.log, a JSON per benchmark (default out)
@@ -12,6 +12,8 @@
 #     SECONDS_MAX=n    time for all parts (default 530)
 #     QUICK=1          where there is no GPU, run the benchmarks on the CPU at tiny shapes
 #     BENCH_COMMIT=id  the commit, where the tree came without its history
+#     MINFERENCE_SOURCE=dir  MInference's source package, unpacked: attention is timed against it
+#                      (bench/gpu_original_source.py says how to get it)
 #
 # Each part has its own time limit, is recorded, and stops no other. Exit status: 0 all good, 1 some part
 # failed, 2 no GPU, 3 unknown part.
@@ -19,12 +21,12 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
-PARTS=(build instructions tests entry_points memcheck racecheck index ceilings)
+PARTS=(build tests entry_points instructions memcheck racecheck attention index ceilings)
 SECONDS_MAX=${SECONDS_MAX:-530}
 mkdir -p "${OUT:-out}"
 OUT=$(cd "${OUT:-out}" && pwd)
 [ -n "${PYTHON:-}" ] || { [ -x .venv/bin/python ] && PYTHON=$PWD/.venv/bin/python || PYTHON=python3; }
-export OUT PYTHON PREBUILT=${PREBUILT:-} QUICK=${QUICK:-}
+export OUT PYTHON PREBUILT=${PREBUILT:-} QUICK=${QUICK:-} MINFERENCE_SOURCE=${MINFERENCE_SOURCE:-}
 export BUILD=build/gpu TESTS=build/gpu/tests/gpu PACKED=build/gpu-prebuilt
 export PYTHONPATH=$PWD/python LD_LIBRARY_PATH=$PWD/python/minference:${LD_LIBRARY_PATH:-}
 export PYTHONUNBUFFERED=1
@@ -87,7 +89,7 @@ part_instructions() {
 part_tests() {
   [ -n "$GPU" ] || { echo "no GPU: all would be left out" && return 77; }
   local parallel=()
-  "$PYTHON" -c 'import xdist' 2>/dev/null && parallel=(-n 6 --dist loadgroup)
+  "$PYTHON" -c 'import xdist' 2>/dev/null && parallel=(-n 8 --dist loadgroup)
   "$PYTHON" -m pytest -q -k cuda -p no:cacheprovider --continue-on-collection-errors -W default \
     --maxfail=100 "${parallel[@]}" tests/python
 }
@@ -111,8 +113,9 @@ sanitize() {
   return $status
 }
 
-part_index() { bench gpu_index 120; }
-part_ceilings() { bench gpu_ceilings 60; }
+part_attention() { bench gpu_attention 140; }
+part_index() { bench gpu_index 75; }
+part_ceilings() { bench gpu_ceilings 30; }
 
 # bench MODULE SECONDS: starts no further row after so many.
 bench() {
@@ -128,9 +131,10 @@ bench() {
 limit_of() {
   case $1 in
     build) echo 200 ;;
-    tests) echo 90 ;;
-    index) echo 170 ;;
-    ceilings) echo 100 ;;
+    tests) echo 110 ;;
+    attention) echo 190 ;;
+    index) echo 115 ;;
+    ceilings) echo 60 ;;
     *) echo 40 ;;
   esac
 }
@@ -138,7 +142,7 @@ limit_of() {
 # ---- All chosen parts --------------------------------------------------------------------------------
 
 export -f part_build build_module part_pack part_instructions part_tests part_entry_points
-export -f part_memcheck part_racecheck sanitize part_index part_ceilings bench
+export -f part_memcheck part_racecheck sanitize part_attention part_index part_ceilings bench
 chosen=("$@")
 [ ${#chosen[@]} -gt 0 ] || chosen=("${PARTS[@]}")
 for part in "${chosen[@]}"; do
@@ -182,7 +186,7 @@ done
 # ---- What came out -----------------------------------------------------------------------------------
 
 printf '\n==== %s, %d s in all\n' "${GPU:-no GPU}" "$SECONDS" | tee -a "$log"
-for module in gpu_index gpu_ceilings; do
+for module in gpu_attention gpu_index gpu_ceilings; do
   [[ " ${chosen[*]} " == *" ${module#gpu_} "* && -f $OUT/$module.json ]] &&
     "$PYTHON" -m bench.gpu_summary "$OUT/$module.json"
 done

@@ -6,7 +6,8 @@ L2 is overwritten before it, so that a call reads its inputs from memory as it w
 layer's work; that also keeps the GPU busy while the host enqueues, so that a call of a few launches
 is timed by its kernels. A contender that makes the GPU wait for the host is timed with the waits.
 
-Experiments run in one process, most important first; the results so far are on disk after each.
+Experiments run in one process, most important first; the results so far are on disk after each. A
+kernel that faults breaks the process for CUDA: a new one goes on with the rows that are left.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -105,6 +107,7 @@ class GpuRun(Run):
     """What an experiment is given, and where its results go. ``seqlen`` and figures: see Run."""
 
     device: str = "cuda"
+    options: argparse.Namespace = field(default_factory=argparse.Namespace)
     tried: list[str] = field(default_factory=list)  # Checks that passed, for the report.
 
     @property
@@ -135,6 +138,16 @@ class GpuRun(Run):
         if self.has(row, name):
             values = [1e3 * value for value in self.samples[name].values]
             self.add(Figure(row, values, unit="ms", at_most=at_most_ms))
+
+    def rate(self, row: str, name: str) -> None:
+        """Of the work done; beside it what dense attention in the same time would be."""
+        if self.has(row, name):
+            samples = self.samples[name]
+            dense = statistics.median(samples.dense_rates()) / 1e12
+            note = f"dense-equivalent {dense:.0f}, density {100 * samples.work.density:.2f} %"
+            values = [value / 1e12 for value in samples.executed_rates()]
+            note = note if samples.work.density != 1 else ""
+            self.add(Figure(row, values, unit="TFLOP/s", note=note))
 
     def bandwidth(
         self, row: str, name: str, num_bytes: float, *, at_least: float | None = None
@@ -213,7 +226,9 @@ def run_one(experiment: Experiment, args: argparse.Namespace) -> dict[str, objec
     """Results of an experiment; what failed of it is printed, what it had measured is kept."""
     from minference import _C
 
-    run = GpuRun(num_threads=1, isa="", quick=args.quick, rounds=0, device=args.device)
+    run = GpuRun(
+        num_threads=1, isa="", quick=args.quick, rounds=0, device=args.device, options=args
+    )
     failure = None
     try:
         experiment.run(run)
@@ -221,8 +236,6 @@ def run_one(experiment: Experiment, args: argparse.Namespace) -> dict[str, objec
         traceback.print_exc()
         failure = f"{type(error).__name__}: {error}".splitlines()[0]
         run.missing.append(failure)
-    if args.device == "cuda":
-        torch.cuda.empty_cache()
     print_figures([figure.to_json() for figure in run.figures])
     for line in run.missing:
         print(f"  not measured: {line}")
@@ -239,7 +252,33 @@ def run_one(experiment: Experiment, args: argparse.Namespace) -> dict[str, objec
     }
 
 
-def parse_args(description: str, experiments: Experiments) -> argparse.Namespace:
+def cuda_is_broken() -> bool:
+    """After a fault of a kernel every call fails, until the process ends."""
+    if not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+    except RuntimeError:
+        return True
+    return False
+
+
+def go_on_in_new_process(rows: Sequence[str], seconds_left: float) -> None:
+    """Replace this process by one that adds the rows that are left to what is on disk."""
+    print(f"CUDA is broken in this process: a new one goes on with {', '.join(rows)}", flush=True)
+    module = f"bench.{Path(sys.argv[0]).stem}"
+    more = ["--rows-left", ",".join(rows), "--seconds", str(seconds_left)]
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # What the driver holds goes with its files.
+    os.execv(sys.executable, [sys.executable, "-m", module, *sys.argv[1:], *more])
+
+
+AddOptions = Callable[[argparse.ArgumentParser], None]
+
+
+def parse_args(
+    description: str, experiments: Experiments, add_options: AddOptions | None
+) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--only", action="append", metavar="ROW", choices=experiments, help="may be repeated"
@@ -251,11 +290,14 @@ def parse_args(description: str, experiments: Experiments) -> argparse.Namespace
         "--seconds", type=float, default=1e9, help="start no further row after this long"
     )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write everything measured")
+    parser.add_argument("--rows-left", help=argparse.SUPPRESS)  # Of a process that broke.
+    if add_options is not None:
+        add_options(parser)
     return parser.parse_args()
 
 
-def main(description: str, experiments: Experiments) -> None:
-    args = parse_args(description, experiments)
+def main(description: str, experiments: Experiments, add_options: AddOptions | None = None) -> None:
+    args = parse_args(description, experiments, add_options)
     if args.list:
         for experiment in experiments.values():
             print(f"{experiment.name:<16} {experiment.title}")
@@ -269,8 +311,11 @@ def main(description: str, experiments: Experiments) -> None:
         print("--quick: shapes are small; the numbers mean nothing.")
     report: dict[str, object] = {"environment": env, "quick": args.quick}
     results: list[dict] = []
+    if args.rows_left and args.json is not None and args.json.exists():
+        results = json.loads(args.json.read_text())["results"]
     left_out, start = [], time.perf_counter()
-    for name in args.only or experiments:
+    names = args.rows_left.split(",") if args.rows_left else list(args.only or experiments)
+    for position, name in enumerate(names):
         if time.perf_counter() - start > args.seconds:
             left_out.append(name)
             continue
@@ -279,6 +324,9 @@ def main(description: str, experiments: Experiments) -> None:
         failed = [r["experiment"] for r in results if r["failure"]]
         report |= {"results": results, "failed": failed, "left_out": left_out}
         write_json(args.json, report)
+        rows = names[position + 1 :]
+        if cuda_is_broken() and rows:
+            go_on_in_new_process(rows, args.seconds - (time.perf_counter() - start))
 
     print(f"\nAll figures; median [range]. {time.perf_counter() - start:.0f} s in all.")
     print_figures([figure for result in results for figure in result["figures"]])

@@ -154,16 +154,17 @@ def random_columns(shape: Shape, density: float, *, seed: int = 0) -> Tensor:
     return torch.stack(rows)[None].to(torch.int32)
 
 
-def random_blocks(shape: Shape, density: float, *, seed: int = 0) -> Tensor:
+def random_blocks(shape: Shape, density: float, *, seed: int = 0, device: str = "cpu") -> Tensor:
     """Return ``block_index [1, heads, row_blocks, k]``: block 0, the diagonal, and random ones."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     num_blocks = math.ceil(shape.seqlen / BLOCK)
     visible = torch.arange(1, num_blocks + 1)  # Key blocks that row block r may attend.
     target = density * visible.sum()
     top_k = next(n for n in range(2, num_blocks + 2) if visible.clamp(max=n).sum() >= target)
 
-    score = torch.rand((shape.heads, num_blocks, num_blocks), generator=generator)
-    row, block = torch.meshgrid(torch.arange(num_blocks), torch.arange(num_blocks), indexing="ij")
+    score = torch.rand((shape.heads, num_blocks, num_blocks), generator=generator, device=device)
+    ids = torch.arange(num_blocks, device=device)
+    row, block = torch.meshgrid(ids, ids, indexing="ij")
     score[:, (block == 0) | (block == row)] = 2.0
     score[:, block > row] = -1.0
     top = score.topk(top_k, dim=-1)
@@ -188,7 +189,7 @@ def _ends(seqlen: int) -> Tensor:
 
 def vertical_slash_density(seqlen: int, vertical_index: Tensor, slash_index: Tensor) -> float:
     """Density of ``[1, heads, n]`` columns and distances (run rule: see ``runs_of``)."""
-    ends = _ends(seqlen)
+    ends = _ends(seqlen).to(vertical_index.device)
     attended = 0
     for columns, distances in zip(vertical_index[0], slash_index[0], strict=True):
         ascending = columns[columns >= 0].long()

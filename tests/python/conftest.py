@@ -35,6 +35,10 @@ if any(b["name"] != "cpu" and b["available"] for b in BACKENDS) and torch.cuda.i
     DEVICES.append("cuda")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "xdist_group(name): pytest-xdist's, also where it is absent")
+
+
 def pytest_report_header() -> list[str]:
     def described(capabilities: list[dict]) -> str:
         return ", ".join(
