@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include "attended_keys.h"
 #include "check.h"
 #include "core/key_tiles.h"
 #include "core/runs.h"
@@ -13,43 +14,8 @@
 namespace {
 
 using namespace minference;
-
-bool in_window_pattern(const HeadKeys& head, int32_t position, int32_t key) {
-  return key < head.sink || int64_t{position} - key < head.window;
-}
-
-bool in_runs_or_columns(const HeadKeys& head, int32_t end, int32_t key) {
-  const auto touches = [&](const Run& run) { return key >= end - run.hi && key < end - run.lo; };
-  return std::any_of(head.runs, head.runs + head.num_runs, touches) ||
-         std::find(head.columns, head.columns + head.num_columns, key) !=
-             head.columns + head.num_columns;
-}
-
-bool in_block_list(const HeadKeys& head, int32_t row_block, int32_t key) {
-  const int32_t* list = head.blocks + row_block * head.block_stride;
-  return std::find(list, list + head.max_blocks, key / kBlock) != list + head.max_blocks;
-}
-
-/// Whether query row `row` attends `key`: the set definition, with nothing of the iterator in it.
-bool attends(const HeadKeys& head, const Lengths& lengths, int32_t row, int32_t key) {
-  const int32_t position = row + lengths.seqlen_k - lengths.seqlen_q;
-  if (key > position) return false;
-  const int32_t row_block = row / 64;
-  const int32_t end = 64 * row_block + 64 + lengths.seqlen_k - lengths.seqlen_q;
-  switch (head.kind) {
-    case PatternKind::kDense:
-      return true;
-    case PatternKind::kAShape:
-      return in_window_pattern(head, position, key);
-    case PatternKind::kTriShape:
-      return in_window_pattern(head, position, key) || row >= int64_t{lengths.seqlen_q} - head.last;
-    case PatternKind::kVerticalSlash:
-      return in_runs_or_columns(head, end, key);
-    case PatternKind::kBlockSparse:
-      return in_block_list(head, row_block, key);
-  }
-  return false;
-}
+using test::attends;
+using test::in_window_pattern;
 
 /// Keys of a tile's kept entries.
 std::vector<int32_t> keys_of(const KeyTile& tile, const HeadKeys& head) {
@@ -114,6 +80,27 @@ void check_form(const KeyTile& tile, const HeadKeys& head, const Lengths& length
   if (!tile.columns) CHECK(tile.keep == low_bits(tile.count));
 }
 
+/// Passing over the column tiles, and any number of others, leaves those that are left.
+void check_skipping(const HeadKeys& head, const Lengths& lengths, int32_t row_block,
+                    const std::vector<KeyTile>& tiles) {
+  const auto is_contiguous = [](const KeyTile& tile) { return !tile.columns; };
+  const auto first = std::ranges::find_if(tiles, is_contiguous) - tiles.begin();
+  const auto left = static_cast<int32_t>(std::ssize(tiles) - first);
+  for (int32_t skipped = 0; skipped <= left + 1; ++skipped) {
+    KeyTiles walk(head, lengths, row_block);
+    walk.skip_columns();
+    walk.skip(skipped);
+    KeyTile tile;
+    const bool found = walk.next(tile);
+    CHECK(found == (skipped < left), "skipped", skipped, "of", left);
+    if (!found || skipped >= left) continue;
+    const KeyTile& expected = tiles[static_cast<std::size_t>(first + skipped)];
+    CHECK(tile.begin == expected.begin && tile.count == expected.count &&
+              tile.keep == expected.keep && tile.mask == expected.mask,
+          "skipped", skipped, "of", left);
+  }
+}
+
 void check_row_block(const HeadKeys& head, const Lengths& lengths, int32_t row_block) {
   const RowRange rows = rows_of(lengths, row_block);
   std::vector<int> seen(static_cast<std::size_t>(lengths.seqlen_k), 0);
@@ -154,6 +141,7 @@ void check_row_block(const HeadKeys& head, const Lengths& lengths, int32_t row_b
     }
   }
   CHECK(count_key_tiles(head, lengths, row_block) == static_cast<int64_t>(tiles.size()));
+  check_skipping(head, lengths, row_block, tiles);
 }
 
 void check_head(const HeadKeys& head, const Lengths& lengths) {

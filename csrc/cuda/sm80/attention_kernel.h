@@ -184,12 +184,15 @@ __device__ inline void attend(typename Traits::SharedStorage& storage,
       const int step_key = first_key + i * Traits::kStepKeys;
       active[i] = device::warp_uniform(
           i < num_steps && step_keep<Traits>(tile, share.row_block, step_key) != 0);
-      if (!active[i]) continue;
+      if (!active[i]) {
+        p[i] = {};
+        continue;
+      }
       Scores<Traits> scores;
       score_rows(scores, query, arch::opaque(query_rows),
                  keys + i * Traits::kStepKeys * Traits::QueryRows::kRowBytes);
       finish_scores(scores, params, walk, tile, share, step_key);
-      p[i] = soften(rows, scores, params.scale_log2);
+      soften(rows, scores, params.scale_log2, p, i);
     }
     const bool exposed = device::warp_uniform(is_exposed(tile, share.row_block));
     const uint32_t values = ring.wait_values(part) + value_place;

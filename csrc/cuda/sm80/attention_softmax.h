@@ -31,6 +31,19 @@ inline constexpr float kNoScore = -3.402823466e+38f;
 template <typename Traits>
 struct Probabilities {
   uint32_t p[Traits::kRowMats][Traits::kStepKeys / 16][4];
+
+  /// Rounds once more: only where a later step of the same fill raises a maximum.
+  __device__ void scale_row(int m, int h, float factor) {
+    using Element = typename Traits::Element;
+#pragma unroll
+    for (int k = 0; k < Traits::kStepKeys / 16; ++k) {
+#pragma unroll
+      for (int i = h; i < 4; i += 2) {
+        const arch::FloatPair pair = arch::unpack_elements<Element>(p[m][k][i]);
+        p[m][k][i] = arch::pack_elements<Element>(pair.low * factor, pair.high * factor);
+      }
+    }
+  }
 };
 
 /// What a warp keeps of its rows: rows 16 m + 8 h + g of a thread, dims 8 n + 2 t and the next one.
@@ -90,10 +103,12 @@ __device__ inline float largest_score(Scores<Traits>& scores, int m, int h) {
   return largest;
 }
 
-/// Raises the maxima of rows whose scores need it.
+/// Raises the maxima of rows whose scores need it. steps[0, num_before) are not in O yet.
 template <typename Traits>
 __device__ inline void raise_maxima(RowState<Traits>& rows, Scores<Traits>& scores,
-                                    float scale_log2) {
+                                    float scale_log2,
+                                    Probabilities<Traits> (&steps)[Traits::kFillSteps],
+                                    int num_before) {
 #pragma unroll
   for (int m = 0; m < Traits::kRowMats; ++m) {
 #pragma unroll
@@ -105,17 +120,19 @@ __device__ inline void raise_maxima(RowState<Traits>& rows, Scores<Traits>& scor
       const float before = rows.max[m][h];
       if (raised > before + kRescaleSlack) {
         rows.max[m][h] = raised;
-        rows.scale_row(m, h, arch::exp2_approx(before - raised));
+        const float factor = arch::exp2_approx(before - raised);
+        rows.scale_row(m, h, factor);
+#pragma unroll
+        for (int i = 0; i < num_before; ++i) steps[i].scale_row(m, h, factor);
       }
     }
   }
 }
 
-/// P = 2^(scale S - max), and its sums, before P is rounded.
+/// steps[step]: P = 2^(scale S - max), and its sums, before P is rounded.
 template <typename Traits>
-__device__ inline Probabilities<Traits> soften(RowState<Traits>& rows,
-                                                      Scores<Traits>& scores,
-                                                      float scale_log2) {
+__device__ inline void soften(RowState<Traits>& rows, Scores<Traits>& scores, float scale_log2,
+                              Probabilities<Traits> (&steps)[Traits::kFillSteps], int step) {
   float growth = -INFINITY;
 #pragma unroll
   for (int m = 0; m < Traits::kRowMats; ++m) {
@@ -125,9 +142,8 @@ __device__ inline Probabilities<Traits> soften(RowState<Traits>& rows,
     }
   }
   if (__any_sync(device::kFullWarp, growth > kRescaleSlack)) {
-    raise_maxima(rows, scores, scale_log2);
+    raise_maxima(rows, scores, scale_log2, steps, /*num_before=*/step);
   }
-  Probabilities<Traits> result;
 #pragma unroll
   for (int m = 0; m < Traits::kRowMats; ++m) {
 #pragma unroll
@@ -141,12 +157,11 @@ __device__ inline Probabilities<Traits> soften(RowState<Traits>& rows,
         }
         rows.sum[m][h] += p[0] + p[1];
         // C's place of the product becomes A's place of the next: matrices.h.
-        result.p[m][n / 2][n % 2 * 2 + h] =
+        steps[step].p[m][n / 2][n % 2 * 2 + h] =
             arch::pack_elements<typename Traits::Element>(p[0], p[1]);
       }
     }
   }
-  return result;
 }
 
 /// O += P V; `values`: address of the lane's place in V's kStepKeys rows (device::row_offset).

@@ -27,7 +27,10 @@ class RandomHeads {
   /// Patterns for each query head; lists for all heads, whatever their pattern.
   RandomHeads(const Shape& shape, const ListSizes& sizes, bool spoilt, uint64_t seed)
       : shape_(shape), sizes_(sizes), random_(seed) {
-    for (int32_t head = 0; head < shape.num_heads_q; ++head) patterns.push_back(random_pattern());
+    for (int32_t head = 0; head < shape.num_heads_q; ++head) {
+      patterns.push_back(random_pattern());
+      patterns.back().list_head = head;
+    }
     const int32_t heads = shape.batch * shape.num_heads_q;
     for (int32_t head = 0; head < heads; ++head) append_lists(spoilt);
     columns_.emplace_back(host_columns);

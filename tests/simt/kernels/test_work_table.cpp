@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <numeric>
 #include <random>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "check.h"
@@ -101,15 +103,72 @@ void check_order(const Shape& shape, const std::vector<sm80::WorkItem>& items,
   CHECK(equal, "items", items.size(), "seqlen_k", shape.lengths.seqlen_k);
 }
 
+/// Tiles that row blocks `row_block` and the next one attend together.
+int32_t tiles_together(const HeadKeys& head, const Lengths& lengths, int32_t row_block) {
+  std::set<std::pair<bool, int32_t>> begins;
+  for (int32_t r = row_block; r < row_block + 2; ++r) {
+    KeyTiles walk(head, lengths, r);
+    for (KeyTile tile; walk.next(tile);) begins.emplace(tile.columns, tile.begin);
+  }
+  return static_cast<int32_t>(begins.size());
+}
+
+/// With joined row blocks: who is joined, counts between the truth and that of both apart, every item
+/// once, longest first, joined ones last.
+void check_joined(const Shape& shape, const std::vector<HeadKeys>& keys,
+                  const DeviceArray<HeadKeys>& heads, const std::vector<int32_t>& apart) {
+  const DeviceArray<std::byte> workspace(sm80::work_table_bytes(shape));
+  const sm80::WorkTable table = sm80::build_work_table(shape, heads.data(), /*join=*/true,
+                                                       workspace.span(), /*stream=*/nullptr);
+  const Lengths& lengths = shape.lengths;
+  std::vector<int32_t> weights;
+  for (std::size_t h = 0; h < keys.size(); ++h) {
+    for (int32_t r = 0; r < lengths.row_blocks(); ++r) {
+      const std::size_t at = h * static_cast<std::size_t>(lengths.row_blocks()) +
+                             static_cast<std::size_t>(r);
+      const sm80::RowBlockTiles tiles{table.tiles[at]};
+      const bool after_pair =
+          r % 2 != 0 && sm80::RowBlockTiles{table.tiles[at - 1]}.is_pair();
+      CHECK(tiles.is_joined() == after_pair, "head", h, "row block", r);
+      weights.push_back(tiles.is_joined() ? 0 : (tiles.is_pair() ? 2 : 1) * tiles.count() + 1);
+      if (tiles.is_joined()) continue;
+      if (!tiles.is_pair()) {
+        CHECK(tiles.count() == apart[at], "head", h, "row block", r);
+        continue;
+      }
+      const int32_t both = apart[at] + apart[at + 1];
+      const int32_t together = tiles_together(keys[h], lengths, r);
+      CHECK(r % 2 == 0 && tiles.count() >= together && tiles.count() <= both + 1, "head", h,
+            "kind", static_cast<int>(keys[h].kind), "row block", r, "count", tiles.count(), "true",
+            together, "apart", both);
+      const bool estimated = keys[h].kind == PatternKind::kVerticalSlash ||
+                             keys[h].kind == PatternKind::kBlockSparse;
+      CHECK(!estimated || 4 * tiles.count() <= sm80::kPairShareOf4 * both, "head", h);
+    }
+  }
+  std::set<std::pair<int32_t, int32_t>> items;
+  int32_t previous = INT32_MAX;
+  for (int64_t i = 0; i < table.num_items; ++i) {
+    const sm80::WorkItem& item = table.items[i];
+    items.emplace(item.head, item.row_block);
+    const int32_t weight = weights[static_cast<std::size_t>(
+        int64_t{item.head} * lengths.row_blocks() + item.row_block)];
+    CHECK(weight <= previous, "item", i);
+    previous = weight;
+  }
+  CHECK(items.size() == apart.size(), items.size(), apart.size());
+}
+
 void check_table(const Shape& shape, const DeviceArray<HeadKeys>& heads,
                  const std::vector<int32_t>& expected_tiles) {
   const DeviceArray<std::byte> workspace(sm80::work_table_bytes(shape));
   const sm80::WorkTable table =
-      sm80::build_work_table(shape, heads.data(), workspace.span(), /*stream=*/nullptr);
+      sm80::build_work_table(shape, heads.data(), /*join=*/false, workspace.span(),
+                             /*stream=*/nullptr);
   const auto num_items = static_cast<std::size_t>(table.num_items);
   CHECK(num_items == expected_tiles.size());
   if (num_items != expected_tiles.size() || num_items == 0) return;
-  const bool same_tiles = std::equal(expected_tiles.begin(), expected_tiles.end(), table.num_tiles);
+  const bool same_tiles = std::equal(expected_tiles.begin(), expected_tiles.end(), table.tiles);
   CHECK(same_tiles, "seqlen_q", shape.lengths.seqlen_q, "seqlen_k", shape.lengths.seqlen_k);
   check_order(shape, {table.items, table.items + num_items}, expected_tiles);
 }
@@ -123,6 +182,7 @@ void check_call(const Shape& shape, const ListSizes& sizes, bool spoilt, uint64_
   const std::vector<int32_t> expected = iterated_tiles(heads.expected(), shape.lengths);
   check_totals(shape, heads, expected);
   check_table(shape, prepared, expected);
+  if (!spoilt) check_joined(shape, heads.expected(), prepared, expected);
 }
 
 /// The bound that decides how many digits are sorted, where lists are the densest.
