@@ -84,13 +84,13 @@ minf_status minf_sparse_attention(const minf_tensor* q, const minf_tensor* k, co
     args.patterns = keys;
     args.index = index_lists(index_tensors);
     const bool empty = has_no_rows(shape);
-    const Workspace memory = checked_workspace(
-        workspace, workspace_bytes, empty ? 0 : backend.attention_bytes(args, executor));
-    check_resources(backend, executor,
-                    {tensors.q, tensors.k, tensors.v, tensors.out, tensors.lse,
-                     index_tensors.vertical_index, index_tensors.runs, index_tensors.run_count,
-                     index_tensors.block_index},
-                    memory);
+    const Workspace memory = checked_workspace(workspace, workspace_bytes,
+                                               empty ? 0 : backend.attention_bytes(args, executor));
+    check_resources(
+        backend, executor,
+        {tensors.q, tensors.k, tensors.v, tensors.out, tensors.lse, index_tensors.vertical_index,
+         index_tensors.runs, index_tensors.run_count, index_tensors.block_index},
+        memory);
     if (!empty) backend.attention(args, memory, executor);
   });
 }

@@ -94,8 +94,7 @@ void place_heads(const PrefillCall& call, PrefillLists& lists) {
       sizes.block_sparse_heads += heads_per_pattern;
     }
   }
-  sizes.runs =
-      static_cast<int32_t>(max_runs(sizes.distances, call.shape().lengths.seqlen_k));
+  sizes.runs = static_cast<int32_t>(max_runs(sizes.distances, call.shape().lengths.seqlen_k));
 }
 
 /// Lists of `heads` heads of each batch entry, one after the other, `elements` each; callers see
@@ -104,8 +103,9 @@ template <typename T>
 HeadLists<T> take_lists(WorkspaceAllocator& memory, int64_t batch, int64_t heads, int64_t elements,
                         int32_t size) {
   const auto bytes = static_cast<int64_t>(sizeof(T)) * elements;
-  return {.data = memory.take<T>(static_cast<std::size_t>(batch) * static_cast<std::size_t>(heads) *
-                                 static_cast<std::size_t>(elements))
+  return {.data = memory
+                      .take<T>(static_cast<std::size_t>(batch) * static_cast<std::size_t>(heads) *
+                               static_cast<std::size_t>(elements))
                       .data(),
           .batch_stride_bytes = bytes * heads,
           .head_stride_bytes = bytes,
@@ -129,18 +129,18 @@ PrefillLists lay_out_lists(const PrefillCall& call, WorkspaceAllocator& memory) 
   place_heads(call, lists);
   const ListSizes& sizes = lists.sizes;
   const int64_t vertical_slash_heads = sizes.vertical_slash_heads;
-  const auto columns = take_lists<int32_t>(memory, shape.batch, vertical_slash_heads,
-                                           sizes.columns, sizes.columns);
+  const auto columns =
+      take_lists<int32_t>(memory, shape.batch, vertical_slash_heads, sizes.columns, sizes.columns);
   const auto distances = take_lists<int32_t>(memory, shape.batch, vertical_slash_heads,
                                              sizes.distances, sizes.distances);
-  lists.plan = {.batch = shape.batch,
-                .num_heads_q = sizes.vertical_slash_heads,
-                .seqlen_k = shape.lengths.seqlen_k,
-                .slash_index = as_const(distances),
-                .runs = take_lists<Run>(memory, shape.batch, vertical_slash_heads, sizes.runs,
-                                        sizes.runs),
-                .run_count = take_lists<int32_t>(memory, shape.batch, vertical_slash_heads,
-                                                 /*elements=*/1, /*size=*/1)};
+  lists.plan = {
+      .batch = shape.batch,
+      .num_heads_q = sizes.vertical_slash_heads,
+      .seqlen_k = shape.lengths.seqlen_k,
+      .slash_index = as_const(distances),
+      .runs = take_lists<Run>(memory, shape.batch, vertical_slash_heads, sizes.runs, sizes.runs),
+      .run_count = take_lists<int32_t>(memory, shape.batch, vertical_slash_heads,
+                                       /*elements=*/1, /*size=*/1)};
   const auto blocks =
       take_lists<int32_t>(memory, shape.batch, sizes.block_sparse_heads,
                           int64_t{shape.lengths.row_blocks()} * sizes.blocks, sizes.blocks);

@@ -174,8 +174,8 @@ bool share_keys(const Shape& shape, const Target& a, const Target& b) {
   return a.batch == b.batch && shape.kv_head(a.head) == shape.kv_head(b.head);
 }
 
-/// Stage 3. patterns: one per query head or one for all, in host memory, without lists; those are in
-/// memory of the backend's device. The CPU refuses bad entries before it writes anything; a GPU
+/// Stage 3. patterns: one per query head or one for all, in host memory, without lists; those are
+/// in memory of the backend's device. The CPU refuses bad entries before it writes anything; a GPU
 /// ignores them, and reads and writes in bounds whatever comes.
 struct AttentionArgs {
   Shape shape;

@@ -45,8 +45,7 @@ const Backend& backend() {
       .estimate_block_sparse = estimate_block_sparse,
       .plan_vertical_slash = plan_vertical_slash,
       .count_key_tiles = count_key_tiles,
-      .fill_lists =
-          [](std::span<int32_t> lists, const Executor&) { std::ranges::fill(lists, -1); },
+      .fill_lists = [](std::span<int32_t> lists, const Executor&) { std::ranges::fill(lists, -1); },
       .attention_bytes = attention_bytes,
       .attention = attention,
       .merge_attention = merge_attention,

@@ -46,7 +46,8 @@ struct SwizzledRows {
     return static_cast<uint32_t>(row * kRowBytes + (piece ^ key_of(row)) * kPieceBytes);
   }
 
-  /// From the address of piece p to that of piece p + `pieces`, where the two have no bit in common.
+  /// From the address of piece p to that of piece p + `pieces`, where the two have no bit in
+  /// common.
   MINF_HOST_DEVICE static constexpr uint32_t add_pieces(uint32_t address, int pieces) {
     return (address ^ static_cast<uint32_t>(pieces % kGroup * kPieceBytes)) +
            static_cast<uint32_t>(pieces / kGroup * kGroup * kPieceBytes);

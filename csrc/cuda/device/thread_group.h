@@ -16,9 +16,9 @@ __device__ inline int lane_index() { return static_cast<int>(threadIdx.x) % kWar
 /// Bits of the warp's lanes before this one.
 __device__ inline uint32_t lanes_below() { return (1u << lane_index()) - 1; }
 
-/// `condition`, which is the same in all lanes of the warp, in a form that shows this to the compiler:
-/// behind a branch that it takes for divergent it calls a function to gather the warp before every
-/// ldmatrix and mma, and spills for the sake of the calls.
+/// `condition`, which is the same in all lanes of the warp, in a form that shows this to the
+/// compiler: behind a branch that it takes for divergent it calls a function to gather the warp
+/// before every ldmatrix and mma, and spills for the sake of the calls.
 __device__ inline bool warp_uniform(bool condition) {
   return __any_sync(kFullWarp, condition) != 0;
 }

@@ -7,8 +7,6 @@
 //     combine_splits       only where keys were split                combine_splits.cu
 //
 // SPDX-License-Identifier: Apache-2.0
-#include "cuda/sm80/attention.h"
-
 #include <algorithm>
 #include <cstdint>
 
@@ -18,6 +16,7 @@
 #include "cuda/check.h"
 #include "cuda/device/query_scale.h"
 #include "cuda/machine.h"
+#include "cuda/sm80/attention.h"
 #include "cuda/sm80/head_keys.h"
 #include "cuda/sm80/stages.h"
 
@@ -149,8 +148,8 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
       .scale_log2 = scale.log2,
       .score_sign = scale.bits.keep == 0 ? 0.0f : sign_of(args.softmax_scale),
       .heads = memory.heads,
-      .table = build_work_table(shape, memory.heads, joins(shape, instance, resident),
-                                memory.table, stream),
+      .table = build_work_table(shape, memory.heads, joins(shape, instance, resident), memory.table,
+                                stream),
       .next_item = memory.next_item,
       .num_splits = num_splits,
       .num_partial_heads = shape.batch * shape.num_heads_q,

@@ -37,13 +37,13 @@ struct AttentionParams {
   WorkTable table;
   unsigned long long* next_item;  // Items taken beyond the first of each block; 0 at the start.
 
-  int32_t num_splits;  // Parts of the keys that items of their own attend; 1: whole items.
+  int32_t num_splits;         // Parts of the keys that items of their own attend; 1: whole items.
   int32_t num_partial_heads;  // batch * num_heads_q
   PartialResults partial;
 };
 
-/// Compile-time shape of a thread block: attention_traits.h. kDim and kDimV: head_dim and head_dim_v
-/// that it serves, at most.
+/// Compile-time shape of a thread block: attention_traits.h. kDim and kDimV: head_dim and
+/// head_dim_v that it serves, at most.
 template <typename Element, int kDim, int kDimV>
 struct AttentionTraits;
 

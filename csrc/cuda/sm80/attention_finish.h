@@ -137,8 +137,8 @@ __device__ inline void store_out(const AttentionParams& params, const RowState<T
   const int piece = lane % Rows::kRowThreads;
   if (piece >= Rows::kPieces || piece * device::kElementsPerPiece >= params.head_dim_v) return;
   Element* const out = static_cast<Element*>(params.out.data) +
-                       place.batch * params.out.batch_stride +
-                       place.head * params.out.head_stride + piece * device::kElementsPerPiece;
+                       place.batch * params.out.batch_stride + place.head * params.out.head_stride +
+                       piece * device::kElementsPerPiece;
 #pragma unroll 4
   for (int row = lane / Rows::kRowThreads; row < Traits::kWarpRows; row += 32 / Rows::kRowThreads) {
     if (row >= place.count) break;
@@ -151,8 +151,8 @@ template <typename Traits>
 __device__ inline void store_lse(const AttentionParams& params, const RowState<Traits>& rows,
                                  const WarpRows& place) {
   if (params.lse.data == nullptr || device::lane_index() % 4 != 0) return;
-  float* const lse = params.lse.data + place.batch * params.lse.batch_stride +
-                     place.head * params.lse.head_stride;
+  float* const lse =
+      params.lse.data + place.batch * params.lse.batch_stride + place.head * params.lse.head_stride;
   for_each_row<Traits>(place, [&](int m, int h, int row) {
     constexpr float kLn2 = 0.6931471805599453f;
     lse[(int64_t{place.first} + row) * params.lse.row_stride] = row_lse2(rows, m, h) * kLn2;

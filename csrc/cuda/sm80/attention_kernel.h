@@ -29,9 +29,9 @@ __device__ inline uint32_t part_of(uint32_t count, uint32_t part, uint32_t parts
   return count / parts * part + min(part, count % parts);
 }
 
-/// The row tile of item number `item`. num_row_blocks is 0 past the last item, and where the row block
-/// belongs to the item of the one before it: such entries are the table's last. Where keys are split
-/// there are fewer items than blocks.
+/// The row tile of item number `item`. num_row_blocks is 0 past the last item, and where the row
+/// block belongs to the item of the one before it: such entries are the table's last. Where keys
+/// are split there are fewer items than blocks.
 __device__ inline RowTile load_item(const AttentionParams& params, int64_t item) {
   const auto num_splits = static_cast<uint32_t>(params.num_splits);
   RowTile tile{};
@@ -42,8 +42,8 @@ __device__ inline RowTile load_item(const AttentionParams& params, int64_t item)
     item = static_cast<uint32_t>(item) / num_splits;
   }
   const WorkItem entry = params.table.items[item];
-  const RowBlockTiles tiles{params.table.tiles[int64_t{entry.head} * params.lengths.row_blocks() +
-                                               entry.row_block]};
+  const RowBlockTiles tiles{
+      params.table.tiles[int64_t{entry.head} * params.lengths.row_blocks() + entry.row_block]};
   if (tiles.is_joined()) return tile;
   tile = {.head_idx = entry.head,
           .row_block = entry.row_block,
@@ -59,9 +59,9 @@ __device__ inline RowTile load_item(const AttentionParams& params, int64_t item)
   return tile;
 }
 
-/// Which rows of a row tile, and which keys of each fill, are a warp's. The keys of a fill are one or
-/// two steps. Two row blocks: each warp has its rows, and takes both steps. One row block on 32-row
-/// warps: two warps have the same rows and take a step each.
+/// Which rows of a row tile, and which keys of each fill, are a warp's. The keys of a fill are one
+/// or two steps. Two row blocks: each warp has its rows, and takes both steps. One row block on
+/// 32-row warps: two warps have the same rows and take a step each.
 template <typename Traits>
 struct WarpShare {
   int first_row;   // Of the row tile.
@@ -157,17 +157,13 @@ __device__ inline void attend(typename Traits::SharedStorage& storage,
 
   // 2. Fill by fill: scores and softmax of a step or two, then their values.
   const WarpShare<Traits> share(row_tile.num_row_blocks);
-  const int num_steps =
-      first_row + share.first_row < params.lengths.seqlen_q ? share.num_steps : 0;
-  const uint32_t query_rows =
-      arch::shared_address(storage.query + share.first_row * Traits::kDim) +
-      device::row_offset<typename Traits::QueryRows>();
-  const uint32_t key_place =
-      device::key_offset<typename Traits::QueryRows>() +
-      share.first_step * Traits::kStepKeys * Traits::QueryRows::kRowBytes;
-  const uint32_t value_place =
-      device::row_offset<typename Traits::ValueRows>() +
-      share.first_step * Traits::kStepKeys * Traits::ValueRows::kRowBytes;
+  const int num_steps = first_row + share.first_row < params.lengths.seqlen_q ? share.num_steps : 0;
+  const uint32_t query_rows = arch::shared_address(storage.query + share.first_row * Traits::kDim) +
+                              device::row_offset<typename Traits::QueryRows>();
+  const uint32_t key_place = device::key_offset<typename Traits::QueryRows>() +
+                             share.first_step * Traits::kStepKeys * Traits::QueryRows::kRowBytes;
+  const uint32_t value_place = device::row_offset<typename Traits::ValueRows>() +
+                               share.first_step * Traits::kStepKeys * Traits::ValueRows::kRowBytes;
   QueryFragments<Traits> query;
   RowState<Traits> rows;
 #pragma unroll 1
@@ -182,8 +178,8 @@ __device__ inline void attend(typename Traits::SharedStorage& storage,
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
       const int step_key = first_key + i * Traits::kStepKeys;
-      active[i] = device::warp_uniform(
-          i < num_steps && step_keep<Traits>(tile, share.row_block, step_key) != 0);
+      active[i] = device::warp_uniform(i < num_steps &&
+                                       step_keep<Traits>(tile, share.row_block, step_key) != 0);
       if (!active[i]) {
         p[i] = {};
         continue;

@@ -5,8 +5,10 @@
 // Rows that no row block attends are zeros, and are not read; so are dims past head_dim.
 //
 //     barrier (in wait)     who arrives    before it                     after it
-//     of fill f             all threads    own copies of fill f have     fill f is whole; the buffer
-//                                          landed; fill f - 1 was read   of fill f - 1 is filled anew
+//     of fill f             all threads    own copies of fill f have     fill f is whole; the
+//     buffer
+//                                          landed; fill f - 1 was read   of fill f - 1 is filled
+//                                          anew
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -70,8 +70,7 @@ __device__ inline bool has_nonfinite(uint32_t values) {
 
 /// O += P V, where no bad element of V reaches a row that does not attend it.
 template <typename Traits>
-__device__ inline void add_nonfinite_values(RowState<Traits>& rows,
-                                            const Probabilities<Traits>& p,
+__device__ inline void add_nonfinite_values(RowState<Traits>& rows, const Probabilities<Traits>& p,
                                             uint32_t values) {
   using Element = typename Traits::Element;
   using Pair = ElementPair<Element>;

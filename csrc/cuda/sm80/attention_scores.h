@@ -12,8 +12,8 @@
 
 namespace minference::sm80 {
 
-/// Of a warp's 16 kRowMats rows and kStepKeys keys, as mma.sync leaves them. The thread's row 2 m + h
-/// is row 16 m + 8 h + g; its keys in s[m][n] are 8 n + 2 t and the next one.
+/// Of a warp's 16 kRowMats rows and kStepKeys keys, as mma.sync leaves them. The thread's row 2 m +
+/// h is row 16 m + 8 h + g; its keys in s[m][n] are 8 n + 2 t and the next one.
 template <typename Traits>
 struct Scores {
   static constexpr int kKeyMats = Traits::kStepKeys / 8;
@@ -51,10 +51,8 @@ struct QueryFragments {
 
 /// Scores against kStepKeys rows; `keys`: address of the lane's place in them (device::key_offset).
 template <typename Traits>
-__device__ inline void score_rows(Scores<Traits>& scores,
-                                  const QueryFragments<Traits>& query,
-                                  uint32_t query_rows,
-                                  uint32_t keys) {
+__device__ inline void score_rows(Scores<Traits>& scores, const QueryFragments<Traits>& query,
+                                  uint32_t query_rows, uint32_t keys) {
 #pragma unroll
   for (int m = 0; m < Traits::kRowMats; ++m) {
 #pragma unroll
@@ -101,9 +99,7 @@ struct StepMask {
   }
 
  private:
-  __device__ static uint64_t lowest(int32_t count) {
-    return count <= 0 ? 0 : low_bits(count);
-  }
+  __device__ static uint64_t lowest(int32_t count) { return count <= 0 ? 0 : low_bits(count); }
 
   /// Columns up to `position`, of those up to the last one kept: no more need exist.
   __device__ int32_t count_columns(int32_t position) const {

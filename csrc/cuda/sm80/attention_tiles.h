@@ -83,8 +83,8 @@ class TileWalk {
     __syncthreads();  // The walks stand.
   }
 
-  /// Whether there is a tile number `tile`; if so, it can be read from the queue. Ascending, at most
-  /// kBatchTiles ahead of the oldest tile in use. Has barriers where it finds another batch.
+  /// Whether there is a tile number `tile`; if so, it can be read from the queue. Ascending, at
+  /// most kBatchTiles ahead of the oldest tile in use. Has barriers where it finds another batch.
   __device__ bool has(int32_t tile) {
     if (device::warp_uniform(tile >= queued_ && queue_.batch != 0)) refill();
     return device::warp_uniform(tile < queued_);
@@ -135,8 +135,8 @@ class TileWalk {
     if (device::warp_uniform(warp == 0)) {
       const int i = device::lane_index() % kBatchTiles;
       const PairTile tile = slot(queued_ + i);
-      const uint32_t present = __ballot_sync(device::kFullWarp, device::lane_index() < kBatchTiles &&
-                                                                    tile.loaded() != 0);
+      const uint32_t present = __ballot_sync(
+          device::kFullWarp, device::lane_index() < kBatchTiles && tile.loaded() != 0);
       const int32_t rank = __popc(present & device::lanes_below());
       const int32_t skipped = min(queue_.to_skip, __popc(present));
       const int32_t count = min(__popc(present) - skipped, queue_.wanted);
@@ -167,8 +167,7 @@ class TileWalk {
       for (int r = 0; r < 2; ++r) {
         if (device::warp_uniform(r >= queue_.row_tile.num_row_blocks)) continue;
         const RowBlock row(lengths_, queue_.row_tile.row_block + r);
-        const bool kept =
-            exists && column <= row.last_position && !is_in_run(head, row, column);
+        const bool kept = exists && column <= row.last_position && !is_in_run(head, row, column);
         const uint64_t bits = __ballot_sync(device::kFullWarp, kept);
         tile.keep[r] |= bits << (half * device::kWarpThreads);
         if (__any_sync(device::kFullWarp, kept && column > row.first_position)) {

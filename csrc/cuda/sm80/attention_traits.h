@@ -67,7 +67,11 @@ struct AttentionTraits {
   static constexpr int kFillSteps = kFillKeys / kStepKeys;
   static constexpr int kFills = kDim == 128 || kDim == 192 ? 3 : 4;
   /// Operands of 16 dims of q that stay in registers.
-  static constexpr int kHeldSteps = kDim == 64 ? 4 : kDim == 96 ? 3 : kDim == 128 ? 0 : kDim == 192 ? 12 : 8;
+  static constexpr int kHeldSteps = kDim == 64    ? 4
+                                    : kDim == 96  ? 3
+                                    : kDim == 128 ? 0
+                                    : kDim == 192 ? 12
+                                                  : 8;
 
   using QueryRows = device::SwizzledRows<kDim>;
   using ValueRows = device::SwizzledRows<kDimV>;

@@ -52,9 +52,11 @@ void for_each_head_chunk(const Shape& shape, std::span<const HeadKeys> patterns,
                     .index = index};
     for (std::size_t i = 0; i < part.size(); ++i) {
       const HeadKeys& keys = part[i];
-      chunk.patterns[i] = {
-          .kind = keys.kind, .sink = keys.sink, .window = keys.window, .last = keys.last,
-          .list_head = patterns.size() == 1 ? -1 : keys.list_head};
+      chunk.patterns[i] = {.kind = keys.kind,
+                           .sink = keys.sink,
+                           .window = keys.window,
+                           .last = keys.last,
+                           .list_head = patterns.size() == 1 ? -1 : keys.list_head};
     }
     launch(chunk);
   }

@@ -2,7 +2,7 @@
 // head, row block), or per two neighbouring row blocks that share enough of their key tiles; those
 // with the most tiles first, so that no long item starts last.
 //
-// Memory: 12 bytes per item where a row block has at most 255 tiles (seqlen_k to about 8K), else
+// Memory: 12 bytes per item where a pair's weight has at most 8 bits (seqlen_k to about 4K), else
 // 20, plus at most 256 KiB: 10.5 MB for 32 heads of 1M tokens. Time there, by bytes and operations
 // estimated for an H200: 0.1 ms to count, most of it the columns' searches, and 0.05 ms to order.
 // SPDX-License-Identifier: Apache-2.0
@@ -32,7 +32,7 @@ struct RowBlockTiles {
 
   /// The row block belongs to the item of the one before it.
   MINF_HOST_DEVICE bool is_joined() const { return code < 0; }
-  /// The item has the next row block too. Counts are of tiles that either attends; upper bounds.
+  /// The item has the next row block too. The count, of tiles that either attends, is an estimate.
   MINF_HOST_DEVICE bool is_pair() const { return code >= 0 && (code & kPairBit) != 0; }
   MINF_HOST_DEVICE int32_t count() const { return is_joined() ? 0 : code & ~kPairBit; }
 };
@@ -59,12 +59,12 @@ struct WorkTable {
 /// Bytes of work memory that build_work_table() needs.
 std::size_t work_table_bytes(const Shape& shape);
 
-/// Counts and orders the items of `heads` (device memory, from prepare_head_keys); `join`: whether row
-/// blocks may be joined, else each is an item, and its count is what KeyTiles yields. A pair counts
-/// twice its tiles; from 2^15 tiles on counts are as good as equal. Among items that count as much
-/// the order is (batch, KV head, row block, query head of the group), so that blocks
-/// that run together share K and V. Only enqueues on `stream`: 1 kernel, and 2 for every 8 bits of
-/// the largest count that the shape admits (4 at 128K and 1M). Deterministic.
+/// Counts and orders the items of `heads` (device memory, from prepare_head_keys); `join`: whether
+/// row blocks may be joined, else each is an item, and its count is what KeyTiles yields. A pair
+/// counts twice its tiles; from 2^15 tiles on counts are as good as equal. Among items that count
+/// as much the order is (batch, KV head, row block, query head of the group), so that blocks that
+/// run together share K and V. Only enqueues on `stream`: 1 kernel, and 2 for every 8 bits of the
+/// largest weight that the shape admits, at most 16. Deterministic.
 /// @throws Error{MINF_ERROR_LAUNCH_FAILED}
 WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, bool join,
                            Workspace workspace, cudaStream_t stream);

@@ -1,6 +1,7 @@
-// Kernels of work_table.h: tile counts per row block, and which are joined, then a stable radix sort of the items by
-// them, least significant digit first. A pass tallies the digits of each block's part of the items,
-// then every block adds up where its items of each digit go, and places them in order.
+// Kernels of work_table.h: tile counts per row block, and which are joined, then a stable radix
+// sort of the items by them, least significant digit first. A pass tallies the digits of each
+// block's part of the items, then every block adds up where its items of each digit go, and places
+// them in order.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -43,7 +44,7 @@ __device__ inline int32_t count_merged_blocks(const HeadKeys& head, int32_t row_
 }
 
 /// Tiles that row blocks `row_block` and the next one, of count_a and count_b tiles, attend
-/// together; an upper bound.
+/// together: about. Of column tiles and of a window's it may be one or few off.
 __device__ inline int32_t count_pair_tiles(const HeadKeys& head, const Lengths& lengths,
                                            int32_t row_block, int32_t count_a, int32_t count_b) {
   switch (head.kind) {
@@ -172,8 +173,7 @@ __device__ inline ItemRange block_items(const SortParams& params) {
 __device__ inline int32_t digit_of(const SortParams& params, const WorkItem& item) {
   const RowBlockTiles tiles{params.tiles[int64_t{item.head} * params.row_blocks + item.row_block]};
   const int32_t weight = min_of(item_weight(tiles), params.max_weight);
-  return (params.max_weight - weight) >> params.digit_shift &
-         (SortTraits::kDigits - 1);
+  return (params.max_weight - weight) >> params.digit_shift & (SortTraits::kDigits - 1);
 }
 
 /// Grid: blocks of items_per_block items.

@@ -1,5 +1,5 @@
-// An attention call with random inputs and key sets in emulated device memory: its arguments, and what
-// float64 makes of it.
+// An attention call with random inputs and key sets in emulated device memory: its arguments, and
+// what float64 makes of it.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -32,7 +32,8 @@ struct AttentionCase {
   double scale = 0;  // 0: head_dim^-0.5.
   bool zero_scale = false;
   bool wants_lse = true;
-  int32_t resident_blocks = 1;  // Few: row blocks are joined. 0: those of the device: keys are split.
+  int32_t resident_blocks =
+      1;  // Few: row blocks are joined. 0: those of the device: keys are split.
   ListSizes lists = {.columns = 60, .runs = 4, .blocks = 3};
   std::vector<HeadKeys> patterns = {};  // Of each head; empty: any. NOLINT(*-redundant-member-init)
 
@@ -89,7 +90,8 @@ class AttentionCall {
     for (int32_t j = 0; j < case_.seqlen_k; ++j) {
       if (!attends(keys, lengths, row, j)) continue;
       double score = 0;
-      for (int32_t d = 0; d < case_.head_dim; ++d) score += q.get(b, h, row, d) * k.get(b, kv, j, d);
+      for (int32_t d = 0; d < case_.head_dim; ++d)
+        score += q.get(b, h, row, d) * k.get(b, kv, j, d);
       attended.push_back(j);
       scores.push_back(score * scale());
     }
@@ -111,7 +113,8 @@ class AttentionCall {
 
  private:
   static Case tensor_case(const AttentionCase& c, int32_t dim) {
-    return {.name = c.name, .dtype = c.dtype, .head_dim = dim, .batch = c.batch, .layout = c.layout};
+    return {
+        .name = c.name, .dtype = c.dtype, .head_dim = dim, .batch = c.batch, .layout = c.layout};
   }
 
   const AttentionCase case_;

@@ -31,7 +31,10 @@ struct Output {
 Output run(const AttentionCase& c, AttentionCall& call) {
   for (test::Tensor* tensor : {&call.q, &call.k, &call.v}) tensor->copy_to_device();
   std::mt19937_64 unused;
-  test::Tensor out({.name = c.name, .dtype = c.dtype, .head_dim = c.head_dim_v, .batch = c.batch,
+  test::Tensor out({.name = c.name,
+                    .dtype = c.dtype,
+                    .head_dim = c.head_dim_v,
+                    .batch = c.batch,
                     .layout = c.layout},
                    c.seqlen_q, c.num_heads_q, unused);
   const auto out_size = static_cast<std::size_t>(out.tokens.batch_stride * c.batch);
@@ -64,8 +67,11 @@ void check_against_float64(const AttentionCase& c, const AttentionCall& call,
   std::vector<char> is_row(output.out.size(), 0);
   const Tokens out_place = [&] {
     std::mt19937_64 unused;
-    const test::Tensor like({.name = c.name, .dtype = c.dtype, .head_dim = c.head_dim_v,
-                             .batch = c.batch, .layout = c.layout},
+    const test::Tensor like({.name = c.name,
+                             .dtype = c.dtype,
+                             .head_dim = c.head_dim_v,
+                             .batch = c.batch,
+                             .layout = c.layout},
                             c.seqlen_q, c.num_heads_q, unused);
     return Tokens{nullptr, like.tokens.batch_stride, like.tokens.token_stride,
                   like.tokens.head_stride};
@@ -75,16 +81,14 @@ void check_against_float64(const AttentionCase& c, const AttentionCall& call,
       const HeadKeys& head = keys[static_cast<std::size_t>(b * c.num_heads_q + h)];
       for (int32_t row = 0; row < c.seqlen_q; ++row) {
         const AttentionCall::Row want = call.expected_row(head, b, h, row);
-        const auto first = static_cast<std::size_t>(b * out_place.batch_stride +
-                                                    row * out_place.token_stride +
-                                                    h * out_place.head_stride);
+        const auto first = static_cast<std::size_t>(
+            b * out_place.batch_stride + row * out_place.token_stride + h * out_place.head_stride);
         double worst = 0;
         for (std::size_t d = 0; d < want.out.size(); ++d) {
           const double got = from_bits(c.dtype, output.out[first + d]);
           const double bound = 2 * epsilon_of(c.dtype) * want.magnitude[d] + 1e-30;
-          if (std::abs(got - want.out[d]) > bound && getenv("DBG")) printf("d %zu got %g want %.9g mag %g lse %g\n", d, got, want.out[d], want.magnitude[d], want.lse);
-          worst = std::isfinite(got) ? std::max(worst, std::abs(got - want.out[d]) / bound)
-                                     : kInfinity;
+          worst =
+              std::isfinite(got) ? std::max(worst, std::abs(got - want.out[d]) / bound) : kInfinity;
           is_row[first + d] = 1;
         }
         CHECK(worst <= 1, c.name, "kind", static_cast<int>(head.kind), "batch", b, "head", h, "row",
@@ -102,8 +106,8 @@ void check_against_float64(const AttentionCase& c, const AttentionCall& call,
     CHECK(is_row[i] != 0 || output.out[i] == 0x7fff, c.name, "written between rows, element", i);
   }
   for (std::size_t i = 0; i < output.lse.size(); ++i) {
-    const bool is_gap = i % static_cast<std::size_t>(c.num_heads_q + 1) ==
-                        static_cast<std::size_t>(c.num_heads_q);
+    const bool is_gap =
+        i % static_cast<std::size_t>(c.num_heads_q + 1) == static_cast<std::size_t>(c.num_heads_q);
     CHECK(!(is_gap || !c.wants_lse) || output.lse[i] == -7, c.name, "lse written, element", i);
   }
 }
@@ -126,53 +130,100 @@ std::vector<AttentionCase> cases() {
   const std::vector<HeadKeys> all = all_patterns();
   std::vector<AttentionCase> result;
   // Dims, dtypes, and the three ways that rows and keys are dealt out.
-  for (const auto& [dim, dim_v] : {std::pair{64, 64}, {96, 96}, {128, 128}, {192, 192}, {256, 256},
-                                   {192, 128}, {8, 8}, {80, 80}, {72, 200}, {128, 64}, {40, 128}}) {
+  for (const auto& [dim, dim_v] : {std::pair{64, 64},
+                                   {96, 96},
+                                   {128, 128},
+                                   {192, 192},
+                                   {256, 256},
+                                   {192, 128},
+                                   {8, 8},
+                                   {80, 80},
+                                   {72, 200},
+                                   {128, 64},
+                                   {40, 128}}) {
     for (const DType dtype : {DType::kBFloat16, DType::kFloat16}) {
       for (const int32_t resident : {1, 0}) {
-        result.push_back({.name = "dims", .dtype = dtype, .head_dim = dim, .head_dim_v = dim_v,
-                          .seqlen_q = 150, .seqlen_k = 290, .resident_blocks = resident,
+        result.push_back({.name = "dims",
+                          .dtype = dtype,
+                          .head_dim = dim,
+                          .head_dim_v = dim_v,
+                          .seqlen_q = 150,
+                          .seqlen_k = 290,
+                          .resident_blocks = resident,
                           .patterns = all});
       }
     }
   }
   // Single row blocks: neither joined nor split.
-  result.push_back({.name = "single row blocks", .seqlen_q = 200, .seqlen_k = 300,
-                    .resident_blocks = 13, .patterns = all});
-  for (const auto& [seqlen_q, seqlen_k] :
-       {std::pair{1, 1}, {1, 200}, {1, 2500}, {63, 63}, {64, 64}, {65, 65}, {7, 321}, {64, 256},
-        {128, 128}, {129, 513}, {300, 300}}) {
+  result.push_back({.name = "single row blocks",
+                    .seqlen_q = 200,
+                    .seqlen_k = 300,
+                    .resident_blocks = 13,
+                    .patterns = all});
+  for (const auto& [seqlen_q, seqlen_k] : {std::pair{1, 1},
+                                           {1, 200},
+                                           {1, 2500},
+                                           {63, 63},
+                                           {64, 64},
+                                           {65, 65},
+                                           {7, 321},
+                                           {64, 256},
+                                           {128, 128},
+                                           {129, 513},
+                                           {300, 300}}) {
     for (const int32_t resident : {1, 13, 0}) {
-      result.push_back({.name = "lengths", .seqlen_q = seqlen_q, .seqlen_k = seqlen_k,
-                        .resident_blocks = resident, .patterns = all});
+      result.push_back({.name = "lengths",
+                        .seqlen_q = seqlen_q,
+                        .seqlen_k = seqlen_k,
+                        .resident_blocks = resident,
+                        .patterns = all});
     }
   }
   // Random patterns and sizes; lists from none to all.
   for (const ListSizes& lists : {ListSizes{0, 0, 0}, {1, 1, 1}, {300, 40, 5}, {150, 2, 2}}) {
     for (const int32_t resident : {1, 40, 0}) {
-      result.push_back({.name = "any patterns", .batch = 2, .num_heads_q = 6, .num_heads_kv = 3,
-                        .seqlen_q = 250, .seqlen_k = 300, .resident_blocks = resident,
+      result.push_back({.name = "any patterns",
+                        .batch = 2,
+                        .num_heads_q = 6,
+                        .num_heads_kv = 3,
+                        .seqlen_q = 250,
+                        .seqlen_k = 300,
+                        .resident_blocks = resident,
                         .lists = lists});
     }
   }
   for (const Layout layout : {Layout::kHeads, Layout::kPadded}) {
-    result.push_back({.name = "layout", .head_dim = 80, .head_dim_v = 40, .batch = 2,
-                      .num_heads_q = 10, .num_heads_kv = 5, .seqlen_q = 70, .seqlen_k = 90,
-                      .layout = layout, .resident_blocks = 1});
+    result.push_back({.name = "layout",
+                      .head_dim = 80,
+                      .head_dim_v = 40,
+                      .batch = 2,
+                      .num_heads_q = 10,
+                      .num_heads_kv = 5,
+                      .seqlen_q = 70,
+                      .seqlen_k = 90,
+                      .layout = layout,
+                      .resident_blocks = 1});
   }
-  result.push_back({.name = "windows", .seqlen_q = 400, .seqlen_k = 420,
+  result.push_back({.name = "windows",
+                    .seqlen_q = 400,
+                    .seqlen_k = 420,
                     .patterns = {a_shape(0, 1), a_shape(100, 0), a_shape(0, 64), a_shape(1, 150),
                                  tri_shape(64, 65, 100)}});
-  result.push_back({.name = "nothing attended", .patterns = {a_shape(0, 0), a_shape(3, 0),
-                                                             tri_shape(0, 0, 5), vertical_slash(),
-                                                             block_sparse()},
-                    });
+  result.push_back({
+      .name = "nothing attended",
+      .patterns = {a_shape(0, 0), a_shape(3, 0), tri_shape(0, 0, 5), vertical_slash(),
+                   block_sparse()},
+  });
   result.back().lists = {.columns = 0, .runs = 0, .blocks = 0};
   result.push_back(result.back());
   result.back().resident_blocks = 0;
   result.push_back({.name = "negative scale", .scale = -0.3, .patterns = all});
-  result.push_back({.name = "zero scale", .head_dim = 128, .head_dim_v = 128, .zero_scale = true,
-                    .wants_lse = false, .patterns = all});
+  result.push_back({.name = "zero scale",
+                    .head_dim = 128,
+                    .head_dim_v = 128,
+                    .zero_scale = true,
+                    .wants_lse = false,
+                    .patterns = all});
   result.push_back({.name = "large scale", .dtype = DType::kFloat16, .scale = 40, .patterns = all});
   return result;
 }
@@ -193,8 +244,12 @@ bool same_bits(const Output& a, const Output& b) {
 void test_schedules() {
   for (const int32_t dim : {64, 128, 256}) {
     for (const int32_t resident : {1, 9, 0}) {
-      const AttentionCase c{.name = "schedules", .head_dim = dim, .head_dim_v = dim,
-                            .seqlen_q = 140, .seqlen_k = 260, .resident_blocks = resident,
+      const AttentionCase c{.name = "schedules",
+                            .head_dim = dim,
+                            .head_dim_v = dim,
+                            .seqlen_q = 140,
+                            .seqlen_k = 260,
+                            .resident_blocks = resident,
                             .patterns = all_patterns()};
       AttentionCall call(c);
       const Output first = run(c, call);
@@ -215,11 +270,17 @@ void test_non_finite() {
     for (const int32_t key : {0, 30, 64, 131, 198, 259}) {
       for (const bool in_v : {false, true}) {
         const float bad = bad_values[(key + (in_v ? 1 : 0)) % 3];
-        const AttentionCase c{.name = "non-finite", .dtype = dtype,
+        const AttentionCase c{.name = "non-finite",
+                              .dtype = dtype,
                               .head_dim = key % 2 == 0 ? 64 : 128,
-                              .head_dim_v = key % 2 == 0 ? 64 : 128, .num_heads_q = 10,
-                              .num_heads_kv = 2, .seqlen_q = 180, .seqlen_k = 260,
-                              .resident_blocks = key == 64 ? 0 : key == 30 ? 50 : 1,
+                              .head_dim_v = key % 2 == 0 ? 64 : 128,
+                              .num_heads_q = 10,
+                              .num_heads_kv = 2,
+                              .seqlen_q = 180,
+                              .seqlen_k = 260,
+                              .resident_blocks = key == 64   ? 0
+                                                 : key == 30 ? 50
+                                                             : 1,
                               .patterns = [] {
                                 std::vector<HeadKeys> twice = all_patterns();
                                 const std::vector<HeadKeys> all = all_patterns();
@@ -233,13 +294,14 @@ void test_non_finite() {
         const std::vector<HeadKeys> spoilt_keys = spoilt.heads.expected();
         for (int32_t h = 0; h < c.num_heads_q; ++h) {
           for (int32_t row = 0; row < c.seqlen_q; ++row) {
-            const bool reached =
-                h >= 5 && attends(spoilt_keys[static_cast<std::size_t>(h)], c.shape().lengths, row, key);
+            const bool reached = h >= 5 && attends(spoilt_keys[static_cast<std::size_t>(h)],
+                                                   c.shape().lengths, row, key);
             const auto first = static_cast<std::size_t>(row * c.num_heads_q + h) *
                                static_cast<std::size_t>(c.head_dim_v);
-            const bool same = std::equal(got.out.begin() + static_cast<std::ptrdiff_t>(first),
-                                         got.out.begin() + static_cast<std::ptrdiff_t>(first) + c.head_dim_v,
-                                         want.out.begin() + static_cast<std::ptrdiff_t>(first));
+            const bool same =
+                std::equal(got.out.begin() + static_cast<std::ptrdiff_t>(first),
+                           got.out.begin() + static_cast<std::ptrdiff_t>(first) + c.head_dim_v,
+                           want.out.begin() + static_cast<std::ptrdiff_t>(first));
             CHECK(same || reached, "key", key, "in v", in_v, "head", h, "row", row);
             if (!reached || !in_v) continue;
             const double value = from_bits(dtype, got.out[first + 5]);
@@ -255,11 +317,17 @@ void test_non_finite() {
 /// Whatever lists hold, nothing is read or written out of bounds, and every row is written.
 void test_spoilt_lists() {
   for (uint64_t seed = 1; seed <= 12; ++seed) {
-    const AttentionCase c{.name = "spoilt lists", .num_heads_q = 6, .num_heads_kv = 2, .seqlen_q = 300,
-                    .seqlen_k = 333, .resident_blocks = seed % 3 == 0 ? 0 : seed % 3 == 1 ? 1 : 40,
-                    .lists = {.columns = 100, .runs = 6, .blocks = 4},
-                    .patterns = {vertical_slash(), block_sparse(), vertical_slash(), block_sparse(),
-                                 vertical_slash(), block_sparse()}};
+    const AttentionCase c{.name = "spoilt lists",
+                          .num_heads_q = 6,
+                          .num_heads_kv = 2,
+                          .seqlen_q = 300,
+                          .seqlen_k = 333,
+                          .resident_blocks = seed % 3 == 0   ? 0
+                                             : seed % 3 == 1 ? 1
+                                                             : 40,
+                          .lists = {.columns = 100, .runs = 6, .blocks = 4},
+                          .patterns = {vertical_slash(), block_sparse(), vertical_slash(),
+                                       block_sparse(), vertical_slash(), block_sparse()}};
     AttentionCall call(c, seed, /*spoilt=*/true);
     const Output output = run(c, call);
     for (const uint16_t bits : output.out) {

@@ -7,8 +7,8 @@ namespace minference::sm80 {
 template int32_t resident_attention_blocks<AttentionTraits<arch::BFloat16, 96, 96>>();
 template int32_t resident_attention_blocks<AttentionTraits<arch::Float16, 96, 96>>();
 template void launch_attention<AttentionTraits<arch::BFloat16, 96, 96>>(const AttentionParams&,
-                                                                          int32_t, cudaStream_t);
+                                                                        int32_t, cudaStream_t);
 template void launch_attention<AttentionTraits<arch::Float16, 96, 96>>(const AttentionParams&,
-                                                                         int32_t, cudaStream_t);
+                                                                       int32_t, cudaStream_t);
 
 }  // namespace minference::sm80
