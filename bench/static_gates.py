@@ -45,6 +45,7 @@ COUNTED = {
     "LD": r"LDG?\.E",  # Also through pointers that the compiler knows no space of.
     "LD 16": r"LDG?\.E(\.\w+)*\.128",
     "ST": r"STG?\.E",
+    "ST 16": r"STG?\.E(\.\w+)*\.128",
     "RED ATOM": r"(RED|ATOM|ATOMG|ATOMS)\.",
     "BAR": r"BAR\.",
     "SHFL": r"SHFL\.",

@@ -17,11 +17,11 @@ class Kernel:
     """One kernel template. ``Traits`` in an expression stands for an instance's argument.
 
     ``blocks`` per multiprocessor, for each of ARCHS, as the kernel's comment states them: for all
-    instances, or by padded head_dim (the last number in the argument).
+    instances, or by padded head_dim (the last number in the argument, or the last two).
     """
 
     source: str  # What to include to see its types.
-    blocks: tuple[int, ...] | dict[int, tuple[int, ...]]
+    blocks: tuple[int, ...] | dict[int | tuple[int, int], tuple[int, ...]]
     threads: str = "Traits::kThreads"
     shared: str = "0"  # Dynamic, bytes.
     needs: tuple[str, ...] = ()  # Columns of static_gates.COUNTED.
@@ -29,7 +29,8 @@ class Kernel:
     def stated_blocks(self, traits: str, arch: str) -> int:
         blocks = self.blocks
         if isinstance(blocks, dict):
-            blocks = blocks[int(re.findall(r"\d+", traits)[-1])]
+            *_, dim = dims = [int(number) for number in re.findall(r"\d+", traits)]
+            blocks = blocks.get(tuple(dims[-2:]), blocks.get(dim))
         return blocks[ARCHS.index(arch)] if arch in ARCHS else 0
 
 
@@ -111,12 +112,28 @@ KERNELS = {
     ),
     "tally_items_kernel": Kernel(WORK_TABLE, blocks=ONE, shared=STORAGE, needs=("RED ATOM", "ST")),
     "place_items_kernel": Kernel(WORK_TABLE, blocks=TWO, shared=STORAGE, needs=("LD", "ST")),
-    # After stage 3.
+    # Stage 3.
+    "attention_kernel": Kernel(
+        "cuda/sm80/attention_kernel.h",
+        blocks={
+            64: TWO,
+            96: (2, 1, 1, 2),
+            128: (2, 1, 1, 2),
+            192: (1, 1, 1, 2),
+            (192, 128): (1, 1, 1, 2),
+            256: (1, 1, 1, 2),
+        },
+        shared=STORAGE,
+        needs=("HMMA", "LDSM", "LDGSTS 16", "EX2", "LD 16", "ST 16", "VOTE", "RED ATOM"),
+    ),
+    "combine_splits_kernel": Kernel(
+        "cuda/sm80/combine_splits.cu", blocks=(8, 8, 8, 8), needs=("LD", "EX2", "ST")
+    ),
     "merge_attention_kernel": Kernel(
         "cuda/sm80/merge_attention.cu",
         blocks=(5, 5, 5, 5),
         shared=STORAGE,
-        needs=("LD 16", "BAR", "ST"),
+        needs=("LD 16", "BAR", "ST 16"),
     ),
     "store_table_kernel": Kernel("cuda/device/table.h", blocks=(8, 6, 6, 8), threads="256"),
 }

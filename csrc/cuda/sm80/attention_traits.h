@@ -13,38 +13,41 @@
 
 namespace minference::sm80 {
 
-/// A block computes a row tile against tiles of 64 keys: two row blocks, or one.
+/// A block computes a row tile, two row blocks or one, against tiles of 64 keys, which pass through
+/// shared memory in fills; a warp takes a fill's keys in steps of 32.
 ///
-/// Rows of a warp. A warp reads every key it multiplies from shared memory, once per 16 * kRowMats
-/// rows. With 16 rows a step of 64 keys at 128 dims reads 32 KiB for 0.52 MFLOP: at 128 bytes a
-/// cycle that is 2048 FLOP a cycle and multiprocessor, all that mma.sync makes on sm_80, and less
-/// than it makes on sm_90 (some 2500). With 32 rows it is 4096, less what q takes if it is read
-/// again: 3277. Beyond 128 dims the sums of 32 rows alone would pass 255 registers.
+/// Rows of a warp. It reads every key and value from shared memory, once for its rows. At 128 dims a
+/// step is 16 KiB for 0.26 MFLOP with 16 rows: at 128 bytes a cycle 2048 FLOP a cycle and
+/// multiprocessor, all that mma.sync makes on sm_80, less than on sm_90 (some 2700). With 32 rows it
+/// is 4096; and 2731 where q is read again with every step, 8 KiB more. Beyond 128 dims the sums of
+/// 32 rows alone would pass 255 registers.
 ///
-/// Registers of a thread (of 255), the operands of products aside:
+/// Registers of a thread, of 255: some 60 more are addresses, state and operands on their way.
 ///
-///     dims      rows    out     scores       q
-///     64        32      64      64           32
-///     96        32      96      64           48
-///     128       32      128     64           read again from shared memory: 64 more would spill
-///     192       16      96      32           48
-///     192/128   16      64      32           48
-///     256       16      128     16           64
+///     dims      rows    out     scores    P     q held, of        statistics
+///     64        32      64      32        32    32 of 32          8
+///     96        32      96      32        32    24 of 48          8
+///     128       32      128     32        32    0 of 64           8
+///     192       16      96      16        16    48 of 48          4
+///     192/128   16      64      16        16    48 of 48          4
+///     256       16      128     16        8     32 of 64          4
+///
+/// (Scores of both steps at once, for one reading of q, spilled 264 bytes at 128 dims.)
 ///
 /// One row block alone on 32-row warps: two warps have its rows, two more the same rows and the
-/// other half of every tile's keys; their sums meet at the end. So both kinds of row tile run the
-/// same code with the same traffic per product, and differ in how much is loaded: see kPairShare.
+/// other step of every fill; their sums meet at the end. So both kinds of row tile run the same
+/// code with the same traffic per product, and differ in what is loaded: see kPairShareOf4.
 ///
 /// Shared memory, KiB: q, and kFills buffers that keys and values pass in turn (K0 V0 K1 V1 ...);
 /// one is used, the others are on their way. Blocks per multiprocessor (sm_80 86 89 90), at most 2
 /// by registers:
 ///
 ///     dims         q     fills        in all     blocks
-///     64           16    4 x 8        48         2 2 2 2
-///     96           24    4 x 12       72         2 1 1 2
-///     128          32    3 x 16       80         2 1 1 2
-///     192, 192/128 24    3 x 24       96         1 1 1 2
-///     256          32    4 x 16       96         1 1 1 2    in steps of 32 keys
+///     64           16    4 x 8        49         2 2 2 2
+///     96           24    4 x 12       73         2 1 1 2
+///     128          32    3 x 16       81         2 1 1 2
+///     192, 192/128 24    3 x 24       97         1 1 1 2
+///     256          32    4 x 16       97         1 1 1 2    in fills of 32 keys
 template <typename Element_, int kDim_, int kDimV_>
 struct AttentionTraits {
   using Element = Element_;
