@@ -108,7 +108,7 @@ KERNELS = {
         "cuda/sm80/count_key_tiles.cu", blocks=ONE, shared=STORAGE, needs=("ST",)
     ),
     "count_row_block_tiles_kernel": Kernel(
-        WORK_TABLE, blocks=(8, 6, 6, 8), shared=STORAGE, needs=("LD", "ST")
+        WORK_TABLE, blocks=(6, 6, 6, 6), shared=STORAGE, needs=("LD", "ST")
     ),
     "tally_items_kernel": Kernel(WORK_TABLE, blocks=ONE, shared=STORAGE, needs=("RED ATOM", "ST")),
     "place_items_kernel": Kernel(WORK_TABLE, blocks=TWO, shared=STORAGE, needs=("LD", "ST")),
@@ -124,7 +124,7 @@ KERNELS = {
             256: (1, 1, 1, 2),
         },
         shared=STORAGE,
-        needs=("HMMA", "LDSM", "LDGSTS 16", "EX2", "LD 16", "ST 16", "VOTE", "RED ATOM"),
+        needs=("HMMA", "LDSM", "LDGSTS 16", "EX2", "ST 16", "VOTE", "RED ATOM"),
     ),
     "combine_splits_kernel": Kernel(
         "cuda/sm80/combine_splits.cu", blocks=(8, 8, 8, 8), needs=("LD", "EX2", "ST")
