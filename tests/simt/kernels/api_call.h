@@ -57,28 +57,31 @@ class Rows {
   minf_tensor view_{};
 };
 
-/// Work memory of exactly the size that was asked for, so that one byte more is seen.
+/// Work memory of exactly the size that was asked for, so that one byte more is seen. It starts one
+/// byte after an aligned address, where a call needs all of the slack that is in that size.
 class Workspace {
  public:
   /// Uninitialised, or every byte `dirt`.
   explicit Workspace(std::size_t bytes, std::optional<unsigned char> dirt = {})
       : bytes_(bytes), release_(place.release) {
     if (bytes == 0) return;
-    data_ = place.allocate(bytes);
+    memory_ = static_cast<std::byte*>(place.allocate(kOffset + bytes));
     if (!dirt) return;
-    std::memset(data_, *dirt, bytes);
-    place.written(data_, bytes);
+    std::memset(data(), *dirt, bytes);
+    place.written(data(), bytes);
   }
   ~Workspace() {
-    if (data_ != nullptr) release_(data_);
+    if (memory_ != nullptr) release_(memory_);
   }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
-  void* data() const { return data_; }
+  void* data() const { return memory_ == nullptr ? nullptr : memory_ + kOffset; }
   std::size_t bytes() const { return bytes_; }
 
  private:
-  void* data_ = nullptr;
+  static constexpr std::size_t kOffset = 1;
+
+  std::byte* memory_ = nullptr;
   std::size_t bytes_;
   void (*release_)(void*);
 };
