@@ -325,7 +325,7 @@ Indices estimate_heads(const Tensor& q, const Tensor& k, const std::vector<minf_
 }
 
 /// Checks q, k and the patterns together, by a query that reads no memory. It is asked of the CPU
-/// backend, which does all stages: a GPU that only counts would refuse it.
+/// backend: what a GPU demands of elements and rows is nothing to counting.
 void check_together(const Tensor& q, const Tensor& k, const std::vector<minf_pattern>& patterns,
                     const minf_vertical_slash_options& estimate) {
   minf_tensor q_view = view_of(q, "q");

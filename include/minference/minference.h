@@ -29,22 +29,23 @@
  * - A null pointer to options or to minf_exec means the defaults.
  * - The library never prints, never exits and never allocates device memory. Work memory comes from
  *   the caller (workspace); each *_workspace_bytes function says how much a call needs. None sees
- *   v: the size serves every head_dim_v, and from head_dim 40 on it is what head_dim itself needs.
+ *   v: the size serves every head_dim_v, and on the CPU from head_dim 40 on it is what head_dim
+ *   itself needs.
  * - Calls are thread-safe, and deterministic: the same input gives the same bits with any number
  *   of threads.
  *
- * CUDA, said once. Built so far are stages 1 and 2, the tile counts and merging;
- * minf_sparse_attention and minf_prefill_attention refuse CUDA tensors (MINF_ERROR_UNSUPPORTED).
+ * CUDA, said once. All functions serve GPUs from compute capability 8.0 on.
  * - All tensors of a call and its workspace are memory of one GPU, the tensors' device_index;
- * managed and registered host memory will do where the GPU can use the same address. Patterns,
- * options and minf_exec are host memory, and may go when the call has returned.
+ *   managed and registered host memory will do where the GPU can use the same address. Patterns,
+ *   options and minf_exec are host memory, and may go when the call has returned.
  * - A call enqueues on minf_exec.stream, a stream of that GPU (null: the default stream), and
- * returns; it never waits, allocates or copies from host memory. Tensors and workspace must stay
- * until the stream has passed. The thread's current device is as before.
+ *   returns; it never waits, allocates or copies from host memory. Tensors and workspace must stay
+ *   until the stream has passed. The thread's current device is as before.
  * - Calls can be captured into a CUDA graph, which then replays with the same pointers, sizes and
- *   patterns. Workspace sizes depend on shapes alone, never on the values in tensors.
- * - bfloat16 and float16. Rows of q and k, and of what is merged, are aligned to 16 bytes: data is,
- * and strides are multiples of 8 elements. Else MINF_ERROR_UNSUPPORTED.
+ *   patterns. Workspace sizes depend on shapes, patterns and the GPU, never on the values in
+ *   tensors.
+ * - bfloat16 and float16. Rows of q, k, v and out, and of what is merged, are aligned to 16 bytes:
+ *   data is, and strides are multiples of 8 elements. Else MINF_ERROR_UNSUPPORTED.
  * - Index tensors are untrusted and are not looked at before the launch: an entry out of range is
  *   ignored; nothing is read or written out of bounds, whatever they hold.
  *
@@ -281,8 +282,8 @@ typedef struct minf_attention_options {
  *     q    [batch, seqlen_q, num_heads_q,  head_dim]    float32 | bfloat16 | float16
  *     k    [batch, seqlen_k, num_heads_kv, head_dim]    dtype and device of q
  *     v    [batch, seqlen_k, num_heads_kv, head_dim_v]  dtype and device of q
- *     out  [batch, seqlen_q, num_heads_q,  head_dim_v]  dtype of q; must not overlap an input or
- * lse lse  [batch, num_heads_q, seqlen_q]               float32; ndim 0 to skip
+ *     out  [batch, seqlen_q, num_heads_q,  head_dim_v]  dtype of q; overlaps no input, nor lse
+ *     lse  [batch, num_heads_q, seqlen_q]               float32; ndim 0 to skip
  *
  * No key counts twice: a column inside a run is skipped. Keys no row attends are never read for
  * their value: NaN there changes nothing. Index tensors are untrusted: on the CPU an entry that is

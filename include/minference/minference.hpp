@@ -10,6 +10,15 @@
 //     minference::TensorView out(out_data, {batch, seqlen_q, num_heads_q, head_dim});
 //     minference::prefill_attention(q, k, v, {minference::vertical_slash(1000, 6096)}, out);
 //
+// On a GPU the caller also brings a stream and work memory, here for any of the functions that have
+// a *_workspace_bytes beside them:
+//
+//     minference::Exec exec;
+//     exec.stream = stream;
+//     exec.workspace.bytes = minference::prefill_attention_workspace_bytes(q, k, patterns);
+//     cudaMallocAsync(&exec.workspace.data, exec.workspace.bytes, stream);
+//     minference::prefill_attention(q, k, v, patterns, out, {}, exec);
+//
 // SPDX-License-Identifier: Apache-2.0
 #ifndef MINFERENCE_MINFERENCE_HPP_
 #define MINFERENCE_MINFERENCE_HPP_

@@ -89,7 +89,7 @@ minf_capability backend_named(std::string_view name) {
 }
 
 /// Tensors that claim to be on a GPU: refused with the reason that minf_backend() gives, or where
-/// there is one, because nothing attends there.
+/// there is one, because of their dtype.
 void test_claims_of_a_gpu() {
   const minf_capability sm80 = backend_named("sm80");
   Arguments a;
@@ -99,7 +99,8 @@ void test_claims_of_a_gpu() {
   const auto before = a.outputs();
   const minf_status status = a.prefill();
   if (sm80.available) {
-    check_refusal(MINF_ERROR_UNSUPPORTED, status, {"attention on CUDA devices is not built yet"});
+    check_refusal(MINF_ERROR_UNSUPPORTED, status,
+                  {"q: expected dtype bfloat16 or float16 on CUDA devices, got float32"});
   } else {
     CHECK(status == MINF_ERROR_UNSUPPORTED || status == MINF_ERROR_NO_DEVICE ||
               status == MINF_ERROR_DRIVER_TOO_OLD || status == MINF_ERROR_ARCH_NOT_BUILT,

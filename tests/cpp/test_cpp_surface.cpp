@@ -198,17 +198,18 @@ void test_errors() {
   });
   check_throws(mi::ErrorCode::kInvalidArgument, "patterns",
                [&] { mi::prefill_attention(p.q, p.k, p.v, {mi::dense(), mi::dense()}, p.out); });
-  // Without a GPU, because of that; with one, because it does not attend yet.
+  // Without a GPU, because of that; with one, because of the dtype.
   const mi::Capability sm80 = mi::backends().front();
   CHECK(sm80.name == "sm80");
-  check_throws(std::nullopt, sm80.available ? "attention on CUDA devices" : sm80.reason, [&] {
-    const mi::Device cuda{mi::DeviceType::kCuda, 0};
-    mi::prefill_attention({p.q_data.data(), {kBatch, kSeqlenQ, kHeadsQ, kDim}, cuda},
-                          {p.k_data.data(), {kBatch, kSeqlenK, kHeadsKv, kDim}, cuda},
-                          {p.v_data.data(), {kBatch, kSeqlenK, kHeadsKv, kDim}, cuda},
-                          {mi::dense()},
-                          {p.out_data.data(), {kBatch, kSeqlenQ, kHeadsQ, kDim}, cuda});
-  });
+  check_throws(
+      std::nullopt, sm80.available ? "bfloat16 or float16 on CUDA devices" : sm80.reason, [&] {
+        const mi::Device cuda{mi::DeviceType::kCuda, 0};
+        mi::prefill_attention({p.q_data.data(), {kBatch, kSeqlenQ, kHeadsQ, kDim}, cuda},
+                              {p.k_data.data(), {kBatch, kSeqlenK, kHeadsKv, kDim}, cuda},
+                              {p.v_data.data(), {kBatch, kSeqlenK, kHeadsKv, kDim}, cuda},
+                              {mi::dense()},
+                              {p.out_data.data(), {kBatch, kSeqlenQ, kHeadsQ, kDim}, cuda});
+      });
   CHECK(std::all_of(p.out_data.begin(), p.out_data.end(), [](float x) { return x == -7.0f; }));
 }
 

@@ -562,27 +562,24 @@ def test_mixed_devices():
 
 
 @needs_cuda
-@pytest.mark.parametrize("op", ["estimate_vs", "estimate_blocks"])
+@pytest.mark.parametrize("op", OPS)
 def test_what_a_gpu_does_not_serve(op):
     make = Maker("cuda")
     q, kv = make.q.float(), make.kv.float()
     message = "q: expected dtype bfloat16 or float16 on CUDA devices, got float32"
     assert_refused(lambda api: OPS[op](api, q, kv, kv), message, NotImplementedError)
 
-    wide = make.tokens(heads=2, head_dim=68)
-    message = "k: expected rows aligned to 16 bytes .*, got stride 68 in dimension 2"
-    assert_refused(lambda api: OPS[op](api, make.q, wide[..., :64], None), message,
-                   NotImplementedError)  # fmt: skip
-    shifted = make.tokens(heads=2, head_dim=72)[..., 1:65]
-    message = "k: expected rows aligned to 16 bytes .*, got data at address"
-    assert_refused(lambda api: OPS[op](api, make.q, shifted, None), message, NotImplementedError)
-
-
-@needs_cuda
-def test_attention_on_a_gpu_is_refused_in_words():
-    make = Maker("cuda")
-    message = "attention on CUDA devices is not built yet; this build estimates, plans and counts"
-    for op in ("vs_attn", "a_shape_attn", "block_sparse_attn", "block_index_attn"):
-        assert_refused(
-            lambda api, op=op: OPS[op](api, make.q, make.kv, make.kv), message, NotImplementedError
-        )
+    bad = {
+        "stride 68 in dimension 2": make.tokens(heads=2, head_dim=68)[..., :64],
+        "data at address": make.tokens(heads=2, head_dim=72)[..., 1:65],
+    }
+    for got, rows in bad.items():
+        calls = {"k": (make.q, rows, make.kv), "v": (make.q, make.kv, rows)}
+        if op.startswith("estimate"):
+            del calls["v"]
+        for name, qkv in calls.items():
+            assert_refused(
+                lambda api, qkv=qkv: OPS[op](api, *qkv),
+                f"{name}: expected rows aligned to 16 bytes .*, got {got}",
+                NotImplementedError,
+            )

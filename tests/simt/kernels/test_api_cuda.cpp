@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "api_call.h"
 #include "check.h"
 #include "device_place.h"
 #include "minference/minference.h"
@@ -21,12 +22,6 @@ namespace {
 
 using namespace minference::test;
 
-enum class Layout {
-  kContiguous,
-  kHeadsFirst,  // [batch, heads, seqlen, head_dim] in memory.
-  kPaddedRows,  // 8 elements between rows.
-};
-
 struct Problem {
   const char* name;
   int32_t dtype = MINF_BFLOAT16;
@@ -34,62 +29,14 @@ struct Problem {
   int64_t vertical_size = 40, slash_size = 110, top_k = 3;
   int32_t last_q = 64, sink = 30, local = 100;
   double share = 1;  // Of vertical_p, slash_p and top_p.
-  Layout layout = Layout::kContiguous;
+  RowLayout layout = RowLayout::kContiguous;
 };
 
-/// q or k of a problem, in a layout, with the values of `random`.
-class Rows {
- public:
-  Rows(const Problem& problem, int64_t seqlen, int64_t heads, std::mt19937& random) {
-    const int64_t dim = problem.head_dim;
-    switch (problem.layout) {
-      case Layout::kContiguous:
-        memory_ = TestTensor(problem.dtype, {problem.batch, seqlen, heads, dim});
-        break;
-      case Layout::kHeadsFirst:
-        memory_ = TestTensor(problem.dtype, {problem.batch, heads, seqlen, dim});
-        break;
-      case Layout::kPaddedRows:
-        memory_ = TestTensor(problem.dtype, {problem.batch, seqlen, heads, dim + 8});
-        break;
-    }
-    memory_.fill_random(random);
-    view_ = memory_.view();
-    if (problem.layout == Layout::kHeadsFirst) {
-      std::swap(view_.shape[1], view_.shape[2]);
-      std::swap(view_.stride[1], view_.stride[2]);
-    }
-    view_.shape[3] = dim;
-  }
-  const minf_tensor* operator&() const { return &view_; }
-
- private:
-  TestTensor memory_;
-  minf_tensor view_{};
-};
-
-/// Work memory of exactly the size that was asked for, so that one byte more is seen.
-class Workspace {
- public:
-  explicit Workspace(std::size_t bytes) : bytes_(bytes), release_(place.release) {
-    if (bytes > 0) data_ = place.allocate(bytes);
-  }
-  ~Workspace() {
-    if (data_ != nullptr) release_(data_);
-  }
-  Workspace(const Workspace&) = delete;
-  Workspace& operator=(const Workspace&) = delete;
-  void* data() const { return data_; }
-  std::size_t bytes() const { return bytes_; }
-
- private:
-  void* data_ = nullptr;
-  std::size_t bytes_;
-  void (*release_)(void*);
-};
-
-void check_ok(minf_status status, const Problem& problem) {
-  CHECK(status == MINF_OK, problem.name, minf_last_error());
+/// q or k of a problem.
+Rows random_rows(const Problem& problem, int64_t seqlen, int64_t heads, std::mt19937& random) {
+  Rows rows(problem.dtype, problem.layout, problem.batch, seqlen, heads, problem.head_dim);
+  rows.fill_random(random);
+  return rows;
 }
 
 /// Everything that the stages write.
@@ -106,8 +53,8 @@ struct Results {
 
 void estimate(const Problem& problem, Results& results) {
   std::mt19937 random(7);
-  const Rows q(problem, problem.seqlen_q, problem.heads_q, random);
-  const Rows k(problem, problem.seqlen_k, problem.heads_kv, random);
+  const Rows q = random_rows(problem, problem.seqlen_q, problem.heads_q, random);
+  const Rows k = random_rows(problem, problem.seqlen_k, problem.heads_kv, random);
   minf_vertical_slash_options options = minf_vertical_slash_options_default();
   options.last_q = problem.last_q;
   options.sink = problem.sink;
@@ -116,22 +63,24 @@ void estimate(const Problem& problem, Results& results) {
   const minf_tensor vertical_index = results.vertical_index.view();
   const minf_tensor slash_index = results.slash_index.view();
   std::size_t bytes = 0;
-  check_ok(minf_estimate_vertical_slash_workspace_bytes(&q, &k, &options, nullptr, &bytes),
-           problem);
+  check_ok(
+      minf_estimate_vertical_slash_workspace_bytes(&q.view(), &k.view(), &options, nullptr, &bytes),
+      problem.name);
   const Workspace workspace(bytes);
-  check_ok(minf_estimate_vertical_slash(&q, &k, &options, &vertical_index, &slash_index,
-                                        workspace.data(), workspace.bytes(), nullptr),
-           problem);
+  check_ok(minf_estimate_vertical_slash(&q.view(), &k.view(), &options, &vertical_index,
+                                        &slash_index, workspace.data(), workspace.bytes(), nullptr),
+           problem.name);
 
   minf_block_sparse_options block_options = minf_block_sparse_options_default();
   block_options.top_p = problem.share;
   const minf_tensor block_index = results.block_index.view();
-  check_ok(minf_estimate_block_sparse_workspace_bytes(&q, &k, &block_options, nullptr, &bytes),
-           problem);
+  check_ok(minf_estimate_block_sparse_workspace_bytes(&q.view(), &k.view(), &block_options, nullptr,
+                                                      &bytes),
+           problem.name);
   const Workspace block_workspace(bytes);
-  check_ok(minf_estimate_block_sparse(&q, &k, &block_options, &block_index, block_workspace.data(),
-                                      block_workspace.bytes(), nullptr),
-           problem);
+  check_ok(minf_estimate_block_sparse(&q.view(), &k.view(), &block_options, &block_index,
+                                      block_workspace.data(), block_workspace.bytes(), nullptr),
+           problem.name);
 }
 
 /// Counts tiles for one pattern for all heads, or for one of each kind in turn.
@@ -147,7 +96,7 @@ void count(const Problem& problem, const std::vector<minf_pattern>& patterns,
   const minf_tensor view = tiles.view();
   check_ok(minf_count_key_tiles(problem.batch, problem.heads_q, problem.seqlen_q, problem.seqlen_k,
                                 &index, &view, nullptr),
-           problem);
+           problem.name);
 }
 
 /// All stages, on tensors in `place`.
@@ -173,7 +122,7 @@ Results run(const Problem& problem) {
   const minf_tensor slash_index = results.slash_index.view(), runs = results.runs.view();
   const minf_tensor run_count = results.run_count.view();
   check_ok(minf_plan_vertical_slash(&slash_index, problem.seqlen_k, &runs, &run_count, nullptr),
-           problem);
+           problem.name);
 
   const minf_pattern kinds[] = {{MINF_VERTICAL_SLASH, 0, 0, 0},
                                 {MINF_BLOCK_SPARSE, 0, 0, 0},
@@ -210,8 +159,8 @@ const Problem kProblems[] = {
     {.name = "head_dim 80", .head_dim = 80},
     {.name = "head_dim 128", .head_dim = 128},
     {.name = "head_dim 256", .seqlen_q = 66, .seqlen_k = 100, .head_dim = 256},
-    {.name = "heads first in memory", .batch = 2, .layout = Layout::kHeadsFirst},
-    {.name = "padded rows", .batch = 2, .layout = Layout::kPaddedRows},
+    {.name = "heads first in memory", .batch = 2, .layout = RowLayout::kHeadsFirst},
+    {.name = "padded rows", .batch = 2, .layout = RowLayout::kPaddedRows},
     {.name = "few last rows", .last_q = 5, .sink = 0, .local = 0},
     {.name = "nothing but the forced", .vertical_size = 0, .slash_size = 0, .top_k = 1},
     {.name = "shares of the mass",

@@ -12,6 +12,7 @@
 
 #include "api/device.h"
 #include "api_arguments.h"
+#include "api_cuda_error_cases.h"
 #include "api_error_cases.h"
 #include "check.h"
 #include "core/check.h"
@@ -22,24 +23,6 @@
 namespace {
 
 using namespace minference::test;
-
-const Call kServed[] = {&Arguments::estimate_vertical_slash, &Arguments::estimate_blocks,
-                        &Arguments::plan, &Arguments::count_tiles, &Arguments::merge};
-const Call kEstimates[] = {&Arguments::estimate_vertical_slash, &Arguments::estimate_blocks};
-
-/// refuse_with(), and no kernel was launched: one that was would have taken the error that waits
-/// for the next launch.
-template <typename Spoil>
-void refuse_before_launch(minf_status status, Call call, Texts texts, const Spoil& spoil) {
-  refuse_with(status, call, texts, [&](Arguments& arguments) {
-    spoil(arguments);
-    simt::machine().next_launch_error = cudaErrorUnknown;
-  });
-  CHECK(simt::machine().next_launch_error == cudaErrorUnknown, "launched:", *texts.begin());
-  simt::machine().next_launch_error = cudaSuccess;
-}
-
-void nothing(Arguments&) {}
 
 minf_capability sm80() {
   minf_capability backend{};
@@ -58,7 +41,7 @@ void expect_unavailable(minf_status status, const std::string& reason) {
         status, call, {": no backend serves tensors on CUDA devices: sm80: " + reason},
         [](Arguments& a) {
           for (minf_tensor* tensor :
-               {&a.q, &a.k, &a.out, &a.lse, &a.tiles, &a.vertical_index, &a.slash_index,
+               {&a.q, &a.k, &a.v, &a.out, &a.lse, &a.tiles, &a.vertical_index, &a.slash_index,
                 &a.index.vertical_index, &a.index.runs, &a.index.run_count, &a.index.block_index}) {
             tensor->device_type = MINF_DEVICE_CUDA;
           }
@@ -67,108 +50,6 @@ void expect_unavailable(minf_status status, const std::string& reason) {
 }
 
 // ---- A machine with a GPU --------------------------------------------------------------------
-
-void test_elements() {
-  for (const Call call : kEstimates) {
-    refuse_before_launch(MINF_ERROR_UNSUPPORTED, call,
-                         {"q: expected dtype bfloat16 or float16 on CUDA devices, got float32"},
-                         [](Arguments& a) { a.q.dtype = a.k.dtype = MINF_FLOAT32; });
-    refuse_before_launch(MINF_ERROR_UNSUPPORTED, call,
-                         {"q: expected rows aligned to 16 bytes on CUDA devices, strides that are "
-                          "multiples of 8 elements, got stride 260 in dimension 1"},
-                         [](Arguments& a) { a.q.stride[1] = 260; });
-    refuse_before_launch(MINF_ERROR_UNSUPPORTED, call,
-                         {"k: expected rows aligned to 16 bytes", "got stride 65 in dimension 2"},
-                         [](Arguments& a) { a.k.stride[2] = 65; });
-    refuse_before_launch(
-        MINF_ERROR_UNSUPPORTED, call,
-        {"k: expected rows aligned to 16 bytes", "got stride 12801 in dimension 0"},
-        [](Arguments& a) { a.k.stride[0] = 12801; });
-    refuse_before_launch(
-        MINF_ERROR_UNSUPPORTED, call,
-        {"k: expected rows aligned to 16 bytes on CUDA devices, got data at address"},
-        [](Arguments& a) { a.k.data = shifted(a.k.data, 4); });
-    accept(call, "strides that never count", [](Arguments& a) {
-      a.q.shape[0] = a.k.shape[0] = a.vertical_index.shape[0] = a.slash_index.shape[0] = 1;
-      a.index.block_index.shape[0] = 1;
-      a.q.stride[0] = a.k.stride[0] = 3;
-    });
-  }
-}
-
-/// In Arguments::merge() q is out_a, and out is out_b as well.
-void test_elements_of_a_merge() {
-  const Call merge = &Arguments::merge;
-  refuse_before_launch(
-      MINF_ERROR_UNSUPPORTED, merge,
-      {"out_a: expected dtype bfloat16 or float16 on CUDA devices, got float32"}, [](Arguments& a) {
-        a.q.dtype = a.out.dtype = MINF_FLOAT32;
-        a.q.shape[0] = a.out.shape[0] = a.lse.shape[0] = 1;  // They stay in their memory.
-      });
-  refuse_before_launch(MINF_ERROR_UNSUPPORTED, merge,
-                       {"out_a: expected rows aligned to 16 bytes on CUDA devices, strides that "
-                        "are multiples of 8 elements, got stride 260 in dimension 1"},
-                       [](Arguments& a) { a.q.stride[1] = 260; });
-  refuse_before_launch(
-      MINF_ERROR_UNSUPPORTED, merge,
-      {"out_a: expected rows aligned to 16 bytes on CUDA devices, got data at address 0x"},
-      [](Arguments& a) { a.q.data = shifted(a.q.data, 4); });
-  refuse_before_launch(MINF_ERROR_UNSUPPORTED, merge,
-                       {"out_b: expected rows aligned to 16 bytes on CUDA devices, strides that "
-                        "are multiples of 8 elements, got stride 65 in dimension 2"},
-                       [](Arguments& a) {
-                         a.q.shape[2] = a.out.shape[2] = a.lse.shape[1] = 2;
-                         a.out.stride[2] = 65;
-                       });
-  const TestTensor out_b(element_dtype, {1, kSeqlenQ, kHeadsQ, kHeadDim});
-  const minf_tensor out_b_view = out_b.view();
-  Arguments arguments;
-  minf_tensor &out_a = arguments.q, &out = arguments.out, &lse = arguments.lse;
-  out_a.shape[0] = out.shape[0] = lse.shape[0] = 1;
-  out.data = shifted(out.data, 1);
-  check_refusal(MINF_ERROR_UNSUPPORTED,
-                minf_merge_attention(&out_a, &lse, &out_b_view, &lse, &out, &lse, nullptr),
-                {"out: expected rows aligned to 16 bytes on CUDA devices, got data at address 0x"});
-  accept(merge, "strides that never count", [](Arguments& b) {
-    b.q.shape[0] = b.out.shape[0] = b.lse.shape[0] = 1;
-    b.q.stride[0] = 3;
-    b.out.stride[0] = 0;
-    b.lse.stride[0] = INT64_MAX;
-  });
-}
-
-void test_memory_of_the_host() {
-  std::vector<std::byte> host(std::size_t{1} << 20);
-  const auto expect = [&](Call call, const char* name, const auto& member) {
-    refuse_before_launch(MINF_ERROR_WRONG_DEVICE, call,
-                         {std::string(name) + ": expected memory of cuda:0, got host memory at 0x"},
-                         [&](Arguments& a) { member(a) = host.data(); });
-  };
-  for (const Call call : kEstimates) {
-    expect(call, "q", [](Arguments& a) -> void*& { return a.q.data; });
-    expect(call, "k", [](Arguments& a) -> void*& { return a.k.data; });
-    expect(call, "workspace", [](Arguments& a) -> void*& { return a.work.data; });
-  }
-  const Call estimate = &Arguments::estimate_vertical_slash;
-  expect(estimate, "vertical_index", [](Arguments& a) -> void*& { return a.vertical_index.data; });
-  expect(estimate, "slash_index", [](Arguments& a) -> void*& { return a.slash_index.data; });
-  expect(&Arguments::estimate_blocks, "block_index",
-         [](Arguments& a) -> void*& { return a.index.block_index.data; });
-  const Call merge = &Arguments::merge;
-  expect(merge, "out_a", [](Arguments& a) -> void*& { return a.q.data; });
-  expect(merge, "out_b", [](Arguments& a) -> void*& { return a.out.data; });
-  expect(merge, "lse_a", [](Arguments& a) -> void*& { return a.lse.data; });
-  const Call plan = &Arguments::plan, count = &Arguments::count_tiles;
-  expect(plan, "slash_index", [](Arguments& a) -> void*& { return a.slash_index.data; });
-  for (const Call call : {plan, count}) {
-    expect(call, "runs", [](Arguments& a) -> void*& { return a.index.runs.data; });
-    expect(call, "run_count", [](Arguments& a) -> void*& { return a.index.run_count.data; });
-  }
-  expect(count, "tiles", [](Arguments& a) -> void*& { return a.tiles.data; });
-  expect(count, "vertical_index",
-         [](Arguments& a) -> void*& { return a.index.vertical_index.data; });
-  expect(count, "block_index", [](Arguments& a) -> void*& { return a.index.block_index.data; });
-}
 
 void set_device(Arguments& a, int32_t device_index) {
   for (minf_tensor* tensor :
@@ -201,6 +82,7 @@ void test_index_entries_are_no_error() {
     };
     accept(&Arguments::plan, "distances", spoil);
     accept(&Arguments::count_tiles, "lists", spoil);
+    accept(&Arguments::sparse, "lists", spoil);
   }
 }
 
@@ -240,8 +122,11 @@ void one_gpu() {
   const minf_capability backend = sm80();
   CHECK(backend.available && backend.selected && *backend.reason == '\0', backend.reason);
   test_common_errors();
-  test_workspace({&Arguments::estimate_vertical_slash, &Arguments::estimate_blocks});
+  test_workspace({&Arguments::estimate_vertical_slash, &Arguments::estimate_blocks,
+                  &Arguments::sparse, &Arguments::prefill});
+  test_sizes_of_workspaces();
   test_elements();
+  test_elements_of_attention();
   test_elements_of_a_merge();
   test_memory_of_the_host();
   test_device_index();
