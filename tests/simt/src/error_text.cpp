@@ -32,6 +32,7 @@ constexpr ErrorText kTexts[] = {
     SIMT_ERROR(cudaErrorUnsupportedPtxVersion,
                "the provided PTX was compiled with an unsupported toolchain."),
     SIMT_ERROR(cudaErrorInvalidResourceHandle, "invalid resource handle"),
+    SIMT_ERROR(cudaErrorIllegalState, "the operation cannot be performed in the present state"),
     SIMT_ERROR(cudaErrorIllegalAddress, "an illegal memory access was encountered"),
     SIMT_ERROR(cudaErrorLaunchOutOfResources, "too many resources requested for launch"),
     SIMT_ERROR(cudaErrorMisalignedAddress, "misaligned address"),

@@ -1,11 +1,15 @@
 // The host's interface: options, device memory, launches.
 // SPDX-License-Identifier: Apache-2.0
+#include <cstddef>
+#include <cstring>
+#include <memory>
 #include <new>
 #include <stdexcept>
 #include <utility>
 
 #include "device_heap.h"
 #include "engine.h"
+#include "graphs.h"
 #include "runtime.h"
 
 namespace simt {
@@ -79,11 +83,31 @@ cudaError_t launch_error(const KernelCall& call) {
   return cudaSuccess;
 }
 
+/// For as long as the graph lives: the call's arguments as they are now.
+void capture(const KernelCall& call, CUgraph_st& graph) {
+  struct alignas(128) Piece {  // As aligned as any argument, a tensor map say.
+    std::byte bytes[128];
+  };
+  const std::shared_ptr<Piece[]> arguments(
+      new Piece[(call.argument_bytes + sizeof(Piece) - 1) / sizeof(Piece)]);
+  std::memcpy(arguments.get(), call.arguments, call.argument_bytes);
+  graph.work.emplace_back([call, arguments](cudaStream_t launched_on) {
+    KernelCall again = call;
+    again.stream = launched_on;
+    again.arguments = arguments.get();
+    return launch_kernel(again);
+  });
+}
+
 }  // namespace
 
 cudaError_t launch_kernel(const KernelCall& call) {
   const cudaError_t error = launch_error(call);
   if (error != cudaSuccess) return engine::set_last_error(error);
+  if (CUgraph_st* graph = engine::capture_of(call.stream)) {
+    capture(call, *graph);
+    return cudaSuccess;
+  }
   engine::Engine::instance().launch(call);
   return cudaSuccess;
 }

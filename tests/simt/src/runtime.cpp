@@ -12,10 +12,7 @@
 #include <utility>
 
 #include "device_heap.h"
-
-struct CUstream_st {
-  int device;
-};
+#include "graphs.h"
 
 namespace simt {
 
@@ -37,10 +34,6 @@ cudaError_t machine_error() {
     return cudaErrorInsufficientDriver;
   }
   return m.devices.empty() ? cudaErrorNoDevice : cudaSuccess;
-}
-
-bool is_default(cudaStream_t stream) {
-  return stream == nullptr || stream == cudaStreamLegacy || stream == cudaStreamPerThread;
 }
 
 bool device_exists(int device) {
@@ -167,6 +160,10 @@ int resident_blocks(int block_threads, std::size_t dynamic_shared_bytes) {
 
 }  // namespace
 
+bool is_default(cudaStream_t stream) {
+  return stream == nullptr || stream == cudaStreamLegacy || stream == cudaStreamPerThread;
+}
+
 cudaError_t set_last_error(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
   return error;
@@ -267,6 +264,12 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
                             cudaStream_t stream) {
   const cudaError_t error = simt::engine::stream_error(stream);
   if (error != cudaSuccess) return set_last_error(error);
+  if (CUgraph_st* graph = simt::engine::capture_of(stream)) {
+    graph->work.emplace_back([=](cudaStream_t launched_on) {
+      return cudaMemcpyAsync(to, from, bytes, kind, launched_on);
+    });
+    return cudaSuccess;
+  }
   return set_last_error(simt::engine::copy(to, from, bytes, kind));
 }
 
@@ -277,6 +280,11 @@ cudaError_t cudaMemset(void* to, int value, std::size_t bytes) {
 cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
   const cudaError_t error = simt::engine::stream_error(stream);
   if (error != cudaSuccess) return set_last_error(error);
+  if (CUgraph_st* graph = simt::engine::capture_of(stream)) {
+    graph->work.emplace_back(
+        [=](cudaStream_t launched_on) { return cudaMemsetAsync(to, value, bytes, launched_on); });
+    return cudaSuccess;
+  }
   return set_last_error(simt::engine::fill(to, value, bytes));
 }
 
@@ -298,7 +306,7 @@ cudaError_t cudaStreamCreate(cudaStream_t* stream) {
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned int) {
   const cudaError_t error = machine_error();
   if (error != cudaSuccess) return set_last_error(error);
-  *stream = new CUstream_st{machine().current_device};
+  *stream = new CUstream_st{machine().current_device, /*capture=*/nullptr};
   return cudaSuccess;
 }
 
@@ -308,7 +316,12 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return set_last_error(machine_error()); }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  const cudaError_t error = machine_error();
+  if (error != cudaSuccess) return set_last_error(error);
+  const bool capturing = simt::engine::capture_of(stream) != nullptr;
+  return set_last_error(capturing ? cudaErrorStreamCaptureUnsupported : cudaSuccess);
+}
 
 cudaError_t cudaStreamGetDevice(cudaStream_t stream, int* device) {
   const cudaError_t error = machine_error();
@@ -317,9 +330,12 @@ cudaError_t cudaStreamGetDevice(cudaStream_t stream, int* device) {
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
   const cudaError_t error = machine_error();
-  if (error == cudaSuccess) *status = machine().capture;
+  if (error == cudaSuccess) {
+    const bool capturing = simt::engine::capture_of(stream) != nullptr;
+    *status = capturing ? cudaStreamCaptureStatusActive : machine().capture;
+  }
   return set_last_error(error);
 }
 

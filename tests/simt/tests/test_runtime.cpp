@@ -13,6 +13,9 @@ void nothing() {}
 void takes_shared_memory(int) {}
 void takes_none(float) {}
 
+int last_number = 0;
+void keep(int number) { last_number = number; }
+
 cudaError_t launch_on(cudaStream_t stream) {
   return simt::launch("nothing", dim3(1), dim3(1), 0, stream, &nothing);
 }
@@ -227,6 +230,55 @@ void test_occupancy() {
   simt::machine() = {};
 }
 
+// Kept while captured, run by each launch of the graph, with the arguments of the capture and the
+// memory of the launch.
+void test_graphs() {
+  simt::machine() = {};
+  cudaStream_t stream = nullptr;
+  CHECK(cudaStreamCreate(&stream) == cudaSuccess);
+  int* numbers = nullptr;
+  CHECK(cudaMalloc(&numbers, 2 * sizeof(int)) == cudaSuccess);
+  cudaGraph_t graph = nullptr;
+  CHECK(cudaStreamEndCapture(stream, &graph) == cudaErrorIllegalState);
+  CHECK(cudaStreamBeginCapture(nullptr, cudaStreamCaptureModeGlobal) ==
+        cudaErrorStreamCaptureUnsupported);
+
+  CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal) == cudaSuccess);
+  CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal) == cudaErrorIllegalState);
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  CHECK(cudaStreamIsCapturing(stream, &status) == cudaSuccess);
+  CHECK(status == cudaStreamCaptureStatusActive);
+  CHECK(cudaStreamSynchronize(stream) == cudaErrorStreamCaptureUnsupported);
+  numbers[0] = 5;
+  last_number = 0;
+  int number = 7;
+  CHECK(simt::launch("keep", dim3(1), dim3(1), 0, stream, &keep, number) == cudaSuccess);
+  number = 8;
+  CHECK(cudaMemcpyAsync(numbers + 1, numbers, sizeof(int), cudaMemcpyDeviceToDevice, stream) ==
+        cudaSuccess);
+  CHECK(cudaMemsetAsync(numbers, 0, sizeof(int), stream) == cudaSuccess);
+  CHECK(cudaStreamEndCapture(stream, &graph) == cudaSuccess && graph != nullptr);
+  CHECK(last_number == 0 && numbers[0] == 5, "nothing has run");
+
+  cudaGraphExec_t executable = nullptr;
+  CHECK(cudaGraphInstantiate(&executable, nullptr, 0) == cudaErrorInvalidValue);
+  CHECK(cudaGraphInstantiate(&executable, graph, 0) == cudaSuccess);
+  CHECK(cudaGraphDestroy(graph) == cudaSuccess);
+  for (const int round : {21, 22}) {
+    numbers[0] = round;
+    last_number = 0;
+    CHECK(cudaGraphLaunch(executable, stream) == cudaSuccess);
+    CHECK(last_number == 7 && numbers[0] == 0 && numbers[1] == round);
+  }
+  simt::machine().next_launch_error = cudaErrorLaunchFailure;
+  CHECK(cudaGraphLaunch(executable, stream) == cudaErrorLaunchFailure);
+  CHECK(cudaGraphLaunch(nullptr, stream) == cudaErrorInvalidValue);
+  CHECK(cudaGraphExecDestroy(executable) == cudaSuccess);
+  CHECK(cudaFree(numbers) == cudaSuccess && cudaStreamDestroy(stream) == cudaSuccess);
+  cudaGetLastError();
+  simt::machine() = {};
+}
+
 void test_error_texts() {
   CHECK(std::strcmp(cudaGetErrorName(cudaErrorInsufficientDriver), "cudaErrorInsufficientDriver") ==
         0);
@@ -248,6 +300,7 @@ int main() {
   test_two_devices();
   test_kernel_errors();
   test_occupancy();
+  test_graphs();
   test_error_texts();
   return simt::test::finish();
 }
