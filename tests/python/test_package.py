@@ -84,10 +84,31 @@ def dynamic_section(path: Path, tag: str) -> list[str]:
 
 
 def test_examples_build_with_cmake(prefix, tmp_path):
-    run("cmake", "-S", ROOT / "examples", "-B", tmp_path, f"-DCMAKE_PREFIX_PATH={prefix}")
+    configured = run(
+        *("cmake", "-S", ROOT / "examples", "-B", tmp_path, f"-DCMAKE_PREFIX_PATH={prefix}")
+    )
     run("cmake", "--build", tmp_path)
     for program in ("vertical_slash_c", "vertical_slash_cpp"):
         assert run(tmp_path / program).endswith(": ok\n")
+    built_for_gpus = (tmp_path / "vertical_slash_cuda").exists()
+    assert built_for_gpus != ("vertical_slash_cuda: not built" in configured)
+    if built_for_gpus:
+        check_example_for_gpus(tmp_path / "vertical_slash_cuda")
+
+
+def check_example_for_gpus(program: Path):
+    """It is right where the library has a GPU; where it has none, it says why and exits with 77."""
+    (gpu,) = [backend for backend in _C.backends() if backend["name"] != "cpu"]
+    result = subprocess.run([program], capture_output=True, text=True, check=False)
+    said = (result.returncode, result.stdout, result.stderr)
+    if gpu["available"]:
+        assert result.returncode == 0, said
+        assert re.fullmatch(r"enqueued: .*: ok\nreplayed: .*: ok\n", result.stdout), said
+    else:
+        assert result.returncode == 77, said
+        assert result.stdout == ""
+        message = r"minference: q: no backend serves tensors on CUDA devices: sm80: .+\n"
+        assert re.fullmatch(message, result.stderr), said
 
 
 @pytest.mark.skipif(shutil.which("pkg-config") is None, reason="pkg-config is not installed")
