@@ -25,7 +25,7 @@ BUILT = python -c 'import json, os, sys; \
 EDITABLE_BUILD = build/cmake-$(shell $(VENV)/bin/python -c 'import sys; print(sys.implementation.cache_tag)')
 
 .NOTPARALLEL:
-.PHONY: demo test test-python test-cpp build info lint format static static-check sanitize fuzz clean
+.PHONY: demo test test-python test-cpp bench-cpp build info lint format static static-check sanitize fuzz clean
 
 demo: $(VENV)/demo.stamp build
 	minference demo --out out
@@ -37,6 +37,10 @@ test-python: $(VENV)/dev.stamp build info
 
 test-cpp: $(VENV)/base.stamp
 	cmake --workflow --preset tests
+
+# Builds minference_bench (build/tests/bench/cpp) and checks that it runs; needs Google Benchmark.
+bench-cpp: $(VENV)/base.stamp
+	cmake --workflow --preset bench
 
 # The compiled parts, in place; a second when nothing has changed.
 build: $(VENV)/base.stamp
