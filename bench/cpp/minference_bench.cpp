@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -44,7 +45,7 @@ class Prepared {
   Prepared(const Case& row, const Qkv& qkv)
       : exec_(exec_of(row.device, row.num_threads)),
         selection_(row.list ? list_selection(row.shape, *row.list, row.density, row.device)
-                            : pattern_selection(qkv, row.pattern)),
+                            : pattern_selection(qkv, row.pattern, exec_)),
         out_(row.device, row.dtype,
              {1, row.shape.seqlen, row.shape.num_heads_q, row.shape.head_dim}),
         workspace_(row.device, workspace_bytes(row, qkv)) {
@@ -259,9 +260,21 @@ std::string selected(const std::vector<mi::Capability>& capabilities, bool cpu) 
   return "none";
 }
 
+/// Of /proc/cpuinfo, which Google Benchmark's own context leaves out.
+std::string cpu_model() {
+  std::ifstream cpuinfo("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(cpuinfo, line)) {
+    const std::size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "unknown";
+}
+
 void add_context(const Options& options, mi::DeviceType device) {
   benchmark::AddCustomContext("minference", mi::version());
   benchmark::AddCustomContext("build_info", mi::build_info());
+  benchmark::AddCustomContext("cpu", cpu_model());
   if (device == mi::DeviceType::kCuda) {
     benchmark::AddCustomContext("backend", selected(mi::backends(), /*cpu=*/false));
     benchmark::AddCustomContext("gpu", gpu::description());
@@ -293,9 +306,9 @@ int run(std::vector<char*> args) {
         row.name.c_str(), [&session, row](benchmark::State& state) { session.run(state, row); });
     registered->Unit(benchmark::kMillisecond)->UseManualTime();
   }
-  benchmark::RunSpecifiedBenchmarks();
+  const std::size_t num_chosen = benchmark::RunSpecifiedBenchmarks();  // 0: by --benchmark_filter.
   benchmark::Shutdown();
-  return session.failed() ? 1 : 0;
+  return session.failed() || num_chosen == 0 ? 1 : 0;
 }
 
 }  // namespace

@@ -64,7 +64,7 @@ Tensor& add(Selection& selection, mi::DeviceType device, const mi::Dims& shape) 
 }
 
 void add_vertical_slash(Selection& selection, const Qkv& qkv, const Heads& heads,
-                        const mi::Pattern& pattern) {
+                        const mi::Pattern& pattern, const mi::Exec& exec) {
   const mi::DeviceType device = qkv.q.view().device().type;
   const int64_t seqlen = qkv.k.view().shape(1), num_heads = qkv.q.view().shape(2);
   const mi::VerticalSlashOptions options;
@@ -81,20 +81,20 @@ void add_vertical_slash(Selection& selection, const Qkv& qkv, const Heads& heads
   const auto runs =
       part(selection.index.runs, {1, num_heads, mi::max_runs(num_distances, seqlen), 2});
   const auto run_count = part(selection.index.run_count, {1, num_heads});
-  selection.estimates.emplace_back([=](const mi::Exec& exec) {
-    mi::estimate_vertical_slash(heads.q, heads.k, columns, distances, {}, exec);
-    mi::plan_vertical_slash(distances, seqlen, runs, run_count, exec);
+  selection.estimates.emplace_back([=](const mi::Exec& on) {
+    mi::estimate_vertical_slash(heads.q, heads.k, columns, distances, {}, on);
+    mi::plan_vertical_slash(distances, seqlen, runs, run_count, on);
   });
   selection.workspace_bytes =
       std::max(selection.workspace_bytes,
-               mi::estimate_vertical_slash_workspace_bytes(heads.q, heads.k, options));
+               mi::estimate_vertical_slash_workspace_bytes(heads.q, heads.k, options, exec));
   const std::size_t rows = static_cast<std::size_t>(std::min<int64_t>(options.last_q, seqlen));
   selection.estimate_bytes +=
       num_bytes(heads.k) + num_bytes(heads.q) / static_cast<std::size_t>(seqlen) * rows;
 }
 
 void add_block_sparse(Selection& selection, const Qkv& qkv, const Heads& heads,
-                      const mi::Pattern& pattern) {
+                      const mi::Pattern& pattern, const mi::Exec& exec) {
   const int64_t num_blocks = (qkv.k.view().shape(1) + kBlock - 1) / kBlock;
   const Tensor& tensor =
       add(selection, qkv.q.view().device().type,
@@ -102,9 +102,10 @@ void add_block_sparse(Selection& selection, const Qkv& qkv, const Heads& heads,
   selection.index.block_index = tensor.view();
   const auto blocks = tensor.heads(/*dim=*/1, heads.first, heads.count);
   selection.estimates.emplace_back(
-      [=](const mi::Exec& exec) { mi::estimate_block_sparse(heads.q, heads.k, blocks, {}, exec); });
-  selection.workspace_bytes = std::max(selection.workspace_bytes,
-                                       mi::estimate_block_sparse_workspace_bytes(heads.q, heads.k));
+      [=](const mi::Exec& on) { mi::estimate_block_sparse(heads.q, heads.k, blocks, {}, on); });
+  selection.workspace_bytes =
+      std::max(selection.workspace_bytes,
+               mi::estimate_block_sparse_workspace_bytes(heads.q, heads.k, {}, exec));
   selection.estimate_bytes += num_bytes(heads.k) + num_bytes(heads.q);
 }
 
@@ -120,7 +121,7 @@ Tensor& add_lists(Selection& selection, mi::DeviceType device, const mi::Dims& s
 
 }  // namespace
 
-Selection pattern_selection(const Qkv& qkv, const PatternOption& pattern) {
+Selection pattern_selection(const Qkv& qkv, const PatternOption& pattern, const mi::Exec& exec) {
   Selection selection;
   const int64_t num_heads = qkv.q.view().shape(2);
   const int64_t count = num_heads / static_cast<int64_t>(pattern.quarters.size());
@@ -129,8 +130,8 @@ Selection pattern_selection(const Qkv& qkv, const PatternOption& pattern) {
     const Heads heads = heads_of(qkv, first, count);
     selection.index.patterns.insert(selection.index.patterns.end(), static_cast<std::size_t>(count),
                                     part);
-    if (part.kind == MINF_VERTICAL_SLASH) add_vertical_slash(selection, qkv, heads, part);
-    if (part.kind == MINF_BLOCK_SPARSE) add_block_sparse(selection, qkv, heads, part);
+    if (part.kind == MINF_VERTICAL_SLASH) add_vertical_slash(selection, qkv, heads, part, exec);
+    if (part.kind == MINF_BLOCK_SPARSE) add_block_sparse(selection, qkv, heads, part, exec);
     first += count;
   }
   return selection;

@@ -25,7 +25,7 @@ struct Selection {
   std::vector<Tensor> tensors;
   /// Fill `index` (stages 1 and 2); nothing where the patterns alone say what is attended.
   std::vector<std::function<void(const minference::Exec&)>> estimates;
-  std::size_t workspace_bytes = 0;  // Of `estimates`.
+  std::size_t workspace_bytes = 0;  // Of `estimates`, with the threads of `exec`.
   std::size_t estimate_bytes = 0;   // Of q and k that they read.
 
   void estimate(const minference::Exec& exec) const {
@@ -37,7 +37,8 @@ struct Selection {
 bool is_estimated(const PatternOption& pattern);
 
 /// The index of `pattern` over q and k, as minf_prefill_attention() would make it. Not yet filled.
-Selection pattern_selection(const Qkv& qkv, const PatternOption& pattern);
+Selection pattern_selection(const Qkv& qkv, const PatternOption& pattern,
+                            const minference::Exec& exec);
 
 /// Lists of about `density`. Runs are planned by `estimates`.
 Selection list_selection(const Shape& shape, ListKind kind, double density,

@@ -41,7 +41,7 @@ foreach(seqlen 300 512)
 endforeach()
 
 file(READ "${OUT}" json)
-foreach(key minference build_info backend cpu_isa threads)
+foreach(key minference build_info cpu backend cpu_isa threads)
   string(JSON value GET "${json}" context ${key})
   if(value STREQUAL "" OR value STREQUAL "none")
     message(FATAL_ERROR "context: expected ${key}, got '${value}'")
@@ -90,7 +90,7 @@ if(NOT found STREQUAL expected)
   message(FATAL_ERROR "expected the rows\n  ${expected}\ngot\n  ${found}")
 endif()
 
-# ---- What is refused
+# ---- What it says, and what it refuses
 
 # Runs with the arguments after `status`; `text` must be in what it says.
 function(check_says text status)
@@ -106,6 +106,11 @@ function(check_says text status)
   endif()
 endfunction()
 
+# Work memory grows with the threads, here more than most machines have.
+check_says("estimate/mixed/seqlen:130/" 0 --device cpu --threads 300 --seqlen 130 --heads 4/4
+           --head_dim 8 --pattern mixed --stage estimate --benchmark_min_time=0)
+check_says("head_dim:16" 0 --benchmark_list_tests --device cpu --head_dim 16)
+check_says("Failed to match any benchmarks" 1 --device cpu --benchmark_filter=nothing)
 check_says("--pattern P,..." 0 --help)
 check_says("--benchmark_out=" 0 --help)
 check_says("unknown option '--seqlens'; --help lists them" 2 --seqlens 300)
