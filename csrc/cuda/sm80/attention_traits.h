@@ -16,11 +16,11 @@ namespace minference::sm80 {
 /// A block computes a row tile, two row blocks or one, against tiles of 64 keys, which pass through
 /// shared memory in fills; a warp takes a fill's keys in steps of 32.
 ///
-/// Rows of a warp. It reads every key and value from shared memory, once for its rows. At 128 dims a
-/// step is 16 KiB for 0.26 MFLOP with 16 rows: at 128 bytes a cycle 2048 FLOP a cycle and
-/// multiprocessor, all that mma.sync makes on sm_80, less than on sm_90 (some 2700). With 32 rows it
-/// is 4096; and 2731 where q is read again with every step, 8 KiB more. Beyond 128 dims the sums of
-/// 32 rows alone would pass 255 registers.
+/// Rows of a warp. It reads every key and value from shared memory, once for its rows. At 128 dims
+/// a step is 16 KiB for 0.26 MFLOP with 16 rows: at 128 bytes a cycle 2048 FLOP a cycle and
+/// multiprocessor, all that mma.sync makes on sm_80, less than on sm_90 (some 2700). With 32 rows
+/// it is 4096; and 2731 where q is read again with every step, 8 KiB more. Beyond 128 dims the sums
+/// of 32 rows alone would pass 255 registers.
 ///
 /// Registers of a thread, of 255: some 60 more are addresses, state and operands on their way.
 ///
