@@ -78,7 +78,7 @@ void check_against_float64(const AttentionCase& c, const AttentionCall& call,
   }();
   for (int32_t b = 0; b < c.batch; ++b) {
     for (int32_t h = 0; h < c.num_heads_q; ++h) {
-      const HeadKeys& head = keys[static_cast<std::size_t>(b * c.num_heads_q + h)];
+      const HeadKeys& head = keys[static_cast<std::size_t>(int64_t{b} * c.num_heads_q + h)];
       for (int32_t row = 0; row < c.seqlen_q; ++row) {
         const AttentionCall::Row want = call.expected_row(head, b, h, row);
         const auto first = static_cast<std::size_t>(

@@ -2,7 +2,7 @@
 // and its verification, which must also see what is wrong.
 // SPDX-License-Identifier: Apache-2.0
 #define main example_main
-#include "../../../examples/vertical_slash_cuda.cpp"
+#include "../../../examples/vertical_slash_cuda.cpp"  // NOLINT(bugprone-suspicious-include)
 #undef main
 
 #include <string>

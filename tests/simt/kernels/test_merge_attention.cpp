@@ -155,8 +155,11 @@ void check_lse(const Problem& p, const Row& row, float got, float from_cpu) {
 template <typename T>
 int64_t num_canaries(const Rows<T>& rows) {
   const uint32_t bits = kCanary;
-  return std::count_if(rows.memory.span().begin(), rows.memory.span().end(),
-                       [&](const T& x) { return std::memcmp(&x, &bits, sizeof x) == 0; });
+  // Bits, not values.
+  const auto is_canary = [&](const T& x) {
+    return std::memcmp(&x, &bits, sizeof x) == 0;  // NOLINT(bugprone-suspicious-memory-comparison)
+  };
+  return std::count_if(rows.memory.span().begin(), rows.memory.span().end(), is_canary);
 }
 
 void check_padding(const Problem& p, const Tensors& x) {
