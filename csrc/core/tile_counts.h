@@ -31,8 +31,10 @@ MINF_HOST_DEVICE inline int32_t count_shape_tiles(const HeadKeys& head, const Le
 MINF_HOST_DEVICE inline int32_t count_block_tiles(const HeadKeys& head, const RowBlock& row) {
   const int32_t* const blocks = head.blocks + row.index * head.block_stride;
   const auto limit = static_cast<uint32_t>(row.last_position / kBlock);
+  // A list that ascends, as it should, holds no more.
+  const int32_t most = min_of(head.max_blocks, row.last_position / kBlock + 1);
   int32_t count = 0;
-  while (count < head.max_blocks && static_cast<uint32_t>(blocks[count]) <= limit) ++count;
+  while (count < most && static_cast<uint32_t>(blocks[count]) <= limit) ++count;
   return count;
 }
 

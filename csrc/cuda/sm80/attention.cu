@@ -64,21 +64,45 @@ int64_t num_row_blocks(const Shape& shape) {
   return int64_t{shape.batch} * shape.num_heads_q * shape.lengths.row_blocks();
 }
 
-/// How many parts of the keys get blocks of their own where `resident` blocks run at a time: more
-/// than one where row blocks leave half of them idle. A part of fewer than 4 tiles would be mostly
-/// its beginning and end.
-int32_t count_splits(const Shape& shape, int64_t resident) {
-  constexpr int32_t kMinTiles = 4;
-  const int64_t by_blocks = resident / std::max<int64_t>(num_row_blocks(shape), 1);
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// Parts of its keys that each row block may be split into; no fewer with more blocks. Two rounds
+/// of parts at most, each of 4 tiles at least: shorter ones would be mostly their beginning and
+/// end.
+int32_t most_splits(const Shape& shape, int64_t resident) {
+  constexpr int64_t kMinTiles = 4, kMaxRounds = 2;
   const int64_t by_tiles = shape.lengths.key_blocks() / kMinTiles;
-  return static_cast<int32_t>(std::max<int64_t>(std::min(by_blocks, by_tiles), 1));
+  const int64_t by_rounds = kMaxRounds * resident / std::max<int64_t>(num_row_blocks(shape), 1);
+  return static_cast<int32_t>(std::max<int64_t>(std::min(by_tiles, by_rounds), 1));
 }
 
-/// Row blocks are joined where there are enough for the joined ones to keep all blocks busy to the
-/// end: with fewer, balance is worth more than loads saved.
-bool joins(const Shape& shape, const Instance& instance, int64_t resident) {
-  return instance.pairs && num_row_blocks(shape) >= 4 * resident;
-}
+/// How the row blocks of a call are dealt out to `resident` blocks that run at a time.
+struct Division {
+  int32_t num_splits = 1;  // Parts of a row block's keys that are items of their own.
+  bool joins = false;      // Whether row blocks may be joined; not where keys are split.
+
+  Division(const Shape& shape, const Instance& instance, int64_t resident) {
+    const int64_t items = num_row_blocks(shape);
+    if (shape.lengths.seqlen_q > shape.lengths.seqlen_k / 2 && items >= resident) {
+      // Row blocks of all lengths: the short ones fill the last round.
+      joins = instance.pairs && items >= 2 * resident;
+      return;
+    }
+    // Row blocks much alike: what counts is how many rounds they take. Of numbers of splits the
+    // smallest within 15 % of the least time, as in FlashAttention.
+    const int32_t most = most_splits(shape, resident);
+    const auto time = [&](int64_t splits) {
+      return static_cast<double>(ceil_div(items * splits, resident)) / static_cast<double>(splits);
+    };
+    double least = time(1);
+    for (int32_t splits = 2; splits <= most; ++splits) least = std::min(least, time(splits));
+    while (time(num_splits) * 0.85 > least) ++num_splits;
+    // A joined tile costs 4 where a single one costs 3: work_table.h.
+    const auto joined = static_cast<double>(ceil_div(ceil_div(items, 2), resident));
+    joins = instance.pairs && items > resident && 4 * joined < 3 * time(num_splits);
+    if (joins) num_splits = 1;
+  }
+};
 
 struct Memory {
   HeadKeys* heads;
@@ -118,7 +142,7 @@ std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor,
                             const AttentionLimits& limits) {
   const int64_t resident = resident_blocks(executor, limits, kMaxResidentBlocks);
   WorkspaceAllocator allocator;
-  take_memory(allocator, args.shape, count_splits(args.shape, resident), kMaxDimV);
+  take_memory(allocator, args.shape, most_splits(args.shape, resident), kMaxDimV);
   return allocator.bytes();
 }
 
@@ -128,7 +152,8 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
   const auto stream = static_cast<cudaStream_t>(executor.stream);
   const Instance& instance = instance_of(shape);
   const int64_t resident = resident_blocks(executor, limits, instance.resident_blocks());
-  const int32_t num_splits = count_splits(shape, resident);
+  const Division division(shape, instance, resident);
+  const int32_t num_splits = division.num_splits;
   WorkspaceAllocator allocator(workspace);
   const Memory memory = take_memory(allocator, shape, num_splits, instance.dim_v);
 
@@ -148,8 +173,7 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
       .scale_log2 = scale.log2,
       .score_sign = scale.bits.keep == 0 ? 0.0f : sign_of(args.softmax_scale),
       .heads = memory.heads,
-      .table = build_work_table(shape, memory.heads, joins(shape, instance, resident), memory.table,
-                                stream),
+      .table = build_work_table(shape, memory.heads, division.joins, memory.table, stream),
       .next_item = memory.next_item,
       .num_splits = num_splits,
       .num_partial_heads = shape.batch * shape.num_heads_q,

@@ -31,7 +31,7 @@ __device__ inline uint32_t part_of(uint32_t count, uint32_t part, uint32_t parts
 
 /// The row tile of item number `item`. num_row_blocks is 0 past the last item, and where the row
 /// block belongs to the item of the one before it: such entries are the table's last. Where keys
-/// are split there are fewer items than blocks.
+/// are split items are few.
 __device__ inline RowTile load_item(const AttentionParams& params, int64_t item) {
   const auto num_splits = static_cast<uint32_t>(params.num_splits);
   RowTile tile{};
@@ -125,6 +125,7 @@ __device__ inline void finish_scores(Scores<Traits>& scores, const AttentionPara
               StepMask{.keep = keep,
                        .first_key = tile.begin + first_key,
                        .columns = tile.columns != 0 ? head.columns : nullptr,
+                       .causal = (tile.mask[r] & kMaskCausal) != 0,
                        .sink = windowed ? head.sink : 0,
                        .window = windowed ? head.window : INT32_MAX,
                        .dense_from = windowed ? dense_from(head, params.lengths) : 0},
@@ -139,11 +140,8 @@ __device__ inline void attend(typename Traits::SharedStorage& storage,
   using Ring = KeyValueRing<Traits>;
   constexpr int kSteps = Traits::kFillSteps;
 
-  // 1. The first tiles, the next item's number, the queries, the first fills.
+  // 1. The first tiles, the queries, the first fills, the next item's number.
   TileWalk<Traits::kWarps> walk(storage.queue, params.heads, params.lengths);
-  if (threadIdx.x == 0) {
-    storage.next_item = gridDim.x + static_cast<int64_t>(atomicAdd(params.next_item, 1ull));
-  }
   const RowTile& row_tile = walk.row_tile();
   const int32_t batch = row_tile.head_idx / params.num_heads_q;
   const int32_t head_q = row_tile.head_idx % params.num_heads_q;
@@ -154,6 +152,11 @@ __device__ inline void attend(typename Traits::SharedStorage& storage,
                      min(row_tile.num_row_blocks * kBlock, params.lengths.seqlen_q - first_row));
   Ring ring(storage, walk, HeadRows<Element>(params.k, batch, head_kv, params.head_dim),
             HeadRows<Element>(params.v, batch, head_kv, params.head_dim_v));
+
+  // Behind the copies, whose latency this one's hides in.
+  if (threadIdx.x == 0) {
+    storage.next_item = gridDim.x + static_cast<int64_t>(atomicAdd(params.next_item, 1ull));
+  }
 
   // 2. Fill by fill: scores and softmax of a step or two, then their values.
   const WarpShare<Traits> share(row_tile.num_row_blocks);

@@ -84,13 +84,14 @@ struct StepMask {
   uint64_t keep;           // Of the warp's keys, from bit 0 on.
   int32_t first_key;       // Key of bit 0; of a column tile, its entry.
   const int32_t* columns;  // Null: keys are contiguous.
+  bool causal;             // Some key that is kept is after some row.
   int32_t sink;            // Window: rows before dense_from attend keys before sink, ...
   int32_t window;          // ... and as many up to their own. INT32_MAX: no window.
   int32_t dense_from;
 
   /// Bits of the keys that the row at `position` attends.
   __device__ uint64_t attended(int32_t position) const {
-    if (columns != nullptr) return keep & lowest(count_columns(position));
+    if (columns != nullptr) return causal ? keep & lowest(count_columns(position)) : keep;
     uint64_t bits = keep & lowest(position - first_key + 1);
     if (window != INT32_MAX && position < dense_from) {
       bits &= ~lowest(position - window + 1 - first_key) | lowest(sink - first_key);

@@ -1,7 +1,7 @@
 // Stage 3 on sm80: online softmax of a warp's rows, and O += P V.
 //
 // Sums are relative to 2^row_max, which need not be the maximum: it is raised only when a score
-// exceeds it by more than kMaxSlack, for rescaling O costs as much as a quarter of a step's
+// exceeds it by more than kRescaleSlack, for rescaling O costs as much as a quarter of a step's
 // products, and almost no tile after the first raises anything. A row's result depends on its own
 // scores alone.
 //
@@ -12,6 +12,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "cuda/arch/element.h"
 #include "cuda/arch/math.h"
@@ -23,6 +24,11 @@ namespace minference::sm80 {
 
 /// In log2 units: P up to 2^8 leaves fp16 (2^16) room, and sums of 2^24 such P fit fp32.
 inline constexpr float kRescaleSlack = 8.0f;
+
+/// How far below the largest score a maximum is set when it is raised: P of it is then 2^7, at most
+/// 2^15 before the next time, and as many binades more of small P are above fp16's least.
+template <typename Element>
+inline constexpr float kHeadroom = std::is_same_v<Element, arch::Float16> ? 7.0f : 0.0f;
 
 /// Row maximum before the first score. Finite, so that 2^(-inf - max) is 0, not NaN.
 inline constexpr float kNoScore = -3.402823466e+38f;
@@ -116,7 +122,7 @@ __device__ inline void raise_maxima(RowState<Traits>& rows, Scores<Traits>& scor
       float largest = largest_score(scores, m, h);
       largest = fmaxf(largest, __shfl_xor_sync(device::kFullWarp, largest, 1));
       largest = fmaxf(largest, __shfl_xor_sync(device::kFullWarp, largest, 2));
-      const float raised = largest * scale_log2;
+      const float raised = largest * scale_log2 - kHeadroom<typename Traits::Element>;
       const float before = rows.max[m][h];
       if (raised > before + kRescaleSlack) {
         rows.max[m][h] = raised;
@@ -141,25 +147,30 @@ __device__ inline void soften(RowState<Traits>& rows, Scores<Traits>& scores, fl
       growth = fmaxf(growth, fmaf(largest_score(scores, m, h), scale_log2, -rows.max[m][h]));
     }
   }
-  if (__any_sync(device::kFullWarp, growth > kRescaleSlack)) {
+  constexpr float kMost = kRescaleSlack + kHeadroom<typename Traits::Element>;
+  if (__any_sync(device::kFullWarp, growth > kMost)) {
     raise_maxima(rows, scores, scale_log2, steps, /*num_before=*/step);
   }
 #pragma unroll
   for (int m = 0; m < Traits::kRowMats; ++m) {
 #pragma unroll
-    for (int n = 0; n < Traits::kStepKeys / 8; ++n) {
+    for (int h = 0; h < 2; ++h) {
+      // Of a step by itself: of 128K keys that weigh alike, one by one, the last digits of the sum
+      // would be off by 2e-4, and lse by more than 1e-5.
+      float step_sum = 0;
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
+      for (int n = 0; n < Traits::kStepKeys / 8; ++n) {
         float p[2];
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           p[e] = arch::exp2_approx(fmaf(scores.at(m, h, n, e), scale_log2, -rows.max[m][h]));
         }
-        rows.sum[m][h] += p[0] + p[1];
-        // C's place of the product becomes A's place of the next: matrices.h.
+        step_sum += p[0] + p[1];
+        // C's place of the product becomes A's place of the next: arch/matrix.h.
         steps[step].p[m][n / 2][n % 2 * 2 + h] =
             arch::pack_elements<typename Traits::Element>(p[0], p[1]);
       }
+      rows.sum[m][h] += step_sum;
     }
   }
 }

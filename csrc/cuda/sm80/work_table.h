@@ -42,8 +42,9 @@ struct RowBlockTiles {
 ///
 /// Joined or not, a tile of 64 keys is 32 KiB of K and V at 128 dims (bf16), which all blocks of a
 /// multiprocessor draw from L2: 1365 cycles at 24 bytes a cycle (5.5 TB/s over 132 multiprocessors
-/// at 1.75 GHz), 840 on sm_80 (5120 bytes a cycle over 108, at four fifths). Its products for one
-/// row block take 839 cycles at 2500 FLOP a cycle (sm_90), 1024 on sm_80 (2048). So apart, sm_90
+/// at 1.75 GHz), 864 on sm_80 (5120 bytes a cycle over 108, at four fifths). Its products for one
+/// row block take 777 cycles at 2700 FLOP a cycle (sm_90), 1024 on sm_80 (2048); for two joined
+/// the tile takes 1792 cycles of shared memory (attention_traits.h). So apart, sm_90
 /// waits for L2; joined, a shared tile costs the same load for twice the products. A tile that only
 /// one of the two attends idles half of the block's warps, which the multiprocessor's other block
 /// makes up for in part. Weighed: joined 1 per tile, apart 3/4.

@@ -148,7 +148,7 @@ std::vector<AttentionCase> cases() {
                           .head_dim = dim,
                           .head_dim_v = dim_v,
                           .seqlen_q = 150,
-                          .seqlen_k = 290,
+                          .seqlen_k = resident == 0 ? 520 : 290,
                           .resident_blocks = resident,
                           .patterns = all});
       }
