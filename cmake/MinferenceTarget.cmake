@@ -88,6 +88,10 @@ function(minference_configure_cuda target)
   list(JOIN ptxas "," ptxas)
   # The standard as a flag: CMake 3.25 does not know that nvcc has C++20.
   set(flags -std=c++20 -lineinfo -Xptxas=${ptxas} -Xcompiler=-Wall,-Wextra)
+  # Line numbers of five architectures: a seventh of the size.
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
+    list(APPEND flags --compress-mode=size)
+  endif()
   target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${flags}>")
   target_link_libraries(${target} PUBLIC CUDA::cudart_static)
   list(JOIN CMAKE_CUDA_ARCHITECTURES "," architectures)
