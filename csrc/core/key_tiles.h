@@ -265,6 +265,8 @@ class KeyTiles {
   int32_t sink_end_ = 0;
   int32_t window_key_ = 0;
   int32_t last_windowed_ = -1;  // Position of the last row that sees a window.
+  // In place of padding: threads hand walks to each other whole.
+  [[maybe_unused]] int32_t reserved_ = 0;
 };
 
 /// Number of tiles that KeyTiles yields for a row block: the unit of scheduling and of "executed".
