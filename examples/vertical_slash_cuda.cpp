@@ -187,6 +187,8 @@ int main(int argc, char** argv) try {
   upload_inputs(layer, /*seed=*/2, stream);
   check_cuda(cudaGraphLaunch(executable, stream));
   check_cuda(cudaStreamSynchronize(stream));
+  check_cuda(cudaGraphExecDestroy(executable));
+  check_cuda(cudaStreamDestroy(stream));
   return verify("replayed", layer) && right ? 0 : 1;
 } catch (const mi::Error& error) {
   std::fprintf(stderr, "minference: %s\n", error.what());
