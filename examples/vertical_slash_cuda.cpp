@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <random>
 
 #include "minference/minference.hpp"
@@ -173,6 +174,7 @@ int main(int argc, char** argv) try {
   const Layer layer(size(1, 4096), size(2, 32), size(3, 8));
   cudaStream_t stream = nullptr;
   check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  const std::unique_ptr<CUstream_st, decltype(&cudaStreamDestroy)> owner(stream, cudaStreamDestroy);
   upload_inputs(layer, /*seed=*/1, stream);
   layer.enqueue(stream);
   check_cuda(cudaStreamSynchronize(stream));
@@ -188,7 +190,6 @@ int main(int argc, char** argv) try {
   check_cuda(cudaGraphLaunch(executable, stream));
   check_cuda(cudaStreamSynchronize(stream));
   check_cuda(cudaGraphExecDestroy(executable));
-  check_cuda(cudaStreamDestroy(stream));
   return verify("replayed", layer) && right ? 0 : 1;
 } catch (const mi::Error& error) {
   std::fprintf(stderr, "minference: %s\n", error.what());
