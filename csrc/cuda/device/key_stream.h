@@ -9,10 +9,9 @@
 #include "core/pattern.h"
 #include "cuda/arch/async_copy.h"
 #include "cuda/arch/element.h"
+#include "cuda/device/row_piece.h"
 
 namespace minference::device {
-
-inline constexpr int kPieceElements = 8;  // 16 bytes, what one cp.async copies.
 
 /// 64 keys, padded to kHeadDim dimensions. Eight rows that ldmatrix reads together begin 16 bytes
 /// apart (mod 128), or 80 at kHeadDim 96, which visits the same eight places: no bank conflict.

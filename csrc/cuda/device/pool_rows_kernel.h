@@ -8,7 +8,7 @@
 
 #include "cuda/arch/launch.h"
 #include "cuda/device/pool_rows.h"
-#include "cuda/device/row_part.h"
+#include "cuda/device/row_piece.h"
 
 namespace minference::device {
 
@@ -40,13 +40,13 @@ __device__ inline void sum_rows(const uint16_t* rows, int64_t row_stride, int32_
   const bool loads = first_row < Traits::kRowsPerLoad && first_dim < head_dim;
 #pragma unroll 1
   for (int begin = 0; begin < num_rows; begin += kStep) {
-    RowPart parts[Traits::kLoads];
+    RowPiece pieces[Traits::kLoads];
 #pragma unroll
     for (int i = 0; i < Traits::kLoads; ++i) {
       const int row = begin + i * Traits::kRowsPerLoad + first_row;
-      parts[i] = RowPart{};
+      pieces[i] = RowPiece{};
       if (loads && row < num_rows) {
-        parts[i] = *reinterpret_cast<const RowPart*>(rows + row * row_stride + first_dim);
+        pieces[i] = *reinterpret_cast<const RowPiece*>(rows + row * row_stride + first_dim);
       }
     }
 #pragma unroll
@@ -54,7 +54,7 @@ __device__ inline void sum_rows(const uint16_t* rows, int64_t row_stride, int32_
 #pragma unroll
       for (int w = 0; w < 4; ++w) {
         const arch::FloatPair pair =
-            arch::unpack_elements<typename Traits::Element>(parts[i].words[w]);
+            arch::unpack_elements<typename Traits::Element>(pieces[i].words[w]);
         sum[2 * w] += pair.low;
         sum[2 * w + 1] += pair.high;
       }

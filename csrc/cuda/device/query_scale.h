@@ -27,6 +27,9 @@ struct QueryScale {
       bits = {.keep = 0, .flip = 0};
     }
   }
+
+  /// What bits do to a query, as a factor: 1, -1 or 0.
+  float sign() const { return bits.keep == 0 ? 0.0f : bits.flip != 0 ? -1.0f : 1.0f; }
 };
 
 }  // namespace minference::device

@@ -30,15 +30,18 @@ __device__ inline void load_a(uint32_t (&a)[4], uint32_t address, int first, int
   arch::ldmatrix_x4(a, Rows::add_rows(Rows::add_pieces(address, 2 * k), first));
 }
 
+/// The four words that ldmatrix gives a lane, as two B operands.
+__device__ inline void split_columns(uint32_t (&b)[2][2], const uint32_t (&words)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) b[i / 2][i % 2] = words[i];
+}
+
 /// B, dims along k: rows [first, first + 16) are the 8 columns each of b[0], b[1].
 template <typename Rows>
 __device__ inline void load_b(uint32_t (&b)[2][2], uint32_t address, int first, int k) {
   uint32_t words[4];
   arch::ldmatrix_x4(words, Rows::add_rows(Rows::add_pieces(address, 2 * k), first));
-  b[0][0] = words[0];
-  b[0][1] = words[1];
-  b[1][0] = words[2];
-  b[1][1] = words[3];
+  split_columns(b, words);
 }
 
 /// B, rows along k: rows [first, first + 16), of which dims [16 n, 16 n + 16) are the 8 columns
@@ -47,10 +50,7 @@ template <typename Rows>
 __device__ inline void load_b_transposed(uint32_t (&b)[2][2], uint32_t address, int first, int n) {
   uint32_t words[4];
   arch::ldmatrix_x4_transposed(words, Rows::add_rows(Rows::add_pieces(address, 2 * n), first));
-  b[0][0] = words[0];
-  b[0][1] = words[1];
-  b[1][0] = words[2];
-  b[1][1] = words[3];
+  split_columns(b, words);
 }
 
 }  // namespace minference::device

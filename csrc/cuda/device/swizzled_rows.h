@@ -14,17 +14,15 @@
 #include <cstdint>
 
 #include "core/host_device.h"
+#include "cuda/device/row_piece.h"
 
 namespace minference::device {
-
-inline constexpr int kPieceBytes = 16;
-inline constexpr int kElementsPerPiece = 8;
 
 /// Rows of kDim elements, a multiple of 32. The first row is aligned to 128 bytes.
 template <int kDim>
 struct SwizzledRows {
   static_assert(kDim % 32 == 0);
-  static constexpr int kPieces = kDim / kElementsPerPiece;
+  static constexpr int kPieces = kDim / kPieceElements;
   static constexpr int kRowBytes = kPieces * kPieceBytes;
   /// Pieces that change places with each other: those of 128 aligned bytes, or of 64 where rows are
   /// not multiples of 128 bytes.

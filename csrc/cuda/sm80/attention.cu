@@ -17,6 +17,7 @@
 #include "cuda/device/query_scale.h"
 #include "cuda/machine.h"
 #include "cuda/sm80/attention.h"
+#include "cuda/sm80/attention_traits.h"
 #include "cuda/sm80/head_keys.h"
 #include "cuda/sm80/stages.h"
 
@@ -39,7 +40,8 @@ struct Instance {
 template <typename Element, int kDim, int kDimV>
 constexpr Instance instance() {
   using Traits = AttentionTraits<Element, kDim, kDimV>;
-  return {kDim, kDimV, kDim <= 128, &resident_attention_blocks<Traits>, &launch_attention<Traits>};
+  return {kDim, kDimV, Traits::kPairs, &resident_attention_blocks<Traits>,
+          &launch_attention<Traits>};
 }
 
 /// The one with the least padding.
@@ -134,8 +136,6 @@ int64_t resident_blocks(const Executor& executor, const AttentionLimits& limits,
          cuda::num_multiprocessors(executor.device_index);
 }
 
-float sign_of(double scale) { return static_cast<float>((scale > 0) - (scale < 0)); }
-
 }  // namespace
 
 std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor,
@@ -171,7 +171,7 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
       .head_dim = shape.head_dim,
       .head_dim_v = shape.head_dim_v,
       .scale_log2 = scale.log2,
-      .score_sign = scale.bits.keep == 0 ? 0.0f : sign_of(args.softmax_scale),
+      .score_sign = scale.sign(),
       .heads = memory.heads,
       .table = build_work_table(shape, memory.heads, division.joins, memory.table, stream),
       .next_item = memory.next_item,

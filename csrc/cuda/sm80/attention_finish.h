@@ -9,6 +9,7 @@
 
 #include "cuda/arch/opaque.h"
 #include "cuda/sm80/attention.h"
+#include "cuda/sm80/attention_lse.h"
 #include "cuda/sm80/attention_softmax.h"
 
 namespace minference::sm80 {
@@ -75,11 +76,9 @@ __device__ inline void take_sums(RowState<Traits>& rows, const WarpSums<Traits>&
   }
 }
 
-/// log2 of a row's sum of exponentials; -inf where no key was attended.
 template <typename Traits>
 __device__ inline float row_lse2(const RowState<Traits>& rows, int m, int h) {
-  const float sum = rows.sum[m][h];
-  return sum == 0 ? -INFINITY : rows.max[m][h] + log2f(sum);
+  return lse2_of(rows.max[m][h], rows.sum[m][h]);
 }
 
 /// Divides by the sums. A row that attends nothing is 0.
@@ -135,10 +134,10 @@ __device__ inline void store_out(const AttentionParams& params, const RowState<T
   }
   __syncwarp();  // The warp's rows are complete.
   const int piece = lane % Rows::kRowThreads;
-  if (piece >= Rows::kPieces || piece * device::kElementsPerPiece >= params.head_dim_v) return;
+  if (piece >= Rows::kPieces || piece * device::kPieceElements >= params.head_dim_v) return;
   Element* const out = static_cast<Element*>(params.out.data) +
                        place.batch * params.out.batch_stride + place.head * params.out.head_stride +
-                       piece * device::kElementsPerPiece;
+                       piece * device::kPieceElements;
 #pragma unroll 4
   for (int row = lane / Rows::kRowThreads; row < Traits::kWarpRows; row += 32 / Rows::kRowThreads) {
     if (row >= place.count) break;
@@ -154,8 +153,7 @@ __device__ inline void store_lse(const AttentionParams& params, const RowState<T
   float* const lse =
       params.lse.data + place.batch * params.lse.batch_stride + place.head * params.lse.head_stride;
   for_each_row<Traits>(place, [&](int m, int h, int row) {
-    constexpr float kLn2 = 0.6931471805599453f;
-    lse[(int64_t{place.first} + row) * params.lse.row_stride] = row_lse2(rows, m, h) * kLn2;
+    lse[(int64_t{place.first} + row) * params.lse.row_stride] = lse_of(row_lse2(rows, m, h));
   });
 }
 

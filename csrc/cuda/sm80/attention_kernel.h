@@ -1,9 +1,9 @@
 // Stage 3 on sm80: exact softmax attention over the tiles that each row block attends, all patterns
 // and heads in one launch. The kernel knows tiles; which, is core/key_tiles.h's to say.
 //
-// Blocks are persistent: each takes items from the work table, longest first, one fetched while
-// the one before is computed. An item is a row tile of one head, or, in small calls, a part of its
-// keys (AttentionParams::num_splits).
+// Blocks are persistent: each takes items from the work table, longest first, and draws the number
+// of the next one while it computes. An item is a row tile of one head, or, in small calls, a part
+// of its keys (AttentionParams::num_splits).
 //
 // Source: FlashAttention-2 (arXiv:2307.08691): Q in place, P in registers, K and V streamed by
 // cp.async; MInference (arXiv:2407.02490), Appendix C.4, for the sparse sets.

@@ -4,11 +4,10 @@
 // started kFills - 1 fills before its use: so many are on their way while one is used.
 // Rows that no row block attends are zeros, and are not read; so are dims past head_dim.
 //
-//     barrier (in wait)     who arrives    before it                     after it
-//     of fill f             all threads    own copies of fill f have     fill f is whole; the
-//     buffer
-//                                          landed; fill f - 1 was read   of fill f - 1 is filled
-//                                          anew
+//     barrier                who arrives    before it            after it
+//     of fill f, in wait()   all threads    own copies of fill   fill f is whole
+//                                           f have landed
+//                                           fill f - 1 is read   its buffer is filled anew
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -63,8 +62,8 @@ __device__ inline void copy_rows(Element* to, int32_t dims, const MakeSource& ma
   const auto piece = static_cast<int>(thread % Rows::kRowThreads);
   if (piece >= Rows::kPieces) return;
   const uint32_t address = arch::shared_address(to) + Rows::offset(first, piece);
-  const bool in_dims = piece * device::kElementsPerPiece < dims;
-  auto source = make_source(first, kStep, piece * device::kElementsPerPiece);
+  const bool in_dims = piece * device::kPieceElements < dims;
+  auto source = make_source(first, kStep, piece * device::kPieceElements);
 #pragma unroll 4
   for (int i = 0; i < kRows; i += kStep) {
     arch::cp_async_16(Rows::add_rows(address, i), source(first + i),

@@ -2,8 +2,8 @@
 //
 //     lse = log(sum_s exp(lse_s))      out = sum_s exp(lse_s - lse) out_s
 //
-// A warp per row, parts in ascending order: the same bits every run. Bound by reading the parts,
-// which one call makes at most as many of as blocks run at a time: a few MiB.
+// A warp per row, parts in ascending order: the same bits every run. Bound by reading the parts, of
+// which a call makes at most two for each block that runs at a time (attention.cu): some MiB.
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <cstdint>
@@ -14,6 +14,7 @@
 #include "cuda/arch/math.h"
 #include "cuda/device/thread_group.h"
 #include "cuda/sm80/attention.h"
+#include "cuda/sm80/attention_lse.h"
 
 namespace minference::sm80 {
 namespace {
@@ -34,7 +35,7 @@ __global__ void __launch_bounds__(Traits::kThreads)
   const int64_t row = int64_t{blockIdx.x} * Traits::kWarps + threadIdx.x / device::kWarpThreads;
   if (row >= num_rows) return;
 
-  // 1. The whole sum, and every lane's parts of it.
+  // 1. The largest lse, each lane looking at some parts, and the sum relative to it.
   float max = -INFINITY;
   for (int32_t s = lane; s < params.num_splits; s += device::kWarpThreads) {
     max = fmaxf(max, params.partial.lse2[s * num_rows + row]);
@@ -71,10 +72,8 @@ __global__ void __launch_bounds__(Traits::kThreads)
         arch::pack_elements<typename Traits::Element>(low, high);
   }
   if (params.lse.data != nullptr && lane == 0) {
-    constexpr float kLn2 = 0.6931471805599453f;
     params.lse.data[batch * params.lse.batch_stride + head * params.lse.head_stride +
-                    token * params.lse.row_stride] =
-        sum == 0 ? -INFINITY : (max + log2f(sum)) * kLn2;
+                    token * params.lse.row_stride] = lse_of(lse2_of(max, sum));
   }
 }
 

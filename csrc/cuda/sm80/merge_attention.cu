@@ -17,14 +17,14 @@
 #include "cuda/arch/element.h"
 #include "cuda/arch/launch.h"
 #include "cuda/arch/shared.h"
-#include "cuda/device/row_part.h"
+#include "cuda/device/row_piece.h"
 #include "cuda/sm80/stages.h"
 
 namespace minference::sm80 {
 namespace {
 
-using device::kPartElements;
-using device::RowPart;
+using device::kPieceElements;
+using device::RowPiece;
 
 /// Where the parts of a row are, in elements, and their shares.
 struct MergeRow {
@@ -39,7 +39,7 @@ struct MergeTraits {
   // Of each thread, loaded before the first is stored: up to 128 bytes in flight. The five blocks
   // that 48 registers allow have 160 KiB in flight per SM if all merge; 29 are what an H200's 36
   // GB/s per SM ask for at 800 ns, so that most of their time may go into weighing.
-  static constexpr int kParts = 4;
+  static constexpr int kPieces = 4;
   static constexpr int kMaxRows = kThreads;
 
   struct SharedStorage {
@@ -70,9 +70,9 @@ struct MergeParams {
   Rows<float> lse;
   int64_t num_rows;  // batch * num_outer * num_inner
   int32_t num_outer, num_inner;
-  int32_t parts_per_row;
-  int32_t rows_per_tile;   // Of at most kMaxRows rows and kThreads * kParts parts.
-  uint32_t parts_inverse;  // 2^16 / parts_per_row, rounded up.
+  int32_t pieces_per_row;
+  int32_t rows_per_tile;    // Of at most kMaxRows rows and kThreads * kPieces pieces.
+  uint32_t pieces_inverse;  // 2^16 / pieces_per_row, rounded up.
 };
 
 __device__ RowIndex row_index(const MergeParams& params, int64_t row) {
@@ -95,8 +95,8 @@ __device__ Weights weigh(float lse_a, float lse_b) {
 }
 
 template <typename Element>
-__device__ RowPart merge_part(const RowPart& a, const RowPart& b, const MergeRow& row) {
-  RowPart merged;
+__device__ RowPiece merge_piece(const RowPiece& a, const RowPiece& b, const MergeRow& row) {
+  RowPiece merged;
 #pragma unroll
   for (int w = 0; w < 4; ++w) {
     const arch::FloatPair x = arch::unpack_elements<Element>(a.words[w]);
@@ -127,15 +127,15 @@ __device__ void weigh_rows(const MergeParams& params, int64_t first_row, int32_t
   __syncthreads();  // The rows of the tile are listed.
 }
 
-/// A part of the tile: of which row, and its first dim.
-struct PartPlace {
+/// A piece of the tile: of which row, and its first dim.
+struct PiecePlace {
   uint32_t row;
   int64_t dim;
 };
 
-__device__ PartPlace place_of(const MergeParams& params, uint32_t part) {
-  const uint32_t row = part * params.parts_inverse >> 16;
-  return {row, (part - row * static_cast<uint32_t>(params.parts_per_row)) * kPartElements};
+__device__ PiecePlace place_of(const MergeParams& params, uint32_t piece) {
+  const uint32_t row = piece * params.pieces_inverse >> 16;
+  return {row, (piece - row * static_cast<uint32_t>(params.pieces_per_row)) * kPieceElements};
 }
 
 /// Adds nothing, not even a sign.
@@ -145,31 +145,31 @@ constexpr uint32_t kNegativeZeros = 0x80008000u;
 template <typename Traits>
 __device__ void merge_rows(const MergeParams& params, int32_t num_rows,
                            const typename Traits::SharedStorage& storage) {
-  const auto num_parts = static_cast<uint32_t>(num_rows * params.parts_per_row);
-  RowPart a[Traits::kParts], b[Traits::kParts];
+  const auto num_pieces = static_cast<uint32_t>(num_rows * params.pieces_per_row);
+  RowPiece a[Traits::kPieces], b[Traits::kPieces];
 #pragma unroll
-  for (int i = 0; i < Traits::kParts; ++i) {
-    a[i] = RowPart{};
-    b[i] = RowPart{{kNegativeZeros, kNegativeZeros, kNegativeZeros, kNegativeZeros}};
-    const uint32_t part = threadIdx.x + static_cast<uint32_t>(i * Traits::kThreads);
-    if (part >= num_parts) continue;
-    const PartPlace place = place_of(params, part);
+  for (int i = 0; i < Traits::kPieces; ++i) {
+    a[i] = RowPiece{};
+    b[i] = RowPiece{{kNegativeZeros, kNegativeZeros, kNegativeZeros, kNegativeZeros}};
+    const uint32_t piece = threadIdx.x + static_cast<uint32_t>(i * Traits::kThreads);
+    if (piece >= num_pieces) continue;
+    const PiecePlace place = place_of(params, piece);
     const MergeRow& row = storage.rows[place.row];
     if (row.weight_a != 0) {
-      a[i] = *reinterpret_cast<const RowPart*>(params.out_a.data + row.out_a + place.dim);
+      a[i] = *reinterpret_cast<const RowPiece*>(params.out_a.data + row.out_a + place.dim);
     }
     if (row.weight_b != 0) {
-      b[i] = *reinterpret_cast<const RowPart*>(params.out_b.data + row.out_b + place.dim);
+      b[i] = *reinterpret_cast<const RowPiece*>(params.out_b.data + row.out_b + place.dim);
     }
   }
 #pragma unroll
-  for (int i = 0; i < Traits::kParts; ++i) {
-    const uint32_t part = threadIdx.x + static_cast<uint32_t>(i * Traits::kThreads);
-    if (part >= num_parts) continue;
-    const PartPlace place = place_of(params, part);
+  for (int i = 0; i < Traits::kPieces; ++i) {
+    const uint32_t piece = threadIdx.x + static_cast<uint32_t>(i * Traits::kThreads);
+    if (piece >= num_pieces) continue;
+    const PiecePlace place = place_of(params, piece);
     const MergeRow& row = storage.rows[place.row];
-    *reinterpret_cast<RowPart*>(params.out.data + row.out + place.dim) =
-        merge_part<typename Traits::Element>(a[i], b[i], row);
+    *reinterpret_cast<RowPiece*>(params.out.data + row.out + place.dim) =
+        merge_piece<typename Traits::Element>(a[i], b[i], row);
   }
 }
 
@@ -207,13 +207,13 @@ MergeParams make_params(const MergeArgs& args) {
   const Shape& shape = args.shape;
   const int32_t seqlen_q = shape.lengths.seqlen_q;
   const bool heads_inner = args.out.head_stride <= args.out.token_stride;
-  const int32_t parts = shape.head_dim / kPartElements;
-  constexpr int32_t kTileParts = Traits::kThreads * Traits::kParts;
-  constexpr int32_t kMaxParts = 256 / kPartElements;
-  // part * parts_inverse >> 16 is part / parts_per_row: the inverse is too large by less than
-  // parts_per_row / 2^16 of itself, the quotient by less than 1 / parts_per_row.
-  static_assert(kTileParts * kMaxParts <= 1 << 16);
-  MINF_ASSERT(shape.head_dim % kPartElements == 0 && parts <= kMaxParts);
+  const int32_t pieces = shape.head_dim / kPieceElements;
+  constexpr int32_t kTilePieces = Traits::kThreads * Traits::kPieces;
+  constexpr int32_t kMaxPieces = 256 / kPieceElements;
+  // piece * pieces_inverse >> 16 is piece / pieces_per_row: the inverse is too large by less than
+  // pieces_per_row / 2^16 of itself, the quotient by less than 1 / pieces_per_row.
+  static_assert(kTilePieces * kMaxPieces <= 1 << 16);
+  MINF_ASSERT(shape.head_dim % kPieceElements == 0 && pieces <= kMaxPieces);
   return {.out_a = rows_of<const uint16_t>(args.out_a, heads_inner),
           .out_b = rows_of<const uint16_t>(args.out_b, heads_inner),
           .out = rows_of<uint16_t>(args.out, heads_inner),
@@ -223,9 +223,9 @@ MergeParams make_params(const MergeArgs& args) {
           .num_rows = int64_t{shape.batch} * shape.num_heads_q * seqlen_q,
           .num_outer = heads_inner ? seqlen_q : shape.num_heads_q,
           .num_inner = heads_inner ? shape.num_heads_q : seqlen_q,
-          .parts_per_row = parts,
-          .rows_per_tile = std::min(Traits::kMaxRows, kTileParts / parts),
-          .parts_inverse = static_cast<uint32_t>(((1 << 16) + parts - 1) / parts)};
+          .pieces_per_row = pieces,
+          .rows_per_tile = std::min(Traits::kMaxRows, kTilePieces / pieces),
+          .pieces_inverse = static_cast<uint32_t>(((1 << 16) + pieces - 1) / pieces)};
 }
 
 template <typename Traits>
