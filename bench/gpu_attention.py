@@ -35,9 +35,6 @@ EXPERIMENTS = Experiments()
 
 # ---- Rows, most important first ------------------------------------------------------------------
 
-
-# ---- Rows, most important first ------------------------------------------------------------------
-
 Row = Callable[[GpuRun], None]
 ROWS: list[tuple[str, str, Row]] = [
     ("dense-32k", "Dense, S 32768, against torch.", partial(dense, size="32k", at_least=1.0)),

@@ -15,6 +15,7 @@
 #include "api/status.h"
 #include "api/tensor.h"
 #include "core/backend.h"
+#include "core/index_lists.h"
 #include "core/runs.h"
 #include "core/workspace.h"
 
@@ -122,63 +123,86 @@ std::span<int32_t> entries_of(const HeadLists<int32_t>& lists, int64_t batch) {
   return {lists.data, static_cast<std::size_t>(batch * lists.batch_stride_bytes / 4)};
 }
 
-/// Takes index memory for every head: once counting, once for the call.
-PrefillLists lay_out_lists(const PrefillCall& call, WorkspaceAllocator& memory) {
-  const Shape& shape = call.shape();
-  PrefillLists lists;
-  place_heads(call, lists);
-  const ListSizes& sizes = lists.sizes;
-  const int64_t vertical_slash_heads = sizes.vertical_slash_heads;
-  const auto columns =
-      take_lists<int32_t>(memory, shape.batch, vertical_slash_heads, sizes.columns, sizes.columns);
-  const auto distances = take_lists<int32_t>(memory, shape.batch, vertical_slash_heads,
-                                             sizes.distances, sizes.distances);
-  lists.plan = {
-      .batch = shape.batch,
-      .num_heads_q = sizes.vertical_slash_heads,
-      .seqlen_k = shape.lengths.seqlen_k,
-      .slash_index = as_const(distances),
-      .runs = take_lists<Run>(memory, shape.batch, vertical_slash_heads, sizes.runs, sizes.runs),
-      .run_count = take_lists<int32_t>(memory, shape.batch, vertical_slash_heads,
-                                       /*elements=*/1, /*size=*/1)};
-  const auto blocks =
-      take_lists<int32_t>(memory, shape.batch, sizes.block_sparse_heads,
-                          int64_t{shape.lengths.row_blocks()} * sizes.blocks, sizes.blocks);
-  lists.index = {.columns = as_const(columns),
-                 .runs = as_const(lists.plan.runs),
-                 .run_count = as_const(lists.plan.run_count),
-                 .blocks = as_const(blocks),
-                 .block_row_stride = sizes.blocks};
+/// The lists of all heads of each kind.
+struct ListMemory {
+  HeadLists<int32_t> columns, distances, run_count, blocks;
+  HeadLists<Run> runs;
+};
 
-  bool uneven_columns = false, uneven_distances = false, uneven_blocks = false;
-  for (int32_t batch = 0; batch < shape.batch; ++batch) {
-    for (int32_t head = 0; head < shape.num_heads_q; ++head) {
-      const bool one_for_all = lists.patterns.size() == 1;
-      const HeadKeys& pattern = lists.patterns[one_for_all ? 0 : static_cast<std::size_t>(head)];
-      const int32_t list_head = one_for_all ? head : pattern.list_head;
-      const HeadSizes head_size = head_sizes(call, call.patterns[head]);
+ListMemory take_list_memory(const Shape& shape, const ListSizes& sizes,
+                            WorkspaceAllocator& memory) {
+  const int64_t batch = shape.batch, heads = sizes.vertical_slash_heads;
+  ListMemory lists;
+  lists.columns = take_lists<int32_t>(memory, batch, heads, sizes.columns, sizes.columns);
+  lists.distances = take_lists<int32_t>(memory, batch, heads, sizes.distances, sizes.distances);
+  lists.runs = take_lists<Run>(memory, batch, heads, sizes.runs, sizes.runs);
+  lists.run_count = take_lists<int32_t>(memory, batch, heads, /*elements=*/1, /*size=*/1);
+  lists.blocks =
+      take_lists<int32_t>(memory, batch, sizes.block_sparse_heads,
+                          int64_t{shape.lengths.row_blocks()} * sizes.blocks, sizes.blocks);
+  return lists;
+}
+
+/// Says which lists the stages fill for each head.
+void add_targets(const PrefillCall& call, const ListMemory& memory, PrefillLists& lists) {
+  for (int32_t batch = 0; batch < call.shape().batch; ++batch) {
+    for (int32_t head = 0; head < call.shape().num_heads_q; ++head) {
+      const HeadKeys pattern = pattern_of_head(lists.patterns, head);
+      const HeadSizes sizes = head_sizes(call, call.patterns[head]);
       if (pattern.kind == PatternKind::kVerticalSlash) {
-        lists.vertical_slash.push_back({.batch = batch,
-                                        .head = head,
-                                        .vertical_size = head_size.columns,
-                                        .slash_size = head_size.distances,
-                                        .vertical_index = columns.at(batch, list_head),
-                                        .slash_index = distances.at(batch, list_head)});
-        uneven_columns = uneven_columns || head_size.columns < sizes.columns;
-        uneven_distances = uneven_distances || head_size.distances < sizes.distances;
+        lists.vertical_slash.push_back(
+            {.batch = batch,
+             .head = head,
+             .vertical_size = sizes.columns,
+             .slash_size = sizes.distances,
+             .vertical_index = memory.columns.at(batch, pattern.list_head),
+             .slash_index = memory.distances.at(batch, pattern.list_head)});
       } else if (pattern.kind == PatternKind::kBlockSparse) {
         lists.block_sparse.push_back({.batch = batch,
                                       .head = head,
-                                      .top_k = head_size.blocks,
-                                      .row_stride = sizes.blocks,
-                                      .block_index = blocks.at(batch, list_head)});
-        uneven_blocks = uneven_blocks || head_size.blocks < sizes.blocks;
+                                      .top_k = sizes.blocks,
+                                      .row_stride = lists.sizes.blocks,
+                                      .block_index = memory.blocks.at(batch, pattern.list_head)});
       }
     }
   }
-  if (uneven_columns) lists.uneven.push_back(entries_of(columns, shape.batch));
-  if (uneven_distances) lists.uneven.push_back(entries_of(distances, shape.batch));
-  if (uneven_blocks) lists.uneven.push_back(entries_of(blocks, shape.batch));
+}
+
+/// Names the lists that a target does not fill to their end.
+void add_uneven(const Shape& shape, const ListMemory& memory, PrefillLists& lists) {
+  const auto add_if = [&](bool uneven, const HeadLists<int32_t>& of) {
+    if (uneven) lists.uneven.push_back(entries_of(of, shape.batch));
+  };
+  const ListSizes& sizes = lists.sizes;
+  const auto some_shorter = [](const auto& targets, auto size, int32_t most) {
+    return std::ranges::any_of(targets, [=](int32_t filled) { return filled < most; }, size);
+  };
+  add_if(some_shorter(lists.vertical_slash, &VerticalSlashTarget::vertical_size, sizes.columns),
+         memory.columns);
+  add_if(some_shorter(lists.vertical_slash, &VerticalSlashTarget::slash_size, sizes.distances),
+         memory.distances);
+  add_if(some_shorter(lists.block_sparse, &BlockSparseTarget::top_k, sizes.blocks), memory.blocks);
+}
+
+/// Takes index memory for every head: once counting, once for the call.
+PrefillLists lay_out_lists(const PrefillCall& call, WorkspaceAllocator& allocator) {
+  const Shape& shape = call.shape();
+  PrefillLists lists;
+  place_heads(call, lists);
+  const ListMemory memory = take_list_memory(shape, lists.sizes, allocator);
+  lists.plan = {.batch = shape.batch,
+                .num_heads_q = lists.sizes.vertical_slash_heads,
+                .seqlen_k = shape.lengths.seqlen_k,
+                .slash_index = as_const(memory.distances),
+                .runs = memory.runs,
+                .run_count = memory.run_count};
+  lists.index = {.columns = as_const(memory.columns),
+                 .runs = as_const(memory.runs),
+                 .run_count = as_const(memory.run_count),
+                 .blocks = as_const(memory.blocks),
+                 .block_row_stride = lists.sizes.blocks};
+  add_targets(call, memory, lists);
+  add_uneven(shape, memory, lists);
   return lists;
 }
 

@@ -90,16 +90,20 @@ int32_t checked_count(const ListName& name, std::span<const int32_t> entries, in
   return static_cast<int32_t>(count);
 }
 
+HeadKeys pattern_of_head(std::span<const HeadKeys> patterns, int32_t head) {
+  HeadKeys pattern = patterns[patterns.size() == 1 ? 0 : static_cast<std::size_t>(head)];
+  if (patterns.size() == 1) pattern.list_head = head;
+  return pattern;
+}
+
 std::vector<HeadKeys> checked_head_keys(const IndexLists& index, std::span<const HeadKeys> patterns,
                                         const Shape& shape) {
   std::vector<HeadKeys> keys;
   keys.reserve(static_cast<std::size_t>(shape.batch) * static_cast<std::size_t>(shape.num_heads_q));
   for (int32_t batch = 0; batch < shape.batch; ++batch) {
     for (int32_t head = 0; head < shape.num_heads_q; ++head) {
-      const std::size_t row = patterns.size() == 1 ? 0 : static_cast<std::size_t>(head);
-      HeadKeys& head_keys = keys.emplace_back(patterns[row]);
-      const int32_t list_head = patterns.size() == 1 ? head : head_keys.list_head;
-      const HeadIndex lists{index, shape.lengths, batch, list_head};
+      HeadKeys& head_keys = keys.emplace_back(pattern_of_head(patterns, head));
+      const HeadIndex lists{index, shape.lengths, batch, head_keys.list_head};
       if (head_keys.kind == PatternKind::kVerticalSlash) {
         lists.set_columns(head_keys);
         lists.set_runs(head_keys);

@@ -13,6 +13,10 @@
 
 namespace minference {
 
+/// The pattern of a query head, and which head of the index tensors has its lists. patterns: one
+/// per query head or one for all.
+HeadKeys pattern_of_head(std::span<const HeadKeys> patterns, int32_t head);
+
 /// Which list of an index tensor, for messages.
 struct ListName {
   const char* tensor;

@@ -144,7 +144,8 @@ class Calls {
   const Buffer& merged_lse() const { return merged_lse_; }
 
   std::vector<const Buffer*> outputs() const {
-    std::vector<const Buffer*> all = {&columns_, &distances_, &runs_, &run_count_, &blocks_};
+    const auto index_lists = lists();
+    std::vector<const Buffer*> all(index_lists.begin(), index_lists.end());
     for (const Attended& a : attended_) {
       all.insert(all.end(), {&a.out, &a.lse, &a.tiles, &a.whole_out, &a.whole_lse, &a.whole_tiles});
     }

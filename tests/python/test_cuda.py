@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import minference
 import pytest
 import reference
 import torch
 from conftest import DEVICES
+from cuda_checks import (
+    Call,
+    assert_replay_reads_the_inputs_of_the_replay,
+    assert_same_bits_every_run,
+    assert_work_goes_to_the_current_stream,
+)
 from strategies import make_qkv
 from torch import Tensor
 
 pytestmark = pytest.mark.skipif("cuda" not in DEVICES, reason="needs a GPU")
 
-ESTIMATES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, ...]]] = {
+ESTIMATES: dict[str, Call] = {
     "vertical_slash": lambda q, k: minference.estimate_vs(q, k, 100, 200),
     "by_mass": lambda q, k: minference.estimate_vs(q, k, 100, 200, vertical_p=0.5, slash_p=0.5),
     "blocks": lambda q, k: (minference.estimate_blocks(q, k, 6),),
@@ -27,55 +31,22 @@ def make_qk(seed: int, seqlen: int = 3000) -> tuple[Tensor, Tensor]:
     return make_qkv(1, seqlen, seqlen, dtype=torch.bfloat16, device="cuda", seed=seed)[:2]
 
 
-@pytest.mark.parametrize("estimate", ESTIMATES.values(), ids=ESTIMATES)
+each_estimate = pytest.mark.parametrize("estimate", ESTIMATES.values(), ids=ESTIMATES)
+
+
+@each_estimate
 def test_graph_replay_reads_the_inputs_of_the_replay(estimate):
-    q, k = make_qk(seed=0)
-    estimate(q, k)  # Loads the kernels, which a capture may not.
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = estimate(q, k)
-
-    for seed in (1, 2):
-        other_q, other_k = make_qk(seed)
-        want = estimate(other_q, other_k)
-        q.copy_(other_q)
-        k.copy_(other_k)
-        for index in captured:
-            index.fill_(-7)
-        graph.replay()
-        torch.cuda.synchronize()
-        for got_index, want_index in zip(captured, want, strict=True):
-            assert torch.equal(got_index, want_index)
+    assert_replay_reads_the_inputs_of_the_replay(estimate, make_qk)
 
 
-@pytest.mark.parametrize("estimate", ESTIMATES.values(), ids=ESTIMATES)
+@each_estimate
 def test_work_goes_to_the_current_stream(estimate):
-    """On a side stream behind a long copy: work on any other stream would read the old inputs."""
-    q, k = make_qk(seed=0)
-    other_q, other_k = make_qk(seed=1)
-    want = estimate(other_q, other_k)
-    stream = torch.cuda.Stream()
-    ballast = torch.ones(1 << 28, device="cuda")
-    torch.cuda.synchronize()
-    with torch.cuda.stream(stream):
-        for _ in range(8):
-            ballast.mul_(1.0)
-        q.copy_(other_q)
-        k.copy_(other_k)
-        got = estimate(q, k)
-    stream.synchronize()
-    for got_index, want_index in zip(got, want, strict=True):
-        assert torch.equal(got_index, want_index)
+    assert_work_goes_to_the_current_stream(estimate, make_qk)
 
 
-@pytest.mark.parametrize("estimate", ESTIMATES.values(), ids=ESTIMATES)
+@each_estimate
 def test_same_bits_every_run(estimate):
-    q, k = make_qk(seed=3, seqlen=20_000)
-    want = estimate(q, k)
-    for _ in range(10):
-        for got_index, want_index in zip(estimate(q, k), want, strict=True):
-            assert torch.equal(got_index, want_index)
+    assert_same_bits_every_run(estimate, make_qk(seed=3, seqlen=20_000), runs=10)
 
 
 def test_keys_beyond_two_to_the_31_elements():

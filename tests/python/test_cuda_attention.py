@@ -7,13 +7,19 @@ Skipped without a GPU. Small shapes are test_attention.py's, on every device.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import minference
 import pytest
 import reference
 import torch
 from conftest import DEVICES
+from cuda_checks import (
+    Call,
+    assert_replay_reads_the_inputs_of_the_replay,
+    assert_same_bits,
+    assert_same_bits_every_run,
+    assert_work_goes_to_the_current_stream,
+)
 from minference import AShape, BlockSparse, Dense, TriShape, VerticalSlash
 from reference import BLOCK
 from strategies import Pattern, make_qkv, static_mask
@@ -30,7 +36,6 @@ PATTERNS: dict[str, Pattern] = {
 }
 MIXED = list(PATTERNS.values())
 
-Call = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]
 CALLS: dict[str, Call] = {
     **{
         name: lambda q, k, v, p=pattern: minference.prefill_attn(q, k, v, p)
@@ -57,51 +62,17 @@ def make_inputs(seed: int, seqlen: int = 3000) -> tuple[Tensor, Tensor, Tensor]:
     return make_qkv(1, seqlen, seqlen, (5, 1), 128, dtype=torch.bfloat16, device="cuda", seed=seed)
 
 
-def assert_same_bits(got: tuple[Tensor, ...], want: tuple[Tensor, ...]) -> None:
-    for one, other in zip(got, want, strict=True):
-        assert torch.equal(one, other)
-
-
 # ---- Graphs, streams, runs -----------------------------------------------------------------------
 
 
 @each_call
 def test_graph_replay_reads_the_inputs_of_the_replay(call):
-    inputs = make_inputs(seed=0)
-    call(*inputs)  # Loads the kernels, which a capture may not.
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = call(*inputs)
-
-    for seed in (1, 2):
-        others = make_inputs(seed)
-        want = call(*others)
-        for x, other in zip(inputs, others, strict=True):
-            x.copy_(other)
-        for result in captured:
-            result.fill_(torch.nan)
-        graph.replay()
-        torch.cuda.synchronize()
-        assert_same_bits(captured, want)
+    assert_replay_reads_the_inputs_of_the_replay(call, make_inputs)
 
 
 @each_call
 def test_work_goes_to_the_current_stream(call):
-    """On a side stream behind a long copy: work on any other stream would read the old inputs."""
-    inputs, others = make_inputs(seed=0), make_inputs(seed=1)
-    want = call(*others)
-    stream = torch.cuda.Stream()
-    ballast = torch.ones(1 << 28, device="cuda")
-    torch.cuda.synchronize()
-    with torch.cuda.stream(stream):
-        for _ in range(8):
-            ballast.mul_(1.0)
-        for x, other in zip(inputs, others, strict=True):
-            x.copy_(other)
-        got = call(*inputs)
-    stream.synchronize()
-    assert_same_bits(got, want)
+    assert_work_goes_to_the_current_stream(call, make_inputs)
 
 
 @each_call
@@ -123,10 +94,7 @@ def test_two_streams_at_once(call):
 
 @each_call
 def test_same_bits_every_run(call):
-    inputs = make_inputs(seed=3, seqlen=20_000)
-    want = call(*inputs)
-    for _ in range(5):
-        assert_same_bits(call(*inputs), want)
+    assert_same_bits_every_run(call, make_inputs(seed=3, seqlen=20_000), runs=5)
 
 
 # ---- Memory --------------------------------------------------------------------------------------

@@ -27,18 +27,26 @@ struct Output {
   std::vector<float> lse;
 };
 
+/// Where rows of out are, without memory.
+Tokens out_place(const AttentionCase& c) {
+  std::mt19937_64 unused;
+  const test::Tensor like({.name = c.name,
+                           .dtype = c.dtype,
+                           .head_dim = c.head_dim_v,
+                           .batch = c.batch,
+                           .layout = c.layout},
+                          c.seqlen_q, c.num_heads_q, unused);
+  const auto& place = like.tokens;
+  return {nullptr, place.batch_stride, place.token_stride, place.head_stride};
+}
+
 /// `call`'s inputs may be changed up to here.
 Output run(const AttentionCase& c, AttentionCall& call) {
   for (test::Tensor* tensor : {&call.q, &call.k, &call.v}) tensor->copy_to_device();
-  std::mt19937_64 unused;
-  test::Tensor out({.name = c.name,
-                    .dtype = c.dtype,
-                    .head_dim = c.head_dim_v,
-                    .batch = c.batch,
-                    .layout = c.layout},
-                   c.seqlen_q, c.num_heads_q, unused);
-  const auto out_size = static_cast<std::size_t>(out.tokens.batch_stride * c.batch);
+  Tokens out = out_place(c);
+  const auto out_size = static_cast<std::size_t>(out.batch_stride * c.batch);
   const DeviceArray<uint16_t> out_memory(std::vector<uint16_t>(out_size, 0x7fff));
+  out.data = out_memory.data();
   // Heads before rows, and a gap.
   const int64_t lse_size = int64_t{c.batch} * c.seqlen_q * (c.num_heads_q + 1);
   const DeviceArray<float> lse_memory(std::vector<float>(static_cast<std::size_t>(lse_size), -7));
@@ -46,8 +54,7 @@ Output run(const AttentionCase& c, AttentionCall& call) {
                      .q = call.q.tokens,
                      .k = call.k.tokens,
                      .v = call.v.tokens,
-                     .out = {out_memory.data(), out.tokens.batch_stride, out.tokens.token_stride,
-                             out.tokens.head_stride},
+                     .out = out,
                      .lse = {c.wants_lse ? lse_memory.data() : nullptr,
                              int64_t{c.seqlen_q} * (c.num_heads_q + 1), 1, c.num_heads_q + 1},
                      .softmax_scale = call.scale(),
@@ -65,24 +72,14 @@ void check_against_float64(const AttentionCase& c, const AttentionCall& call,
                            const Output& output) {
   const std::vector<HeadKeys> keys = call.heads.expected();
   std::vector<char> is_row(output.out.size(), 0);
-  const Tokens out_place = [&] {
-    std::mt19937_64 unused;
-    const test::Tensor like({.name = c.name,
-                             .dtype = c.dtype,
-                             .head_dim = c.head_dim_v,
-                             .batch = c.batch,
-                             .layout = c.layout},
-                            c.seqlen_q, c.num_heads_q, unused);
-    return Tokens{nullptr, like.tokens.batch_stride, like.tokens.token_stride,
-                  like.tokens.head_stride};
-  }();
+  const Tokens place = out_place(c);
   for (int32_t b = 0; b < c.batch; ++b) {
     for (int32_t h = 0; h < c.num_heads_q; ++h) {
       const HeadKeys& head = keys[static_cast<std::size_t>(int64_t{b} * c.num_heads_q + h)];
       for (int32_t row = 0; row < c.seqlen_q; ++row) {
         const AttentionCall::Row want = call.expected_row(head, b, h, row);
         const auto first = static_cast<std::size_t>(
-            b * out_place.batch_stride + row * out_place.token_stride + h * out_place.head_stride);
+            b * place.batch_stride + row * place.token_stride + h * place.head_stride);
         double worst = 0;
         for (std::size_t d = 0; d < want.out.size(); ++d) {
           const double got = from_bits(c.dtype, output.out[first + d]);
