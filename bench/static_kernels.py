@@ -38,7 +38,7 @@ ONE, TWO = (1, 1, 1, 1), (2, 2, 2, 2)
 SCORES = "HMMA", "LDSM", "LDGSTS 16", "EX2"
 STORAGE = "sizeof(typename Traits::SharedStorage)"
 SELECT = "cuda/device/select_rows_kernels.h"
-WORK_TABLE = "cuda/sm80/work_table_kernels.h"
+WORK_TABLE = "cuda/device/work_table_kernels.h"
 # Four heads share a reading of K, as in the models that most queries come from.
 GROUP_THREADS = "4 * kBlock"
 
@@ -102,7 +102,7 @@ KERNELS = {
         "cuda/sm80/plan.cu", blocks=ONE, shared=STORAGE, needs=("SHFL", "BAR", "ST")
     ),
     "prepare_head_keys_kernel": Kernel(
-        "cuda/sm80/head_keys.cu", blocks=ONE, shared=STORAGE, needs=("ST",)
+        "cuda/device/head_keys.cu", blocks=ONE, shared=STORAGE, needs=("ST",)
     ),
     "count_key_tiles_kernel": Kernel(
         "cuda/sm80/count_key_tiles.cu", blocks=ONE, shared=STORAGE, needs=("ST",)

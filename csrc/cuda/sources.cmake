@@ -6,17 +6,17 @@ set(
   cuda/check.cpp
   cuda/machine.cpp
   cuda/resources.cpp
+  cuda/device/head_keys.cu
   cuda/device/select_rows.cu
+  cuda/device/work_table.cu
   cuda/sm80/attention.cu
   cuda/sm80/backend.cpp
   cuda/sm80/combine_splits.cu
   cuda/sm80/count_key_tiles.cu
   cuda/sm80/estimate_block_sparse.cu
   cuda/sm80/estimate_vertical_slash.cu
-  cuda/sm80/head_keys.cu
   cuda/sm80/merge_attention.cu
   cuda/sm80/plan.cu
-  cuda/sm80/work_table.cu
   cuda/sm80/instances/attention_d64.cu
   cuda/sm80/instances/attention_d96.cu
   cuda/sm80/instances/attention_d128.cu

@@ -14,11 +14,11 @@
 #include "core/workspace.h"
 #include "cuda/arch/element.h"
 #include "cuda/check.h"
+#include "cuda/device/head_keys.h"
 #include "cuda/device/query_scale.h"
 #include "cuda/machine.h"
 #include "cuda/sm80/attention.h"
 #include "cuda/sm80/attention_traits.h"
-#include "cuda/sm80/head_keys.h"
 #include "cuda/sm80/stages.h"
 
 namespace minference::sm80 {
@@ -120,7 +120,7 @@ Memory take_memory(WorkspaceAllocator& allocator, const Shape& shape, int32_t nu
       num_splits > 1 ? heads * static_cast<std::size_t>(shape.lengths.seqlen_q) * num_splits : 0;
   Memory memory{};
   memory.heads = allocator.take<HeadKeys>(heads).data();
-  memory.table = allocator.take<std::byte>(work_table_bytes(shape));
+  memory.table = allocator.take<std::byte>(device::work_table_bytes(shape));
   memory.next_item = allocator.take<unsigned long long>(1).data();
   memory.partial.out = allocator.take<float>(rows * static_cast<std::size_t>(dim_v)).data();
   memory.partial.lse2 = allocator.take<float>(rows).data();
@@ -157,7 +157,7 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
   WorkspaceAllocator allocator(workspace);
   const Memory memory = take_memory(allocator, shape, num_splits, instance.dim_v);
 
-  prepare_head_keys(shape, args.patterns, args.index, memory.heads, stream);
+  device::prepare_head_keys(shape, args.patterns, args.index, memory.heads, stream);
   const device::QueryScale scale(args.softmax_scale);
   const AttentionParams params{
       .q = args.q,
@@ -173,7 +173,10 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
       .scale_log2 = scale.log2,
       .score_sign = scale.sign(),
       .heads = memory.heads,
-      .table = build_work_table(shape, memory.heads, division.joins, memory.table, stream),
+      .table = device::build_work_table(
+          shape, memory.heads,
+          division.joins ? device::Joining::kWhereShared : device::Joining::kNone, memory.table,
+          stream),
       .next_item = memory.next_item,
       .num_splits = num_splits,
       .num_partial_heads = shape.batch * shape.num_heads_q,

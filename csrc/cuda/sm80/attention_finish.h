@@ -8,8 +8,8 @@
 #include <cstdint>
 
 #include "cuda/arch/opaque.h"
+#include "cuda/device/online_softmax.h"
 #include "cuda/sm80/attention.h"
-#include "cuda/sm80/attention_lse.h"
 #include "cuda/sm80/attention_softmax.h"
 
 namespace minference::sm80 {
@@ -78,7 +78,7 @@ __device__ inline void take_sums(RowState<Traits>& rows, const WarpSums<Traits>&
 
 template <typename Traits>
 __device__ inline float row_lse2(const RowState<Traits>& rows, int m, int h) {
-  return lse2_of(rows.max[m][h], rows.sum[m][h]);
+  return device::lse2_of(rows.max[m][h], rows.sum[m][h]);
 }
 
 /// Divides by the sums. A row that attends nothing is 0.
@@ -153,7 +153,8 @@ __device__ inline void store_lse(const AttentionParams& params, const RowState<T
   float* const lse =
       params.lse.data + place.batch * params.lse.batch_stride + place.head * params.lse.head_stride;
   for_each_row<Traits>(place, [&](int m, int h, int row) {
-    lse[(int64_t{place.first} + row) * params.lse.row_stride] = lse_of(row_lse2(rows, m, h));
+    lse[(int64_t{place.first} + row) * params.lse.row_stride] =
+        device::lse_of(row_lse2(rows, m, h));
   });
 }
 

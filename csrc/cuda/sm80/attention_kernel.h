@@ -32,17 +32,17 @@ __device__ inline uint32_t part_of(uint32_t count, uint32_t part, uint32_t parts
 /// The row tile of item number `item`. num_row_blocks is 0 past the last item, and where the row
 /// block belongs to the item of the one before it: such entries are the table's last. Where keys
 /// are split items are few.
-__device__ inline RowTile load_item(const AttentionParams& params, int64_t item) {
+__device__ inline device::RowTile load_item(const AttentionParams& params, int64_t item) {
   const auto num_splits = static_cast<uint32_t>(params.num_splits);
-  RowTile tile{};
+  device::RowTile tile{};
   if (item >= params.table.num_items * num_splits) return tile;
   uint32_t split = 0;
   if (num_splits > 1) {
     split = static_cast<uint32_t>(item) % num_splits;
     item = static_cast<uint32_t>(item) / num_splits;
   }
-  const WorkItem entry = params.table.items[item];
-  const RowBlockTiles tiles{
+  const device::WorkItem entry = params.table.items[item];
+  const device::RowBlockTiles tiles{
       params.table.tiles[int64_t{entry.head} * params.lengths.row_blocks() + entry.row_block]};
   if (tiles.is_joined()) return tile;
   tile = {.head_idx = entry.head,
@@ -79,7 +79,7 @@ struct WarpShare {
     num_steps = is_shared ? 1 : Traits::kFillSteps;
   }
 
-  __device__ WarpRows rows_of(const AttentionParams& params, const RowTile& tile) const {
+  __device__ WarpRows rows_of(const AttentionParams& params, const device::RowTile& tile) const {
     const int32_t first = tile.row_block * kBlock + first_row;
     return {.batch = tile.head_idx / params.num_heads_q,
             .head = tile.head_idx % params.num_heads_q,
@@ -90,20 +90,16 @@ struct WarpShare {
 
 /// Keys that row block `r` attends of the step that begins at a tile's `first_key`, from bit 0 on.
 template <typename Traits>
-__device__ inline uint64_t step_keep(const PairTile& tile, int r, int first_key) {
+__device__ inline uint64_t step_keep(const device::PairTile& tile, int r, int first_key) {
   return tile.keep[r] >> first_key & low_bits(Traits::kStepKeys);
-}
-
-/// Whether some row of row block `r` does not attend some key of the tile that is loaded.
-__device__ inline bool is_exposed(const PairTile& tile, int r) {
-  return tile.mask[r] != 0 || tile.keep[r] != tile.loaded();
 }
 
 /// S of a step, masked, and of the sign of the scale. first_key: of the tile's.
 template <typename Traits>
 __device__ inline void finish_scores(Scores<Traits>& scores, const AttentionParams& params,
-                                     const TileWalk<Traits::kWarps>& walk, const PairTile& tile,
-                                     const WarpShare<Traits>& share, int first_key) {
+                                     const device::TileWalk<typename Traits::Group>& walk,
+                                     const device::PairTile& tile, const WarpShare<Traits>& share,
+                                     int first_key) {
   if (params.score_sign != 1) {
 #pragma unroll
     for (int m = 0; m < Traits::kRowMats; ++m) {
@@ -122,13 +118,13 @@ __device__ inline void finish_scores(Scores<Traits>& scores, const AttentionPara
       walk.row_tile().row_block * kBlock + share.first_row + params.lengths.offset();
   const bool windowed = (tile.mask[r] & kMaskWindow) != 0;
   mask_scores(scores,
-              StepMask{.keep = keep,
-                       .first_key = tile.begin + first_key,
-                       .columns = tile.columns != 0 ? head.columns : nullptr,
-                       .causal = (tile.mask[r] & kMaskCausal) != 0,
-                       .sink = windowed ? head.sink : 0,
-                       .window = windowed ? head.window : INT32_MAX,
-                       .dense_from = windowed ? dense_from(head, params.lengths) : 0},
+              device::KeyMask{.keep = keep,
+                              .first_key = tile.begin + first_key,
+                              .columns = tile.columns != 0 ? head.columns : nullptr,
+                              .causal = (tile.mask[r] & kMaskCausal) != 0,
+                              .sink = windowed ? head.sink : 0,
+                              .window = windowed ? head.window : INT32_MAX,
+                              .dense_from = windowed ? dense_from(head, params.lengths) : 0},
               first_position);
 }
 
@@ -141,8 +137,8 @@ __device__ inline void attend(typename Traits::SharedStorage& storage,
   constexpr int kSteps = Traits::kFillSteps;
 
   // 1. The first tiles, the queries, the first fills, the next item's number.
-  TileWalk<Traits::kWarps> walk(storage.queue, params.heads, params.lengths);
-  const RowTile& row_tile = walk.row_tile();
+  device::TileWalk<typename Traits::Group> walk(storage.queue, params.heads, params.lengths);
+  const device::RowTile& row_tile = walk.row_tile();
   const int32_t batch = row_tile.head_idx / params.num_heads_q;
   const int32_t head_q = row_tile.head_idx % params.num_heads_q;
   const int32_t head_kv = head_q / params.group_size;
@@ -173,7 +169,7 @@ __device__ inline void attend(typename Traits::SharedStorage& storage,
   for (int32_t part = 0; ring.has(part); ++part) {
     const uint32_t keys = ring.wait_keys(part) + key_place;
     if (part == 0) query.load(query_rows);
-    const PairTile& tile = walk[part / Ring::kParts];
+    const device::PairTile& tile = walk[part / Ring::kParts];
     const int first_key =
         part % Ring::kParts * Traits::kFillKeys + share.first_step * Traits::kStepKeys;
     Probabilities<Traits> p[kSteps];
@@ -193,7 +189,7 @@ __device__ inline void attend(typename Traits::SharedStorage& storage,
       finish_scores(scores, params, walk, tile, share, step_key);
       soften(rows, scores, params.scale_log2, p, i);
     }
-    const bool exposed = device::warp_uniform(is_exposed(tile, share.row_block));
+    const bool exposed = device::warp_uniform(device::is_exposed(tile, share.row_block));
     const uint32_t values = ring.wait_values(part) + value_place;
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {

@@ -15,8 +15,8 @@
 
 #include "cuda/arch/async_copy.h"
 #include "cuda/arch/opaque.h"
+#include "cuda/device/tile_walk.h"
 #include "cuda/sm80/attention.h"
-#include "cuda/sm80/attention_tiles.h"
 
 namespace minference::sm80 {
 
@@ -99,7 +99,7 @@ template <typename Traits>
 class KeyValueRing {
  public:
   using Element = typename Traits::Element;
-  using Walk = TileWalk<Traits::kWarps>;
+  using Walk = device::TileWalk<typename Traits::Group>;
   /// Parts of a tile that pass one after the other.
   static constexpr int kParts = kBlock / Traits::kFillKeys;
 
@@ -132,7 +132,7 @@ class KeyValueRing {
     const int32_t part = fill / 2;
     if (has(part)) {
       Element* const to = storage_.fills[fill % Traits::kFills];
-      const PairTile& tile = walk_[part / kParts];
+      const device::PairTile& tile = walk_[part / kParts];
       const int first_key = part % kParts * Traits::kFillKeys;
       if (fill % 2 == 0) {
         copy_keys<typename Traits::QueryRows>(to, k_, tile, first_key);
@@ -146,8 +146,8 @@ class KeyValueRing {
   /// Entries of the column list were read when the tile was found, a batch ago, and lie in L1: the
   /// gather waits for no memory before it can start.
   template <typename Rows>
-  __device__ void copy_keys(Element* to, const HeadRows<Element>& from, const PairTile& tile,
-                            int first_key) const {
+  __device__ void copy_keys(Element* to, const HeadRows<Element>& from,
+                            const device::PairTile& tile, int first_key) const {
     const uint64_t loaded = tile.loaded() >> first_key & low_bits(Traits::kFillKeys);
     const int32_t begin = tile.begin + first_key;
     const auto exists = [&](int row) { return (loaded >> row & 1) != 0; };

@@ -10,50 +10,16 @@
 
 #include <cmath>
 #include <cstdint>
-#include <type_traits>
 
+#include "cuda/device/element_pair.h"
 #include "cuda/sm80/attention_softmax.h"
 
 namespace minference::sm80 {
 
-/// A word of two elements.
-template <typename Element>
-struct ElementPair {
-  static constexpr bool kIsBFloat16 = std::is_same_v<Element, arch::BFloat16>;
-  static constexpr uint32_t kInfinity = kIsBFloat16 ? 0x7f80u : 0x7c00u;
-  static constexpr uint32_t kOne = kIsBFloat16 ? 0x3f80u : 0x3c00u;
-  static constexpr uint32_t kBoth = 0x00010001u;
-  static constexpr uint32_t kSigns = 0x8000u * kBoth;
-
-  /// The sign bit of each half whose exponent is all ones: one more carries there.
-  __device__ static uint32_t nonfinite(uint32_t pair) {
-    constexpr uint32_t kExponentStep = kIsBFloat16 ? 0x0080u : 0x0400u;
-    return ((pair & kInfinity * kBoth) + kExponentStep * kBoth) & kSigns;
-  }
-
-  /// 0 in place of what is not finite.
-  __device__ static uint32_t finite(uint32_t pair) {
-    return pair & ~((nonfinite(pair) >> 15) * 0xffffu);
-  }
-
-  /// 1 where there is a NaN, or the infinity of this sign; else 0.
-  __device__ static uint32_t ones(uint32_t pair, bool negative) {
-    uint32_t result = 0;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const uint32_t bits = pair >> (16 * half) & 0xffffu;
-      const uint32_t magnitude = bits & 0x7fffu;
-      const bool same_infinity = magnitude == kInfinity && (bits >> 15 != 0) == negative;
-      if (magnitude > kInfinity || same_infinity) result |= kOne << (16 * half);
-    }
-    return result;
-  }
-};
-
 /// Whether V has a NaN or an infinity in these keys. By a warp.
 template <typename Traits>
 __device__ inline bool has_nonfinite(uint32_t values) {
-  using Pair = ElementPair<typename Traits::Element>;
+  using Pair = device::ElementPair<typename Traits::Element>;
   uint32_t found = 0;
 #pragma unroll 2
   for (int k = 0; k < Traits::kStepKeys / 16; ++k) {
@@ -73,7 +39,7 @@ template <typename Traits>
 __device__ inline void add_nonfinite_values(RowState<Traits>& rows, const Probabilities<Traits>& p,
                                             uint32_t values) {
   using Element = typename Traits::Element;
-  using Pair = ElementPair<Element>;
+  using Pair = device::ElementPair<Element>;
 #pragma unroll
   for (int k = 0; k < Traits::kStepKeys / 16; ++k) {
 #pragma unroll

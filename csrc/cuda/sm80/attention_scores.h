@@ -5,10 +5,9 @@
 #include <cmath>
 #include <cstdint>
 
-#include "core/key_tiles.h"
 #include "cuda/arch/matrix.h"
+#include "cuda/device/key_mask.h"
 #include "cuda/device/row_fragments.h"
-#include "cuda/sm80/attention_tiles.h"
 
 namespace minference::sm80 {
 
@@ -79,49 +78,11 @@ __device__ inline void score_rows(Scores<Traits>& scores, const QueryFragments<T
   }
 }
 
-/// Which keys of a step a warp's rows attend.
-struct StepMask {
-  uint64_t keep;           // Of the warp's keys, from bit 0 on.
-  int32_t first_key;       // Key of bit 0; of a column tile, its entry.
-  const int32_t* columns;  // Null: keys are contiguous.
-  bool causal;             // Some key that is kept is after some row.
-  int32_t sink;            // Window: rows before dense_from attend keys before sink, ...
-  int32_t window;          // ... and as many up to their own. INT32_MAX: no window.
-  int32_t dense_from;
-
-  /// Bits of the keys that the row at `position` attends.
-  __device__ uint64_t attended(int32_t position) const {
-    if (columns != nullptr) return causal ? keep & lowest(count_columns(position)) : keep;
-    uint64_t bits = keep & lowest(position - first_key + 1);
-    if (window != INT32_MAX && position < dense_from) {
-      bits &= ~lowest(position - window + 1 - first_key) | lowest(sink - first_key);
-    }
-    return bits;
-  }
-
- private:
-  __device__ static uint64_t lowest(int32_t count) { return count <= 0 ? 0 : low_bits(count); }
-
-  /// Columns up to `position`, of those up to the last one kept: no more need exist.
-  __device__ int32_t count_columns(int32_t position) const {
-    int32_t lo = 0, hi = 64 - __clzll(static_cast<long long>(keep));
-    while (lo < hi) {
-      const int32_t mid = (lo + hi) / 2;
-      if (columns[first_key + mid] <= position) {
-        lo = mid + 1;
-      } else {
-        hi = mid;
-      }
-    }
-    return lo;
-  }
-};
-
 /// -inf where a row does not attend a key. Few tiles of a row block come here: those at its
 /// diagonal, at the edge of a window, and with columns left out. A bit of a register per score, not
 /// a comparison: comparisons of all scores at once would take the registers of as many.
 template <typename Traits>
-__device__ inline void mask_scores(Scores<Traits>& scores, const StepMask& mask,
+__device__ inline void mask_scores(Scores<Traits>& scores, const device::KeyMask& mask,
                                    int32_t first_position) {
   const int g = device::lane_index() / 4, t = device::lane_index() % 4;
 #pragma unroll

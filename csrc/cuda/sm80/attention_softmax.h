@@ -1,37 +1,18 @@
-// Stage 3 on sm80: online softmax of a warp's rows, and O += P V.
-//
-// Sums are relative to 2^row_max, which need not be the maximum: it is raised only when a score
-// exceeds it by more than kRescaleSlack, for rescaling O costs as much as a quarter of a step's
-// products, and almost no tile after the first raises anything. A row's result depends on its own
-// scores alone.
-//
-// Source: online softmax as in FlashAttention-2 (arXiv:2307.08691); rescaling by threshold as in
-// FlashAttention-4.
+// Stage 3 on sm80: online softmax of a warp's rows (device/online_softmax.h), and O += P V.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cmath>
 #include <cstdint>
-#include <type_traits>
 
 #include "cuda/arch/element.h"
 #include "cuda/arch/math.h"
 #include "cuda/arch/matrix.h"
+#include "cuda/device/online_softmax.h"
 #include "cuda/device/row_fragments.h"
 #include "cuda/sm80/attention_scores.h"
 
 namespace minference::sm80 {
-
-/// In log2 units: P up to 2^8 leaves fp16 (2^16) room, and sums of 2^24 such P fit fp32.
-inline constexpr float kRescaleSlack = 8.0f;
-
-/// How far below the largest score a maximum is set when it is raised: P of it is then 2^7, at most
-/// 2^15 before the next time, and as many binades more of small P are above fp16's least.
-template <typename Element>
-inline constexpr float kHeadroom = std::is_same_v<Element, arch::Float16> ? 7.0f : 0.0f;
-
-/// Row maximum before the first score. Finite, so that 2^(-inf - max) is 0, not NaN.
-inline constexpr float kNoScore = -3.402823466e+38f;
 
 /// P as A operands of O += P V: 16 keys each.
 template <typename Traits>
@@ -70,7 +51,7 @@ struct RowState {
       }
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        max[m][h] = kNoScore;
+        max[m][h] = device::kNoScore;
         sum[m][h] = 0;
       }
     }
@@ -122,9 +103,9 @@ __device__ inline void raise_maxima(RowState<Traits>& rows, Scores<Traits>& scor
       float largest = largest_score(scores, m, h);
       largest = fmaxf(largest, __shfl_xor_sync(device::kFullWarp, largest, 1));
       largest = fmaxf(largest, __shfl_xor_sync(device::kFullWarp, largest, 2));
-      const float raised = largest * scale_log2 - kHeadroom<typename Traits::Element>;
+      const float raised = largest * scale_log2 - device::kHeadroom<typename Traits::Element>;
       const float before = rows.max[m][h];
-      if (raised > before + kRescaleSlack) {
+      if (raised > before + device::kRescaleSlack) {
         rows.max[m][h] = raised;
         const float factor = arch::exp2_approx(before - raised);
         rows.scale_row(m, h, factor);
@@ -147,7 +128,7 @@ __device__ inline void soften(RowState<Traits>& rows, Scores<Traits>& scores, fl
       growth = fmaxf(growth, fmaf(largest_score(scores, m, h), scale_log2, -rows.max[m][h]));
     }
   }
-  constexpr float kMost = kRescaleSlack + kHeadroom<typename Traits::Element>;
+  constexpr float kMost = device::kRescaleSlack + device::kHeadroom<typename Traits::Element>;
   if (__any_sync(device::kFullWarp, growth > kMost)) {
     raise_maxima(rows, scores, scale_log2, steps, /*num_before=*/step);
   }

@@ -9,7 +9,7 @@
 #include "core/pattern.h"
 #include "cuda/arch/element.h"
 #include "cuda/device/swizzled_rows.h"
-#include "cuda/sm80/attention_tiles.h"
+#include "cuda/device/tile_walk.h"
 
 namespace minference::sm80 {
 
@@ -57,6 +57,7 @@ struct AttentionTraits {
 
   static constexpr int kWarps = 4;
   static constexpr int kThreads = kWarps * 32;
+  using Group = device::BlockGroup<kThreads>;
   static constexpr int kMinBlocks = 2;
 
   static constexpr int kRowMats = kDim <= 128 ? 2 : 1;  // Row operands of mma.m16n8k16 a warp has.
@@ -82,7 +83,7 @@ struct AttentionTraits {
   struct SharedStorage {
     alignas(128) Element query[kRows * kDim];  // Then the rows of out.
     alignas(128) Element fills[kFills][kFillKeys * kDim];
-    TileQueue queue;
+    device::TileQueue queue;
     int64_t next_item;
   };
   // Of a tile that is computed by halves of the keys, one half's sums.

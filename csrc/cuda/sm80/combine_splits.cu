@@ -12,9 +12,9 @@
 #include "cuda/arch/element.h"
 #include "cuda/arch/launch.h"
 #include "cuda/arch/math.h"
+#include "cuda/device/online_softmax.h"
 #include "cuda/device/thread_group.h"
 #include "cuda/sm80/attention.h"
-#include "cuda/sm80/attention_lse.h"
 
 namespace minference::sm80 {
 namespace {
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(Traits::kThreads)
   }
   if (params.lse.data != nullptr && lane == 0) {
     params.lse.data[batch * params.lse.batch_stride + head * params.lse.head_stride +
-                    token * params.lse.row_stride] = lse_of(lse2_of(max, sum));
+                    token * params.lse.row_stride] = device::lse_of(device::lse2_of(max, sum));
   }
 }
 

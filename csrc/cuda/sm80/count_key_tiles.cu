@@ -5,9 +5,9 @@
 
 #include "cuda/arch/launch.h"
 #include "cuda/arch/shared.h"
+#include "cuda/device/load_head_keys.h"
+#include "cuda/device/row_block_tiles.h"
 #include "cuda/device/scan.h"
-#include "cuda/sm80/load_head_keys.h"
-#include "cuda/sm80/row_block_tiles.h"
 #include "cuda/sm80/stages.h"
 
 namespace minference::sm80 {
@@ -18,8 +18,8 @@ struct CountTraits {
   static constexpr int kThreads = 1024;
   using Group = device::BlockGroup<kThreads>;
   struct SharedStorage {
-    LoadStorage<Group> load;
-    RowBlockStorage<Group> row_blocks;
+    device::LoadStorage<Group> load;
+    device::RowBlockStorage<Group> row_blocks;
     device::ScanStorage<Group, device::Sum<int64_t>> sum;
   };
 };
@@ -27,15 +27,16 @@ struct CountTraits {
 /// Grid: batch * chunk.num_heads.
 template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads)
-    count_key_tiles_kernel(const __grid_constant__ HeadChunk chunk,
+    count_key_tiles_kernel(const __grid_constant__ device::HeadChunk chunk,
                            const __grid_constant__ HeadLists<int64_t> tiles) {
   using Group = typename Traits::Group;
   auto& storage = arch::shared_storage<typename Traits::SharedStorage>();
-  const HeadPlace place(chunk);
-  const HeadKeys head = load_head_keys<Group>(storage.load, chunk, place);
+  const device::HeadPlace place(chunk);
+  const HeadKeys head = device::load_head_keys<Group>(storage.load, chunk, place);
   int64_t count = 0;
   for (int32_t first = 0; first < chunk.lengths.row_blocks(); first += Traits::kThreads) {
-    count += count_tiles_of_row_blocks<Group>(storage.row_blocks, head, chunk.lengths, first);
+    count +=
+        device::count_tiles_of_row_blocks<Group>(storage.row_blocks, head, chunk.lengths, first);
   }
   const int64_t total = device::exclusive_scan<Group>(storage.sum, count).total;
   if (threadIdx.x == 0) *tiles.at(place.batch, place.head) = total;
@@ -44,12 +45,13 @@ __global__ void __launch_bounds__(Traits::kThreads)
 }  // namespace
 
 void count_key_tiles(const CountTilesArgs& args, const Executor& executor) {
-  for_each_head_chunk(args.shape, args.patterns, args.index, [&](const HeadChunk& chunk) {
-    arch::launch("count_key_tiles", &count_key_tiles_kernel<CountTraits>,
-                 {dim3(static_cast<unsigned>(args.shape.batch * chunk.num_heads)),
-                  dim3(CountTraits::kThreads), sizeof(CountTraits::SharedStorage)},
-                 static_cast<cudaStream_t>(executor.stream), chunk, args.tiles);
-  });
+  device::for_each_head_chunk(
+      args.shape, args.patterns, args.index, [&](const device::HeadChunk& chunk) {
+        arch::launch("count_key_tiles", &count_key_tiles_kernel<CountTraits>,
+                     {dim3(static_cast<unsigned>(args.shape.batch * chunk.num_heads)),
+                      dim3(CountTraits::kThreads), sizeof(CountTraits::SharedStorage)},
+                     static_cast<cudaStream_t>(executor.stream), chunk, args.tiles);
+      });
 }
 
 }  // namespace minference::sm80

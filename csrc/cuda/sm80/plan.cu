@@ -183,4 +183,10 @@ void plan_vertical_slash(const PlanArgs& args, const Executor& executor) {
                static_cast<cudaStream_t>(executor.stream), params);
 }
 
+void fill_lists(std::span<int32_t> lists, const Executor& executor) {
+  constexpr int kAllOnes = 0xff;  // Of each byte.
+  MINF_CUDA(cudaMemsetAsync(lists.data(), kAllOnes, lists.size_bytes(),
+                            static_cast<cudaStream_t>(executor.stream)));
+}
+
 }  // namespace minference::sm80

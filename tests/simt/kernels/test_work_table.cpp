@@ -12,9 +12,9 @@
 #include "check.h"
 #include "core/key_tiles.h"
 #include "core/tile_counts.h"
-#include "cuda/sm80/head_keys.h"
+#include "cuda/device/head_keys.h"
+#include "cuda/device/work_table.h"
 #include "cuda/sm80/stages.h"
-#include "cuda/sm80/work_table.h"
 #include "device_array.h"
 #include "random_heads.h"
 #include "simt/simt.h"
@@ -83,17 +83,17 @@ void check_totals(const Shape& shape, const RandomHeads& heads,
 }
 
 /// Every item once, longest first, ties by (batch, KV head, row block, head in group).
-void check_order(const Shape& shape, const std::vector<sm80::WorkItem>& items,
+void check_order(const Shape& shape, const std::vector<device::WorkItem>& items,
                  const std::vector<int32_t>& tiles) {
   const int32_t row_blocks = shape.lengths.row_blocks();
-  std::vector<sm80::WorkItem> expected;
+  std::vector<device::WorkItem> expected;
   const int32_t group = shape.group_size();
   for (int32_t kv = 0; kv < shape.batch * shape.num_heads_kv; ++kv) {
     for (int32_t r = 0; r < row_blocks; ++r) {
       for (int32_t g = 0; g < group; ++g) expected.push_back({kv * group + g, r});
     }
   }
-  const auto tiles_of = [&](const sm80::WorkItem& item) {
+  const auto tiles_of = [&](const device::WorkItem& item) {
     return tiles[static_cast<std::size_t>(int64_t{item.head} * row_blocks + item.row_block)];
   };
   std::ranges::stable_sort(expected, std::ranges::greater{}, tiles_of);
@@ -128,17 +128,17 @@ Together tiles_together(const HeadKeys& head, const Lengths& lengths, int32_t ro
 /// that of both apart, every item once, longest first, joined ones last.
 void check_joined(const Shape& shape, const std::vector<HeadKeys>& keys,
                   const DeviceArray<HeadKeys>& heads, const std::vector<int32_t>& apart) {
-  const DeviceArray<std::byte> workspace(sm80::work_table_bytes(shape));
-  const sm80::WorkTable table = sm80::build_work_table(shape, heads.data(), /*join=*/true,
-                                                       workspace.span(), /*stream=*/nullptr);
+  const DeviceArray<std::byte> workspace(device::work_table_bytes(shape));
+  const device::WorkTable table = device::build_work_table(
+      shape, heads.data(), device::Joining::kWhereShared, workspace.span(), /*stream=*/nullptr);
   const Lengths& lengths = shape.lengths;
   std::vector<int32_t> weights;
   for (std::size_t h = 0; h < keys.size(); ++h) {
     for (int32_t r = 0; r < lengths.row_blocks(); ++r) {
       const std::size_t at =
           h * static_cast<std::size_t>(lengths.row_blocks()) + static_cast<std::size_t>(r);
-      const sm80::RowBlockTiles tiles{table.tiles[at]};
-      const bool after_pair = r % 2 != 0 && sm80::RowBlockTiles{table.tiles[at - 1]}.is_pair();
+      const device::RowBlockTiles tiles{table.tiles[at]};
+      const bool after_pair = r % 2 != 0 && device::RowBlockTiles{table.tiles[at - 1]}.is_pair();
       CHECK(tiles.is_joined() == after_pair, "head", h, "row block", r);
       const int32_t weight = (tiles.is_pair() ? 2 : 1) * tiles.count() + 1;
       weights.push_back(tiles.is_joined() ? 0 : std::min(weight, 0xffff));
@@ -155,13 +155,13 @@ void check_joined(const Shape& shape, const std::vector<HeadKeys>& keys,
             tiles.count(), "true", together.tiles, "apart", both);
       const bool estimated =
           keys[h].kind == PatternKind::kVerticalSlash || keys[h].kind == PatternKind::kBlockSparse;
-      CHECK(!estimated || 4 * tiles.count() <= sm80::kPairShareOf4 * both, "head", h);
+      CHECK(!estimated || 4 * tiles.count() <= device::kPairShareOf4 * both, "head", h);
     }
   }
   std::set<std::pair<int32_t, int32_t>> items;
   int32_t previous = INT32_MAX;
   for (int64_t i = 0; i < table.num_items; ++i) {
-    const sm80::WorkItem& item = table.items[i];
+    const device::WorkItem& item = table.items[i];
     items.emplace(item.head, item.row_block);
     const int32_t weight = weights[static_cast<std::size_t>(
         int64_t{item.head} * lengths.row_blocks() + item.row_block)];
@@ -173,10 +173,10 @@ void check_joined(const Shape& shape, const std::vector<HeadKeys>& keys,
 
 void check_table(const Shape& shape, const DeviceArray<HeadKeys>& heads,
                  const std::vector<int32_t>& expected_tiles) {
-  const DeviceArray<std::byte> workspace(sm80::work_table_bytes(shape));
-  const sm80::WorkTable table =
-      sm80::build_work_table(shape, heads.data(), /*join=*/false, workspace.span(),
-                             /*stream=*/nullptr);
+  const DeviceArray<std::byte> workspace(device::work_table_bytes(shape));
+  const device::WorkTable table =
+      device::build_work_table(shape, heads.data(), device::Joining::kNone, workspace.span(),
+                               /*stream=*/nullptr);
   const auto num_items = static_cast<std::size_t>(table.num_items);
   CHECK(num_items == expected_tiles.size());
   if (num_items != expected_tiles.size() || num_items == 0) return;
@@ -188,8 +188,8 @@ void check_table(const Shape& shape, const DeviceArray<HeadKeys>& heads,
 void check_call(const Shape& shape, const ListSizes& sizes, bool spoilt, uint64_t seed) {
   const RandomHeads heads(shape, sizes, spoilt, seed);
   const DeviceArray<HeadKeys> prepared(static_cast<std::size_t>(shape.batch * shape.num_heads_q));
-  sm80::prepare_head_keys(shape, heads.patterns, heads.index(), prepared.data(),
-                          /*stream=*/nullptr);
+  device::prepare_head_keys(shape, heads.patterns, heads.index(), prepared.data(),
+                            /*stream=*/nullptr);
   check_key_sets(shape, heads, prepared);
   const std::vector<int32_t> expected = iterated_tiles(heads.expected(), shape.lengths);
   check_totals(shape, heads, expected);

@@ -1,5 +1,5 @@
 // The key tiles of a row tile (one row block, or two neighbouring ones), in order, found by the
-// threads of a block together and queued in shared memory ahead of their use.
+// threads of a group together and queued in shared memory ahead of their use.
 //
 // A walk of core/key_tiles.h is a chain of dependent steps, far too slow for one thread of a GPU.
 // Instead each of 16 lanes passes over as many tiles as lanes are before it and takes the next one,
@@ -17,7 +17,7 @@
 #include "core/key_tiles.h"
 #include "cuda/device/thread_group.h"
 
-namespace minference::sm80 {
+namespace minference::device {
 
 /// 64 keys or fewer, loaded once for both row blocks of a row tile.
 struct alignas(8) PairTile {
@@ -58,14 +58,15 @@ struct TileQueue {
   int32_t batch;                // Tiles of the batch found last. 0: there are no more.
 };
 
-/// Finds tiles in batches. All kWarps warps of the block call every function together.
-template <int kWarps>
+/// Finds tiles in batches. All threads of the group call every function together.
+template <typename Group>
 class TileWalk {
  public:
-  /// Of queue.row_tile, which is there.
-  __device__ TileWalk(TileQueue& queue, const HeadKeys* heads, const Lengths& lengths)
-      : queue_(queue), heads_(heads), lengths_(lengths) {
-    const auto thread = static_cast<int>(threadIdx.x);
+  /// Of queue.row_tile, which is there. Tiles are numbered from `first` on.
+  __device__ TileWalk(TileQueue& queue, const HeadKeys* heads, const Lengths& lengths,
+                      uint32_t first = 0)
+      : queue_(queue), heads_(heads), lengths_(lengths), queued_(first) {
+    const int thread = Group::thread();
     const RowTile& tile = queue.row_tile;
     const HeadKeys& head = this->head();
     if (thread < 2) {
@@ -81,31 +82,35 @@ class TileWalk {
       queue_.wanted = tile.end_tile - tile.first_tile;
       queue_.batch = kBatchTiles;
     }
-    __syncthreads();  // The walks stand.
+    Group::sync();  // The walks stand.
   }
 
   /// Whether there is a tile number `tile`; if so, it can be read from the queue. Ascending, at
   /// most kBatchTiles ahead of the oldest tile in use. Has barriers where it finds another batch.
-  __device__ bool has(int32_t tile) {
-    if (device::warp_uniform(tile >= queued_ && queue_.batch != 0)) refill();
-    return device::warp_uniform(tile < queued_);
+  __device__ bool has(uint32_t tile) {
+    if (warp_uniform(tile >= queued_)) find();
+    return warp_uniform(tile < queued_);
+  }
+
+  /// Queues the next batch, at most kBatchTiles; how many tiles it has, 0 at the end. Has barriers;
+  /// the batch before the last one is overwritten.
+  __device__ int32_t find() {
+    if (warp_uniform(queue_.batch == 0)) return 0;
+    int32_t found = 0;
+    while (found == 0 && warp_uniform(queue_.next_column >= 0)) found = refill_columns();
+    if (warp_uniform(found == 0)) found = refill_contiguous();
+    queued_ += static_cast<uint32_t>(found);
+    return found;
   }
 
   __device__ const RowTile& row_tile() const { return queue_.row_tile; }
   __device__ const HeadKeys& head() const { return heads_[queue_.row_tile.head_idx]; }
-  __device__ const PairTile& operator[](int32_t tile) const {
+  __device__ const PairTile& operator[](uint32_t tile) const {
     return queue_.tiles[tile % kQueueTiles];
   }
 
  private:
-  __device__ PairTile& slot(int32_t tile) { return queue_.tiles[tile % kQueueTiles]; }
-
-  __device__ void refill() {
-    int32_t found = 0;
-    while (found == 0 && device::warp_uniform(queue_.next_column >= 0)) found = refill_columns();
-    if (device::warp_uniform(found == 0)) found = refill_contiguous();
-    queued_ += found;
-  }
+  __device__ PairTile& slot(uint32_t tile) { return queue_.tiles[tile % kQueueTiles]; }
 
   // ---- Columns
 
@@ -117,42 +122,42 @@ class TileWalk {
     const int32_t last_visible =
         RowBlock(lengths_, queue_.row_tile.row_block + queue_.row_tile.num_row_blocks - 1)
             .last_position;
-    if (device::warp_uniform(first >= head.num_columns || head.columns[first] > last_visible)) {
-      __syncthreads();  // All have read next_column.
-      if (threadIdx.x == 0) queue_.next_column = -1;
-      __syncthreads();  // It says that there are none.
+    if (warp_uniform(first >= head.num_columns || head.columns[first] > last_visible)) {
+      Group::sync();  // All have read next_column.
+      if (Group::thread() == 0) queue_.next_column = -1;
+      Group::sync();  // It says that there are none.
       return 0;
     }
     // 1. A few tiles for each warp.
-    const int warp = static_cast<int>(threadIdx.x) / device::kWarpThreads;
+    const int warp = Group::warp();
 #pragma unroll 1
-    for (int i = warp; device::warp_uniform(i < kBatchTiles); i += kWarps) {
+    for (int i = warp; warp_uniform(i < kBatchTiles); i += Group::kWarps) {
       const PairTile tile = column_tile(head, first + i * kBlock);
-      if (device::lane_index() == 0) slot(queued_ + i) = tile;
+      if (lane_index() == 0) slot(queued_ + i) = tile;
     }
-    __syncthreads();  // The batch is complete.
+    Group::sync();  // The batch is complete.
 
     // 2. Empty ones, and those before the first one wanted, are closed up.
-    if (device::warp_uniform(warp == 0)) {
-      const int i = device::lane_index() % kBatchTiles;
+    if (warp_uniform(warp == 0)) {
+      const int i = lane_index() % kBatchTiles;
       const PairTile tile = slot(queued_ + i);
-      const uint32_t present = __ballot_sync(
-          device::kFullWarp, device::lane_index() < kBatchTiles && tile.loaded() != 0);
-      const int32_t rank = __popc(present & device::lanes_below());
+      const uint32_t present =
+          __ballot_sync(kFullWarp, lane_index() < kBatchTiles && tile.loaded() != 0);
+      const int32_t rank = __popc(present & lanes_below());
       const int32_t skipped = min(queue_.to_skip, __popc(present));
       const int32_t count = min(__popc(present) - skipped, queue_.wanted);
       __syncwarp();  // All have read.
-      if ((present >> device::lane_index() & 1) != 0 && rank >= skipped && rank - skipped < count) {
+      if ((present >> lane_index() & 1) != 0 && rank >= skipped && rank - skipped < count) {
         slot(queued_ + rank - skipped) = tile;
       }
-      if (device::lane_index() == 0) {
+      if (lane_index() == 0) {
         queue_.next_column = first + kBatchTiles * kBlock;
         queue_.to_skip -= skipped;
         queue_.wanted -= count;
         queue_.batch = count;
       }
     }
-    __syncthreads();  // The batch stands.
+    Group::sync();  // The batch stands.
     return queue_.batch;
   }
 
@@ -161,17 +166,17 @@ class TileWalk {
     PairTile tile{.begin = begin, .columns = 1, .mask = {0, 0}, .reserved = 0, .keep = {0, 0}};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int32_t entry = begin + half * device::kWarpThreads + device::lane_index();
+      const int32_t entry = begin + half * kWarpThreads + lane_index();
       const bool exists = entry < head.num_columns;
       const int32_t column = exists ? head.columns[entry] : 0;
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        if (device::warp_uniform(r >= queue_.row_tile.num_row_blocks)) continue;
+        if (warp_uniform(r >= queue_.row_tile.num_row_blocks)) continue;
         const RowBlock row(lengths_, queue_.row_tile.row_block + r);
         const bool kept = exists && column <= row.last_position && !is_in_run(head, row, column);
-        const uint64_t bits = __ballot_sync(device::kFullWarp, kept);
-        tile.keep[r] |= bits << (half * device::kWarpThreads);
-        if (__any_sync(device::kFullWarp, kept && column > row.first_position)) {
+        const uint64_t bits = __ballot_sync(kFullWarp, kept);
+        tile.keep[r] |= bits << (half * kWarpThreads);
+        if (__any_sync(kFullWarp, kept && column > row.first_position)) {
           tile.mask[r] = kMaskCausal;
         }
       }
@@ -182,22 +187,22 @@ class TileWalk {
   // ---- Contiguous tiles
 
   __device__ int32_t refill_contiguous() {
-    __syncthreads();  // All have read the size of the batch before.
-    if (device::warp_uniform(threadIdx.x < device::kWarpThreads)) {
+    Group::sync();  // All have read the size of the batch before.
+    if (warp_uniform(Group::warp() == 0)) {
       skip_unwanted();
       merge_walks();
     }
-    __syncthreads();  // The batch stands.
+    Group::sync();  // The batch stands.
     return queue_.batch;
   }
 
   /// Only a row tile of one row block is a part of its tiles: no merging to think of. Of a list
   /// that does not ascend (which is untrusted) each part begins anew.
   __device__ void skip_unwanted() {
-    if (device::warp_uniform(queue_.to_skip > 0)) {
-      if (device::lane_index() == 0) queue_.walk[0].skip(queue_.to_skip);
+    if (warp_uniform(queue_.to_skip > 0)) {
+      if (lane_index() == 0) queue_.walk[0].skip(queue_.to_skip);
       __syncwarp();  // The walk is where it should be, and to_skip is read.
-      if (device::lane_index() == 0) queue_.to_skip = 0;
+      if (lane_index() == 0) queue_.to_skip = 0;
     }
     __syncwarp();  // It is 0 for all.
   }
@@ -205,7 +210,7 @@ class TileWalk {
   /// Queues the next kBatchTiles tiles of both walks, merged. By a warp: lane 16 r + i finds tile i
   /// of row block r.
   __device__ void merge_walks() {
-    const int lane = device::lane_index();
+    const int lane = lane_index();
     const int r = lane / kBatchTiles, i = lane % kBatchTiles;
     const auto of_half = [](uint32_t bits, int half) {
       return bits >> (half * kBatchTiles) & ((1u << kBatchTiles) - 1);
@@ -215,9 +220,9 @@ class TileWalk {
     KeyTile tile;
     walk.skip(i);
     const bool found = walk.next(tile);
-    const int32_t before = __shfl_up_sync(device::kFullWarp, tile.begin, 1, kBatchTiles);
+    const int32_t before = __shfl_up_sync(kFullWarp, tile.begin, 1, kBatchTiles);
     const bool ascends = found && tile.begin > (i == 0 ? queue_.last_begin[r] : before);
-    const uint32_t descents = ~__ballot_sync(device::kFullWarp, ascends);
+    const uint32_t descents = ~__ballot_sync(kFullWarp, ascends);
     const int own_count = first_bit(of_half(descents, r));
     const int other_count = first_bit(of_half(descents, 1 - r));
     const bool valid = i < own_count;
@@ -225,12 +230,12 @@ class TileWalk {
     // 2. Its rank among the tiles of both.
     const int others_below = count_below(tile.begin, 1 - r, other_count);
     const int twin = (1 - r) * kBatchTiles + min(others_below, kBatchTiles - 1);
-    const bool same = __shfl_sync(device::kFullWarp, tile.begin, twin) == tile.begin && valid &&
+    const bool same = __shfl_sync(kFullWarp, tile.begin, twin) == tile.begin && valid &&
                       others_below < other_count;
-    const uint32_t pairs = of_half(__ballot_sync(device::kFullWarp, same), r);
+    const uint32_t pairs = of_half(__ballot_sync(kFullWarp, same), r);
     const int rank = i + others_below - __popc(pairs & ((1u << i) - 1));
-    const uint64_t twin_keep = __shfl_sync(device::kFullWarp, tile.keep, twin);
-    const int twin_mask = __shfl_sync(device::kFullWarp, int{tile.mask}, twin);
+    const uint64_t twin_keep = __shfl_sync(kFullWarp, tile.keep, twin);
+    const int twin_mask = __shfl_sync(kFullWarp, int{tile.mask}, twin);
 
     // 3. The first ones are queued; a tile of both by the first row block's lane.
     const int32_t limit = min(kBatchTiles, queue_.wanted);
@@ -246,8 +251,8 @@ class TileWalk {
       to.keep[r] = tile.keep;
       to.keep[1 - r] = same ? twin_keep : 0;
     }
-    const int batch = __popc(__ballot_sync(device::kFullWarp, writes));
-    const uint32_t all_taken = __ballot_sync(device::kFullWarp, taken);
+    const int batch = __popc(__ballot_sync(kFullWarp, writes));
+    const uint32_t all_taken = __ballot_sync(kFullWarp, taken);
     __syncwarp();  // All have read the walks.
     if (i + 1 == __popc(of_half(all_taken, r))) {
       queue_.walk[r] = walk;
@@ -270,7 +275,7 @@ class TileWalk {
 #pragma unroll
     for (int step = kBatchTiles; step > 0; step /= 2) {
       const int probe = min(below + step, kBatchTiles) - 1;
-      const int32_t other = __shfl_sync(device::kFullWarp, begin, r * kBatchTiles + probe);
+      const int32_t other = __shfl_sync(kFullWarp, begin, r * kBatchTiles + probe);
       if (below + step <= count && other < begin) below += step;
     }
     return below;
@@ -279,7 +284,7 @@ class TileWalk {
   TileQueue& queue_;
   const HeadKeys* const heads_;
   const Lengths& lengths_;
-  int32_t queued_ = 0;
+  uint32_t queued_;
 };
 
-}  // namespace minference::sm80
+}  // namespace minference::device

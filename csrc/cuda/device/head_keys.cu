@@ -2,19 +2,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/arch/launch.h"
 #include "cuda/arch/shared.h"
-#include "cuda/check.h"
-#include "cuda/sm80/head_keys.h"
-#include "cuda/sm80/load_head_keys.h"
-#include "cuda/sm80/stages.h"
+#include "cuda/device/head_keys.h"
+#include "cuda/device/load_head_keys.h"
 
-namespace minference::sm80 {
+namespace minference::device {
 namespace {
 
 /// One block per head, bound by the latency of reading its lists: 1024 threads read 4 KiB at a
 /// time.
 struct HeadKeysTraits {
   static constexpr int kThreads = 1024;
-  using Group = device::BlockGroup<kThreads>;
+  using Group = BlockGroup<kThreads>;
   struct SharedStorage {
     LoadStorage<Group> load;
   };
@@ -43,10 +41,4 @@ void prepare_head_keys(const Shape& shape, std::span<const HeadKeys> patterns,
   });
 }
 
-void fill_lists(std::span<int32_t> lists, const Executor& executor) {
-  constexpr int kAllOnes = 0xff;  // Of each byte.
-  MINF_CUDA(cudaMemsetAsync(lists.data(), kAllOnes, lists.size_bytes(),
-                            static_cast<cudaStream_t>(executor.stream)));
-}
-
-}  // namespace minference::sm80
+}  // namespace minference::device

@@ -15,11 +15,11 @@
 #include "cuda/device/scan.h"
 #include "cuda/device/thread_group.h"
 
-namespace minference::sm80 {
+namespace minference::device {
 
 template <typename Group>
 struct RowBlockStorage {
-  device::ScanStorage<Group, device::Sum<int32_t>> scan;
+  ScanStorage<Group, Sum<int32_t>> scan;
   int32_t growth[Group::kThreads];  // Change at a row block of how many runs grow.
 };
 
@@ -27,9 +27,7 @@ struct RowBlockStorage {
 template <typename Group>
 __device__ inline int32_t count_tiles_of_runs(RowBlockStorage<Group>& storage, const HeadKeys& head,
                                               const Lengths& lengths, int32_t first) {
-  const auto scan = [&](int32_t value) {
-    return device::exclusive_scan<Group>(storage.scan, value);
-  };
+  const auto scan = [&](int32_t value) { return exclusive_scan<Group>(storage.scan, value); };
   storage.growth[Group::thread()] = 0;
   Group::sync();       // All are zero.
   int32_t before = 0;  // Tiles in row block first - 1.
@@ -75,4 +73,4 @@ __device__ inline int32_t count_tiles_of_row_blocks(RowBlockStorage<Group>& stor
   }
 }
 
-}  // namespace minference::sm80
+}  // namespace minference::device

@@ -8,10 +8,10 @@
 #include "core/tile_counts.h"
 #include "core/workspace.h"
 #include "cuda/arch/launch.h"
-#include "cuda/sm80/work_table.h"
-#include "cuda/sm80/work_table_kernels.h"
+#include "cuda/device/work_table.h"
+#include "cuda/device/work_table_kernels.h"
 
-namespace minference::sm80 {
+namespace minference::device {
 namespace {
 
 /// How a call's items are sorted: by its shape alone.
@@ -52,7 +52,7 @@ TableMemory take_memory(WorkspaceAllocator& allocator, const SortPlan& plan) {
               .data()};
 }
 
-void count_items(const Shape& shape, const HeadKeys* heads, bool join, int32_t* tiles,
+void count_items(const Shape& shape, const HeadKeys* heads, Joining joining, int32_t* tiles,
                  cudaStream_t stream) {
   using Traits = CountRowsTraits;
   const int32_t num_chunks = (shape.lengths.row_blocks() + Traits::kThreads - 1) / Traits::kThreads;
@@ -61,7 +61,7 @@ void count_items(const Shape& shape, const HeadKeys* heads, bool join, int32_t* 
   arch::launch("count_row_block_tiles", &count_row_block_tiles_kernel<Traits>,
                {dim3(static_cast<unsigned>(num_blocks)), dim3(Traits::kThreads),
                 sizeof(Traits::SharedStorage)},
-               stream, heads, shape.lengths, num_chunks, join, tiles);
+               stream, heads, shape.lengths, num_chunks, joining, tiles);
 }
 
 void sort_items(const Shape& shape, const SortPlan& plan, const TableMemory& memory,
@@ -96,15 +96,15 @@ std::size_t work_table_bytes(const Shape& shape) {
   return allocator.bytes();
 }
 
-WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, bool join,
+WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, Joining joining,
                            Workspace workspace, cudaStream_t stream) {
   const SortPlan plan = make_sort_plan(shape);
   if (plan.num_items == 0) return {};
   WorkspaceAllocator allocator(workspace);
   const TableMemory memory = take_memory(allocator, plan);
-  count_items(shape, heads, join, memory.tiles, stream);
+  count_items(shape, heads, joining, memory.tiles, stream);
   sort_items(shape, plan, memory, stream);
   return {.items = memory.items, .tiles = memory.tiles, .num_items = plan.num_items};
 }
 
-}  // namespace minference::sm80
+}  // namespace minference::device

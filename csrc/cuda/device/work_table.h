@@ -15,7 +15,7 @@
 #include "core/host_device.h"
 #include "cuda/arch/emulation.h"
 
-namespace minference::sm80 {
+namespace minference::device {
 
 struct alignas(8) WorkItem {
   int32_t head;  // batch * num_heads_q + query head: index of its HeadKeys.
@@ -37,8 +37,15 @@ struct RowBlockTiles {
   MINF_HOST_DEVICE int32_t count() const { return is_joined() ? 0 : code & ~kPairBit; }
 };
 
-/// Two row blocks are joined if together they attend no more than this share of the tiles that
-/// they attend apart.
+/// Which neighbouring row blocks are one item.
+enum class Joining : int32_t {
+  kNone,
+  kWhereShared,  // By kPairShareOf4.
+  kAll,          // Row blocks 2 i and 2 i + 1, whatever they attend.
+};
+
+/// Joining::kWhereShared: two row blocks are joined if together they attend no more than this share
+/// of the tiles that they attend apart.
 ///
 /// Joined or not, a tile of 64 keys is 32 KiB of K and V at 128 dims (bf16), which all blocks of a
 /// multiprocessor draw from L2: 1365 cycles at 24 bytes a cycle (5.5 TB/s over 132 multiprocessors
@@ -60,14 +67,14 @@ struct WorkTable {
 /// Bytes of work memory that build_work_table() needs.
 std::size_t work_table_bytes(const Shape& shape);
 
-/// Counts and orders the items of `heads` (device memory, from prepare_head_keys); `join`: whether
-/// row blocks may be joined, else each is an item, and its count is what KeyTiles yields. A pair
-/// counts twice its tiles; from 2^15 tiles on counts are as good as equal. Among items that count
-/// as much the order is (batch, KV head, row block, query head of the group), so that blocks that
-/// run together share K and V. Only enqueues on `stream`: 1 kernel, and 2 for every 8 bits of the
-/// largest weight that the shape admits, at most 16. Deterministic.
+/// Counts and orders the items of `heads` (device memory, from prepare_head_keys); where
+/// none are joined an item's count is what KeyTiles yields. A pair counts twice its tiles; from
+/// 2^15 tiles on counts are as good as equal. Among items that count as much the order is (batch,
+/// KV head, row block, query head of the group), so that blocks that run together share K and V.
+/// Only enqueues on `stream`: 1 kernel, and 2 for every 8 bits of the largest weight that the shape
+/// admits, at most 16. Deterministic.
 /// @throws Error{MINF_ERROR_LAUNCH_FAILED}
-WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, bool join,
+WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, Joining joining,
                            Workspace workspace, cudaStream_t stream);
 
-}  // namespace minference::sm80
+}  // namespace minference::device

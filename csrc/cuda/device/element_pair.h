@@ -1,0 +1,46 @@
+// Two 16-bit elements in a word: where they are NaN or infinite.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "cuda/arch/element.h"
+
+namespace minference::device {
+
+/// A word of two elements.
+template <typename Element>
+struct ElementPair {
+  static constexpr bool kIsBFloat16 = std::is_same_v<Element, arch::BFloat16>;
+  static constexpr uint32_t kInfinity = kIsBFloat16 ? 0x7f80u : 0x7c00u;
+  static constexpr uint32_t kOne = kIsBFloat16 ? 0x3f80u : 0x3c00u;
+  static constexpr uint32_t kBoth = 0x00010001u;
+  static constexpr uint32_t kSigns = 0x8000u * kBoth;
+
+  /// The sign bit of each half whose exponent is all ones: one more carries there.
+  __device__ static uint32_t nonfinite(uint32_t pair) {
+    constexpr uint32_t kExponentStep = kIsBFloat16 ? 0x0080u : 0x0400u;
+    return ((pair & kInfinity * kBoth) + kExponentStep * kBoth) & kSigns;
+  }
+
+  /// 0 in place of what is not finite.
+  __device__ static uint32_t finite(uint32_t pair) {
+    return pair & ~((nonfinite(pair) >> 15) * 0xffffu);
+  }
+
+  /// 1 where there is a NaN, or the infinity of this sign; else 0.
+  __device__ static uint32_t ones(uint32_t pair, bool negative) {
+    uint32_t result = 0;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const uint32_t bits = pair >> (16 * half) & 0xffffu;
+      const uint32_t magnitude = bits & 0x7fffu;
+      const bool same_infinity = magnitude == kInfinity && (bits >> 15 != 0) == negative;
+      if (magnitude > kInfinity || same_infinity) result |= kOne << (16 * half);
+    }
+    return result;
+  }
+};
+
+}  // namespace minference::device

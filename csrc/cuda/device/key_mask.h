@@ -1,0 +1,55 @@
+// Which of up to 64 keys that were loaded together a row attends.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "core/key_tiles.h"
+#include "cuda/device/tile_walk.h"
+
+namespace minference::device {
+
+struct KeyMask {
+  uint64_t keep;           // Of the keys, from bit 0 on.
+  int32_t first_key;       // Key of bit 0; of a column tile, its entry.
+  const int32_t* columns;  // Null: keys are contiguous.
+  bool causal;             // Some key that is kept is after some row.
+  int32_t sink;            // Window: rows before dense_from attend keys before sink, ...
+  int32_t window;          // ... and as many up to their own. INT32_MAX: no window.
+  int32_t dense_from;
+
+  /// Bits of the keys that the row at `position` attends.
+  __device__ uint64_t attended(int32_t position) const {
+    if (columns != nullptr) return causal ? keep & lowest(count_columns(position)) : keep;
+    uint64_t bits = keep & lowest(position - first_key + 1);
+    if (window != INT32_MAX && position < dense_from) {
+      bits &= ~lowest(position - window + 1 - first_key) | lowest(sink - first_key);
+    }
+    return bits;
+  }
+
+ private:
+  __device__ static uint64_t lowest(int32_t count) { return count <= 0 ? 0 : low_bits(count); }
+
+  /// Columns up to `position`, of those up to the last one kept: no more need exist.
+  __device__ int32_t count_columns(int32_t position) const {
+    int32_t lo = 0, hi = 64 - __clzll(static_cast<long long>(keep));
+    while (lo < hi) {
+      const int32_t mid = (lo + hi) / 2;
+      if (columns[first_key + mid] <= position) {
+        lo = mid + 1;
+      } else {
+        hi = mid;
+      }
+    }
+    return lo;
+  }
+};
+
+/// Whether some row of row block `r` of the row tile does not attend some key of the tile that is
+/// loaded.
+__device__ inline bool is_exposed(const PairTile& tile, int r) {
+  return tile.mask[r] != 0 || tile.keep[r] != tile.loaded();
+}
+
+}  // namespace minference::device

@@ -1,0 +1,42 @@
+// Online softmax by threshold, and the log-sum-exp that it ends with.
+//
+// Sums are relative to 2^max, which need not be the row's maximum: it is raised only when a score
+// exceeds it by more than kRescaleSlack, for rescaling O costs as much as a quarter of a step's
+// products, and almost no tile after the first raises anything. A row's result depends on its own
+// scores alone.
+//
+// Source: online softmax as in FlashAttention-2 (arXiv:2307.08691); rescaling by threshold as in
+// FlashAttention-4.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+#include <type_traits>
+
+#include "cuda/arch/element.h"
+
+namespace minference::device {
+
+/// In log2 units: P up to 2^8 leaves fp16 (2^16) room, and sums of 2^24 such P fit fp32.
+inline constexpr float kRescaleSlack = 8.0f;
+
+/// How far below the largest score a maximum is set when it is raised: P of it is then 2^7, at most
+/// 2^15 before the next time, and as many binades more of small P are above fp16's least.
+template <typename Element>
+inline constexpr float kHeadroom = std::is_same_v<Element, arch::Float16> ? 7.0f : 0.0f;
+
+/// Row maximum before the first score. Finite, so that 2^(-inf - max) is 0, not NaN.
+inline constexpr float kNoScore = -3.402823466e+38f;
+
+/// log2 of exponentials that sum to `sum` * 2^max. -inf where no key was attended: the sum is 0.
+__device__ inline float lse2_of(float max, float sum) {
+  return sum == 0 ? -INFINITY : max + log2f(sum);
+}
+
+/// The same as callers have it, a natural logarithm.
+__device__ inline float lse_of(float lse2) {
+  constexpr float kLn2 = 0.6931471805599453f;
+  return lse2 * kLn2;
+}
+
+}  // namespace minference::device
