@@ -58,6 +58,18 @@ else()
   endif()
 endif()
 
+# The Hopper kernels: built where some code for sm_90 is asked for. Empty if they are.
+set(minference_no_sm90_reason "${minference_no_cuda_reason}")
+if(minference_no_sm90_reason STREQUAL "")
+  set(architectures ${CMAKE_CUDA_ARCHITECTURES})
+  if("native" IN_LIST architectures)
+    list(APPEND architectures ${CMAKE_CUDA_ARCHITECTURES_NATIVE})
+  endif()
+  if(NOT architectures MATCHES "(^|;)(90|all)")
+    set(minference_no_sm90_reason "CUDA architectures ${CMAKE_CUDA_ARCHITECTURES}, none of them 90")
+  endif()
+endif()
+
 if(minference_no_cuda_reason STREQUAL "")
   set(
     minference_cuda_build

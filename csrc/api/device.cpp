@@ -39,9 +39,8 @@ void check_row_alignment(const TensorArg& arg, const Backend& backend) {
 }  // namespace
 
 const Backend& backend_of(const TensorArg& arg) {
-  const Backend& backend = select_backend(static_cast<minf_device_type>(arg.tensor->device_type));
-  backend.check_device(arg.tensor->device_index);
-  return backend;
+  return select_backend(static_cast<minf_device_type>(arg.tensor->device_type),
+                        arg.tensor->device_index);
 }
 
 void check_rows(const Backend& backend, std::initializer_list<TensorArg> args) {

@@ -38,6 +38,16 @@ void check_index(const char* what, int32_t index, int64_t count) {
                  index);
 }
 
+/// Whether calls on the first device of the backend's type that it serves go to it.
+bool is_selected(const Backend& backend) {
+  constexpr int32_t kMaxDevices = 1024;
+  for (int32_t device = 0; device < kMaxDevices; ++device) {
+    if (!backend.serves_device(device)) continue;
+    return &select_backend(backend.device_type, device) == &backend;
+  }
+  return false;
+}
+
 void check_capability(const minf_capability* capability) {
   MINF_CHECK_ARG(capability != nullptr, "capability: expected a struct to fill, got null");
 }
@@ -65,7 +75,7 @@ minf_status minf_backend(int32_t backend, minf_capability* capability) {
     const Backend& entry = *backends()[static_cast<std::size_t>(backend)];
     const Availability availability = entry.availability();
     const bool available = availability.status == MINF_OK;
-    const bool selected = available && &select_backend(entry.device_type) == &entry;
+    const bool selected = available && is_selected(entry);
     *capability = {entry.name, available, selected, availability.reason};
   });
 }

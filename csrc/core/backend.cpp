@@ -7,24 +7,34 @@
 #include "core/check.h"
 #include "cpu/backend.h"
 #include "cuda/sm80/backend.h"
+#include "cuda/sm90/backend.h"
 
 namespace minference {
 
 std::span<const Backend* const> backends() {
-  static const Backend* const kBackends[] = {&sm80::backend(), &cpu::backend()};
+  static const Backend* const kBackends[] = {&sm90::backend(), &sm80::backend(), &cpu::backend()};
   return kBackends;
 }
 
-const Backend& select_backend(minf_device_type device_type) {
+const Backend& select_backend(minf_device_type device_type, int32_t device_index) {
   minf_status status = MINF_ERROR_UNSUPPORTED;
   std::string reasons;
+  const Backend* usable = nullptr;  // The most general one.
   for (const Backend* backend : backends()) {
     if (backend->device_type != device_type) continue;
     const Availability availability = backend->availability();
-    if (availability.status == MINF_OK) return *backend;
+    if (availability.status == MINF_OK) {
+      if (backend->serves_device(device_index)) return *backend;
+      usable = backend;
+      continue;
+    }
     status = availability.status;
     reasons +=
         detail::concat(reasons.empty() ? " " : "; ", backend->name, ": ", availability.reason);
+  }
+  if (usable != nullptr) {
+    usable->check_device(device_index);  // Says what it lacks.
+    return *usable;
   }
   if (reasons.empty()) reasons = " this build has none";
   detail::throw_error(

@@ -1,8 +1,8 @@
 // A backend: one function per stage, behind arguments that api/ has already checked.
 //
 // Backends are siblings; the list in backend.cpp is the only place that names them. A call goes to
-// the first available backend of the tensors' device. Work memory is the caller's: each stage says
-// how many bytes it needs for given arguments, whatever the values in the tensors.
+// the first available backend that serves the tensors' device. Work memory is the caller's: each
+// stage says how many bytes it needs for given arguments, whatever the values in the tensors.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -214,7 +214,9 @@ struct Backend {
 
   /// Looked up once per process, without side effects that a caller could see.
   Availability (*availability)();
-  /// Checks that there is such a device, and that the backend serves it. @throws Error
+  /// Whether there is such a device and the backend serves it.
+  bool (*serves_device)(int32_t device_index);
+  /// The same, with a reason where not. @throws Error
   void (*check_device)(int32_t device_index);
   /// Checks what only the device's runtime knows: that memory and stream are the device's own. Last
   /// of a call's checks. @throws Error
@@ -240,10 +242,10 @@ struct Backend {
 /// All built backends, most special first.
 std::span<const Backend* const> backends();
 
-/// The backend that serves tensors on `device_type`.
-/// @throws Error if there is none, with the status of the most general one that was built, and the
-/// reasons of all.
-const Backend& select_backend(minf_device_type device_type);
+/// The backend that serves tensors on this device: the first that can be used and has code for it.
+/// @throws Error if no backend can be used, with the status of the most general one that was built,
+/// and the reasons of all; if none has code for the device, what the most general one says.
+const Backend& select_backend(minf_device_type device_type, int32_t device_index);
 
 /// Runs task(i) for i in [0, num_tasks) on the executor's threads; returns when all have run.
 /// Tasks must not throw.

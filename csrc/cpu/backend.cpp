@@ -37,6 +37,7 @@ const Backend& backend() {
       .serves_float32 = true,
       .row_alignment = 1,
       .availability = [] { return Availability{}; },
+      .serves_device = [](int32_t) { return true; },
       .check_device = [](int32_t) {},
       .check_resources = [](std::span<const NamedMemory>, const Executor&) {},
       .estimate_vertical_slash_bytes = estimate_vertical_slash_bytes,

@@ -74,9 +74,22 @@ int num_multiprocessors(int device_index) {
   return count;
 }
 
+Architecture architecture_of(const Machine& machine, int device_index) {
+  const bool exists = device_index >= 0 && device_index < static_cast<int>(machine.gpus.size());
+  return exists ? machine.gpus[static_cast<std::size_t>(device_index)] : 0;
+}
+
 std::string describe_gpu(const Machine& machine, int device_index) {
   return detail::concat("GPU ", device_index, " is sm_",
                         machine.gpus[static_cast<std::size_t>(device_index)]);
+}
+
+std::string describe_gpus(const Machine& machine) {
+  std::string text;
+  for (int device = 0; device < static_cast<int>(machine.gpus.size()); ++device) {
+    text += (device == 0 ? "" : ", ") + describe_gpu(machine, device);
+  }
+  return text;
 }
 
 }  // namespace minference::cuda

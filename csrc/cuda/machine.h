@@ -22,7 +22,13 @@ const Machine& machine();
 /// Multiprocessors of a GPU. @throws Error{MINF_ERROR_CUDA}
 int num_multiprocessors(int device_index);
 
+/// Of a GPU; 0 if there is none of that index.
+Architecture architecture_of(const Machine& machine, int device_index);
+
 /// "GPU 1 is sm_75"
 std::string describe_gpu(const Machine& machine, int device_index);
+
+/// "GPU 0 is sm_70, GPU 1 is sm_75"
+std::string describe_gpus(const Machine& machine);
 
 }  // namespace minference::cuda

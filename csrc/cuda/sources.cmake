@@ -31,3 +31,9 @@ set(
   cuda/sm80/instances/estimate_vertical_slash_bf16.cu
   cuda/sm80/instances/estimate_vertical_slash_fp16.cu
 )
+# For Hopper alone: they need sm_90a.
+set(
+  minference_sm90_sources
+  cuda/sm90/attention.cu
+  cuda/sm90/backend.cpp
+)

@@ -2,10 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/sm80/backend.h"
 
+#include <algorithm>
 #include <string>
 
 #include "core/check.h"
 #include "cuda/machine.h"
+#include "cuda/on_device.h"
 #include "cuda/resources.h"
 #include "cuda/sm80/stages.h"
 
@@ -33,15 +35,10 @@ std::string need_text(bool too_old) {
 
 /// Why none of the machine's GPUs is served; empty if one is.
 std::string not_served_text(const Machine& machine) {
-  std::string text;
-  bool too_old = true;
-  for (int device = 0; device < static_cast<int>(machine.gpus.size()); ++device) {
-    const Architecture gpu = machine.gpus[static_cast<std::size_t>(device)];
-    if (serves(gpu)) return "";
-    too_old = too_old && gpu < kFirstArchitecture;
-    text += cuda::describe_gpu(machine, device) + ", ";
-  }
-  return text + need_text(too_old);
+  if (std::ranges::any_of(machine.gpus, serves)) return "";
+  const bool too_old =
+      std::ranges::all_of(machine.gpus, [](Architecture gpu) { return gpu < kFirstArchitecture; });
+  return cuda::describe_gpus(machine) + ", " + need_text(too_old);
 }
 
 Availability availability() {
@@ -52,29 +49,20 @@ Availability availability() {
   return {MINF_ERROR_ARCH_NOT_BUILT, kReason.c_str()};
 }
 
+bool serves_device(int32_t device_index) {
+  return serves(cuda::architecture_of(cuda::machine(), device_index));
+}
+
 void check_device(int32_t device_index) {
   const Machine& machine = cuda::machine();
   const auto count = static_cast<int32_t>(machine.gpus.size());
   MINF_CHECK_ARG(device_index >= 0 && device_index < count, "device_index: expected 0 to ",
                  count - 1, ", got ", device_index);
-  const Architecture gpu = machine.gpus[static_cast<std::size_t>(device_index)];
+  const Architecture gpu = cuda::architecture_of(machine, device_index);
   if (serves(gpu)) return;
   detail::throw_error(MINF_ERROR_ARCH_NOT_BUILT,
                       detail::concat(cuda::describe_gpu(machine, device_index), ", ",
                                      need_text(gpu < kFirstArchitecture)));
-}
-
-/// A stage of stages.h with the executor's device current.
-template <auto kStage, typename Args>
-void on_device(const Args& args, const Executor& executor) {
-  const cuda::CurrentDevice current(executor.device_index);
-  kStage(args, executor);
-}
-
-template <auto kStage, typename Args>
-void on_device_with_workspace(const Args& args, Workspace workspace, const Executor& executor) {
-  const cuda::CurrentDevice current(executor.device_index);
-  kStage(args, workspace, executor);
 }
 
 }  // namespace
@@ -86,19 +74,20 @@ const Backend& backend() {
       .serves_float32 = false,
       .row_alignment = 16,  // What one cp.async copies.
       .availability = availability,
+      .serves_device = serves_device,
       .check_device = check_device,
       .check_resources = cuda::check_resources,
       .estimate_vertical_slash_bytes = estimate_vertical_slash_bytes,
-      .estimate_vertical_slash = on_device_with_workspace<estimate_vertical_slash>,
+      .estimate_vertical_slash = cuda::on_device_with_workspace<estimate_vertical_slash>,
       .estimate_block_sparse_bytes = estimate_block_sparse_bytes,
-      .estimate_block_sparse = on_device_with_workspace<estimate_block_sparse>,
-      .plan_vertical_slash = on_device<plan_vertical_slash>,
-      .count_key_tiles = on_device<count_key_tiles>,
+      .estimate_block_sparse = cuda::on_device_with_workspace<estimate_block_sparse>,
+      .plan_vertical_slash = cuda::on_device<plan_vertical_slash>,
+      .count_key_tiles = cuda::on_device<count_key_tiles>,
       .fill_lists = [](std::span<int32_t> lists,
-                       const Executor& executor) { on_device<fill_lists>(lists, executor); },
+                       const Executor& executor) { cuda::on_device<fill_lists>(lists, executor); },
       .attention_bytes = attention_bytes,
-      .attention = on_device_with_workspace<attention>,
-      .merge_attention = on_device<merge_attention>,
+      .attention = cuda::on_device_with_workspace<attention>,
+      .merge_attention = cuda::on_device<merge_attention>,
   };
   return kBackend;
 }

@@ -19,6 +19,7 @@ const Backend& backend() {
           [] {
             return Availability{MINF_ERROR_UNSUPPORTED, "not built (" MINF_NO_CUDA_REASON ")"};
           },
+      .serves_device = nullptr,
       .check_device = nullptr,
       .check_resources = nullptr,
       .estimate_vertical_slash_bytes = nullptr,

@@ -1,0 +1,69 @@
+// The sm90 backend's table, and on which GPUs it can be used.
+// SPDX-License-Identifier: Apache-2.0
+#include "cuda/sm90/backend.h"
+
+#include <algorithm>
+#include <string>
+
+#include "core/check.h"
+#include "cuda/machine.h"
+#include "cuda/on_device.h"
+#include "cuda/sm80/backend.h"
+#include "cuda/sm90/stages.h"
+
+namespace minference::sm90 {
+namespace {
+
+using cuda::Architecture;
+using cuda::Machine;
+
+/// wgmma is in no GPU before, and in none after.
+constexpr Architecture kArchitecture = 90;
+
+std::string not_served_text(const Machine& machine) {
+  return detail::concat(cuda::describe_gpus(machine), ", need sm_", kArchitecture);
+}
+
+Availability availability() {
+  const Machine& machine = cuda::machine();
+  if (machine.status != MINF_OK) return {machine.status, machine.reason.c_str()};
+  // The stages that are sm80's own run here too.
+  const Availability sm80 = sm80::backend().availability();
+  if (sm80.status != MINF_OK) return sm80;
+  if (std::ranges::find(machine.gpus, kArchitecture) != machine.gpus.end()) return {};
+  static const std::string kReason = not_served_text(machine);
+  return {MINF_ERROR_ARCH_NOT_BUILT, kReason.c_str()};
+}
+
+bool serves_device(int32_t device_index) {
+  return cuda::architecture_of(cuda::machine(), device_index) == kArchitecture &&
+         sm80::backend().serves_device(device_index);
+}
+
+void check_device(int32_t device_index) {
+  if (serves_device(device_index)) return;
+  sm80::backend().check_device(device_index);
+  detail::throw_error(MINF_ERROR_ARCH_NOT_BUILT,
+                      detail::concat(cuda::describe_gpu(cuda::machine(), device_index),
+                                     ", need sm_", kArchitecture));
+}
+
+Backend make_backend() {
+  Backend backend = sm80::backend();
+  backend.name = "sm90";
+  backend.availability = availability;
+  backend.serves_device = serves_device;
+  backend.check_device = check_device;
+  backend.attention_bytes = attention_bytes;
+  backend.attention = cuda::on_device_with_workspace<attention>;
+  return backend;
+}
+
+}  // namespace
+
+const Backend& backend() {
+  static const Backend kBackend = make_backend();
+  return kBackend;
+}
+
+}  // namespace minference::sm90

@@ -1,0 +1,15 @@
+// The stages of the sm90 backend that are its own; the others are sm80's. What cuda/sm80/stages.h
+// says of all of them holds for these.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+
+#include "core/backend.h"
+
+namespace minference::sm90 {
+
+std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor);
+void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor);
+
+}  // namespace minference::sm90
