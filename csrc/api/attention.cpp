@@ -111,6 +111,11 @@ minf_status minf_sparse_attention_workspace_bytes(const minf_tensor* q, const mi
     AttentionArgs args;
     args.shape = shape;
     args.patterns = keys;
+    if (!is_absent(&index->vertical_index)) {
+      const TensorArg columns{"vertical_index", &index->vertical_index};
+      check_tensor(columns, 3, {MINF_INT32});
+      args.index.columns.size = static_cast<int32_t>(columns.size(2));
+    }
     store_workspace_bytes(bytes, backend.attention_bytes(args, executor));
   });
 }

@@ -233,7 +233,7 @@ struct Backend {
   /// Writes -1 everywhere: what ends lists that are shorter than others beside them.
   void (*fill_lists)(std::span<int32_t> lists, const Executor&);
   /// Reads of AttentionArgs what is known without v and before stage 1 has run: shape (but
-  /// head_dim_v) and pattern kinds.
+  /// head_dim_v), pattern kinds, and how long lists of columns are.
   std::size_t (*attention_bytes)(const AttentionArgs&, const Executor&);
   void (*attention)(const AttentionArgs&, Workspace, const Executor&);
   void (*merge_attention)(const MergeArgs&, const Executor&);

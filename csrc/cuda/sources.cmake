@@ -36,4 +36,12 @@ set(
   minference_sm90_sources
   cuda/sm90/attention.cu
   cuda/sm90/backend.cpp
+  cuda/sm90/gather_columns.cu
+  cuda/sm90/tensor_maps.cpp
+  cuda/sm90/instances/attention_d64.cu
+  cuda/sm90/instances/attention_d96.cu
+  cuda/sm90/instances/attention_d128.cu
+  cuda/sm90/instances/attention_d192.cu
+  cuda/sm90/instances/attention_d192_128.cu
+  cuda/sm90/instances/attention_d256.cu
 )

@@ -181,6 +181,35 @@ void expect_reversed(std::span<const uint32_t> input, std::span<Expected> output
   }
 }
 
+// ---- Votes at a named barrier, two warps each: of the first round by bit 0, and so on
+// ------------
+
+constexpr int kVoteRounds = 8;
+
+template <typename Traits>
+__global__ void barrier_vote_kernel(const uint32_t* input, uint32_t* output) {
+  const auto thread = static_cast<int>(threadIdx.x);
+  uint32_t votes = 0;
+  for (int round = 0; round < kVoteRounds; ++round) {
+    // Few of the threads raise it, in some rounds none.
+    const bool raises = (input[thread] >> (4 * round) & 15) == 0 && thread % 16 == round;
+    if (arch::named_barrier_or(1 + thread / kRole, kRole, raises)) votes |= 1u << round;
+  }
+  output[thread] = votes;
+}
+
+void expect_barrier_votes(std::span<const uint32_t> input, std::span<Expected> output) {
+  for (std::size_t first = 0; first < output.size(); first += kRole) {
+    uint32_t votes = 0;
+    for (std::size_t thread = first; thread < first + kRole; ++thread) {
+      for (std::size_t round = 0; round < kVoteRounds; ++round) {
+        if ((input[thread] >> (4 * round) & 15) == 0 && thread % 16 == round) votes |= 1u << round;
+      }
+    }
+    for (std::size_t thread = first; thread < first + kRole; ++thread) output[thread].word = votes;
+  }
+}
+
 // ---- Atomics: results that do not depend on the order -------------------------------------------
 
 constexpr int kAtomicThreads = 256;
@@ -323,6 +352,17 @@ CaseList thread_cases() {
        .fill = &fill_random,
        .launch = &launch_block<&barrier_kernel<BarrierTraits>>,
        .expect = &expect_reversed},
+      {.name = "named_barrier_or",
+       .min_arch = 80,
+       .input_words = 2 * kRole,
+       .output_words = 2 * kRole,
+       .fill = &fill_random,
+       .launch =
+           [](const uint32_t* input, uint32_t* output, cudaStream_t stream) {
+             arch::launch("barrier_vote", &barrier_vote_kernel<Traits32>,
+                          {dim3(1), dim3(2 * kRole)}, stream, input, output);
+           },
+       .expect = &expect_barrier_votes},
       {.name = "atomics, shared",
        .min_arch = 80,
        .input_words = kAtomicBlocks * kAtomicThreads,

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+
 #include "cuda/arch/emulation.h"
 
 namespace minference::arch {
@@ -22,6 +24,23 @@ __device__ inline void named_barrier_arrive(int id, int num_threads) {
   simt::named_barrier_arrive(id, num_threads);
 #else
   asm volatile("barrier.arrive.aligned %0, %1;" : : "r"(id), "r"(num_threads) : "memory");
+#endif
+}
+
+/// named_barrier_sync(); whether `predicate` is true in any of the threads.
+/// PTX ISA: barrier.red.or.aligned.pred.
+__device__ inline bool named_barrier_or(int id, int num_threads, bool predicate) {
+#if defined(MINF_SIMT)
+  return simt::named_barrier_or(id, num_threads, predicate);
+#else
+  uint32_t result;
+  asm volatile(
+      "{.reg .pred p, q;\n setp.ne.u32 p, %3, 0;\n barrier.red.or.aligned.pred q, %1, %2, p;\n"
+      " selp.u32 %0, 1, 0, q;}"
+      : "=r"(result)
+      : "r"(id), "r"(num_threads), "r"(static_cast<uint32_t>(predicate))
+      : "memory");
+  return result != 0;
 #endif
 }
 

@@ -22,7 +22,8 @@ int block_barrier(BarrierVote vote, bool predicate) {
 
 namespace {
 
-void arrive_at_named(LibraryCall& call, int id, int threads, bool arrive_only) {
+int arrive_at_named(LibraryCall& call, int id, int threads, BarrierVote vote, bool predicate,
+                    bool arrive_only) {
   Engine& engine = call.engine();
   if (id < 0 || id >= BlockBarriers::kNumBarriers || threads <= 0 || threads % 32 != 0 ||
       threads > (engine.num_threads() + 31) / 32 * 32) {
@@ -31,20 +32,25 @@ void arrive_at_named(LibraryCall& call, int id, int threads, bool arrive_only) {
              " threads: ids are 0 to 15, threads a multiple of 32 up to the block's";
     });
   }
-  engine.barriers().arrive(engine, call.thread(), id, threads, BarrierVote::kNone, false,
-                           arrive_only);
+  return engine.barriers().arrive(engine, call.thread(), id, threads, vote, predicate, arrive_only);
 }
 
 }  // namespace
 
 void named_barrier_sync(int id, int threads) {
   LibraryCall call;
-  arrive_at_named(call, id, threads, /*arrive_only=*/false);
+  arrive_at_named(call, id, threads, BarrierVote::kNone, false, /*arrive_only=*/false);
 }
 
 void named_barrier_arrive(int id, int threads) {
   LibraryCall call;
-  arrive_at_named(call, id, threads, /*arrive_only=*/true);
+  arrive_at_named(call, id, threads, BarrierVote::kNone, false, /*arrive_only=*/true);
+}
+
+bool named_barrier_or(int id, int threads, bool predicate) {
+  LibraryCall call;
+  return arrive_at_named(call, id, threads, BarrierVote::kOr, predicate, /*arrive_only=*/false) !=
+         0;
 }
 
 void memory_fence() {

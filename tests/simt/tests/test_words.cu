@@ -154,6 +154,33 @@ void test_named_barriers() {
   });
 }
 
+/// Each pair of warps votes by itself, round by round.
+__global__ void vote_in_pairs(int* votes, int rounds) {
+  const int pair = static_cast<int>(threadIdx.x) / 64;
+  for (int round = 0; round < rounds; ++round) {
+    const bool raises = static_cast<int>(threadIdx.x) == 64 * pair + 7 * round && round % 2 == pair;
+    votes[rounds * static_cast<int>(threadIdx.x) + round] =
+        simt::named_barrier_or(1 + pair, 64, raises) ? 1 : 0;
+  }
+}
+
+void test_votes_at_named_barriers() {
+  constexpr int kThreads = 128, kRounds = 9;
+  for_all_schedules([] {
+    const DeviceArray<int> votes(kThreads * kRounds);
+    simt::launch("vote_in_pairs", dim3(1), dim3(kThreads), 0, nullptr, &vote_in_pairs, votes.data(),
+                 kRounds);
+    bool right = true;
+    for (int thread = 0; thread < kThreads; ++thread) {
+      for (int round = 0; round < kRounds; ++round) {
+        right &= votes[static_cast<std::size_t>(kRounds * thread + round)] ==
+                 (round % 2 == thread / 64 ? 1 : 0);
+      }
+    }
+    CHECK(right);
+  });
+}
+
 struct AtomicResults {
   int add, sub, least, most, exchanged, swapped;
   unsigned bits_and, bits_or, bits_xor, increment, decrement;
@@ -288,6 +315,7 @@ int main() {
   test_syncthreads();
   test_barriers_and_votes();
   test_named_barriers();
+  test_votes_at_named_barriers();
   test_atomics();
   test_flags();
   test_shared_addresses();

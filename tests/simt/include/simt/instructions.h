@@ -65,6 +65,9 @@ SIMT_INLINE void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[4], const uint3
 void named_barrier_sync(int id, int threads);
 void named_barrier_arrive(int id, int threads);
 
+/// bar.red.or: named_barrier_sync(), and whether `predicate` is true in any of the threads.
+bool named_barrier_or(int id, int threads, bool predicate);
+
 /// cvt.rn.bf16x2.f32 and cvt.rn.f16x2.f32: `low` in the low half; a NaN becomes 0x7fff.
 uint32_t pack_bf16x2(float low, float high);
 uint32_t pack_f16x2(float low, float high);

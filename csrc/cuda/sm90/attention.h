@@ -1,0 +1,59 @@
+// Stage 3 on sm90: what the host hands to the attention kernel, and the kernels by dtype and dims.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/backend.h"
+#include "cuda/arch/tensor_map.h"
+#include "cuda/device/work_table.h"
+
+namespace minference::sm90 {
+
+/// Boxes of 64 rows and a panel of dims. Coordinates: dim, row, head, batch entry.
+struct AttentionMaps {
+  CUtensorMap q;
+  CUtensorMap k;
+  CUtensorMap v;
+  CUtensorMap out;
+  CUtensorMap column_k;  // Gathered keys and values: the row is an entry of the column list, the
+  CUtensorMap column_v;  // head a query head.
+};
+
+struct AttentionParams {
+  AttentionMaps maps;
+  RowValues lse;
+  Lengths lengths;
+  int32_t num_heads_q;
+  int32_t group_size;
+  float scale_log2;  // |softmax_scale| log2(e), or 1 where that is 0.
+  float score_sign;  // 1, -1 or 0: the sign of softmax_scale.
+
+  const HeadKeys* heads;  // [batch * num_heads_q]
+  device::WorkTable table;
+  unsigned long long* next_item;  // Items taken beyond the first of each block; 0 at the start.
+};
+
+/// Compile-time shape of a thread block: attention_traits.h. kDim and kDimV: head_dim and
+/// head_dim_v that it serves, at most.
+template <typename Element, int kDim, int kDimV>
+struct AttentionTraits;
+
+/// Enqueues the kernel on `num_blocks` blocks, of which a multiprocessor holds one.
+template <typename Traits>
+void launch_attention(const AttentionParams& params, int32_t num_blocks, cudaStream_t stream);
+
+/// Limits that only tests change, to reach with small sizes what large ones do.
+struct AttentionLimits {
+  int32_t resident_blocks = 0;  // Thread blocks that run at a time; 0: as the device has room.
+  bool serves_small = false;    // Keeps calls that sm80 would serve better (attention.cu).
+};
+
+/// The stage of stages.h, and its bytes of work memory, with other limits.
+std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor,
+                            const AttentionLimits& limits);
+void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor,
+               const AttentionLimits& limits);
+
+}  // namespace minference::sm90

@@ -1,0 +1,260 @@
+// Stage 3 on sm90: exact softmax attention over the tiles that each row block attends, all patterns
+// and heads in one launch. The kernel knows tiles; which, is core/key_tiles.h's to say.
+//
+// Blocks are persistent: each takes items, two neighbouring row blocks of a head, longest first.
+// One warpgroup loads (attention_load.h), two consume, a row block each, stage by stage:
+//
+//     products    S = q K^T of this stage, then O += P V of the stage before, in turns: one
+//                 warpgroup's products are issued while the other is at its softmax
+//     softmax     of S, while O += P V is under way
+//     release     K once S is there, V once O is
+//
+// A warpgroup passes over the tiles that its row block does not attend, so each row attends the
+// keys that every other backend gives it; both pass through all stages, and take as many turns.
+//
+// Source: FlashAttention-3 (arXiv:2407.08608): warp specialisation, turns, softmax beside products;
+// MInference (arXiv:2407.02490), Appendix C.4, for the sparse sets.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/arch/elect.h"
+#include "cuda/arch/register_allocation.h"
+#include "cuda/arch/shared.h"
+#include "cuda/sm90/attention_finish.h"
+#include "cuda/sm90/attention_load.h"
+#include "cuda/sm90/attention_nonfinite.h"
+#include "cuda/sm90/attention_softmax.h"
+
+namespace minference::sm90 {
+
+/// A consumer warpgroup. All its threads call every function together.
+template <typename Traits>
+class Consumer {
+ public:
+  using Storage = typename Traits::SharedStorage;
+
+  __device__ Consumer(Storage& storage, const AttentionParams& params, int warpgroup)
+      : storage_(storage), params_(params), warpgroup_(warpgroup) {
+    if (warpgroup_ == 1) pass_turn();  // The first turn is warpgroup 0's.
+  }
+
+  __device__ void attend_all() {
+    for (;; query_.advance()) {
+      arch::mbarrier_wait(storage_.query_full[query_.stage], query_.parity);
+      const int num_row_blocks = item().num_row_blocks;
+      if (device::warp_uniform(num_row_blocks == 0)) break;
+      RowState<Traits> rows;
+      attend(rows);
+      release_query_before();
+      if (device::warp_uniform(warpgroup_ < num_row_blocks)) {
+        finish(rows);
+      } else if (is_first()) {
+        // The turns of the item lie behind all reads of its description.
+        arch::mbarrier_arrive(storage_.query_empty[query_.stage]);
+      }
+    }
+    if (is_first()) arch::cp_async_bulk_wait<0>();
+  }
+
+ private:
+  __device__ bool is_first() const { return threadIdx.x % kWarpgroupThreads == 0; }
+  __device__ const device::RowTile& item() const { return storage_.items[query_.stage]; }
+  __device__ typename Traits::QueryTile& query() const {
+    return storage_.query[query_.stage][warpgroup_];
+  }
+  /// The thread's first row, of the call.
+  __device__ int32_t first_row() const {
+    const int thread = static_cast<int>(threadIdx.x) % kWarpgroupThreads;
+    return (item().row_block + warpgroup_) * kBlock + thread / 32 * 16 + thread % 32 / 4;
+  }
+
+  __device__ void wait_for_turn() const {
+    arch::named_barrier_sync(kTurnBarrier + warpgroup_, kConsumers * kWarpgroupThreads);
+  }
+  __device__ void pass_turn() const {
+    arch::named_barrier_arrive(kTurnBarrier + 1 - warpgroup_, kConsumers * kWarpgroupThreads);
+  }
+
+  /// All lanes of the warp are done with the buffer.
+  __device__ static void release(arch::Mbarrier& empty) {
+    __syncwarp();
+    if (device::lane_index() == 0) arch::mbarrier_arrive(empty);
+  }
+
+  __device__ void wait_for_values() const {
+    arch::mbarrier_wait(storage_.value_full[values_.stage], values_.parity);
+  }
+  __device__ void release_values() {
+    release(storage_.value_empty[values_.stage]);
+    values_.advance();
+  }
+
+  /// All stages of the item, and the one that says that they are over, whose tiles nobody attends.
+  __device__ void attend(RowState<Traits>& rows) {
+    Probabilities<Traits> p;
+    AttendedTiles before;  // Of the stage before, whose values are still to be added.
+    bool has_before = false, is_end = false;
+#pragma unroll 1
+    while (!is_end) {
+      arch::mbarrier_wait(storage_.key_full[keys_.stage], keys_.parity);
+      const StageTiles& stage = storage_.stage_tiles[keys_.stage];
+      is_end = device::warp_uniform(stage.is_end);
+      const AttendedTiles attended = AttendedTiles::of<Traits>(stage, warpgroup_);
+      if (has_before) prepare_values(rows, p, before);
+      attend_stage(rows, p, stage, attended, before);
+      if (has_before) release_values();
+      before = attended;
+      has_before = true;
+      keys_.advance();
+    }
+  }
+
+  /// Waits for the values of the stage before; adds them here if they need care.
+  __device__ void prepare_values(RowState<Traits>& rows, Probabilities<Traits>& p,
+                                 AttendedTiles& before) {
+    wait_for_values();
+    if (!before.exposed) return;
+    if (!has_nonfinite<Traits>(storage_, values_.stage, before, warpgroup_)) return;
+    add_nonfinite_values(rows, p, storage_, values_.stage, before);
+    before = {};
+  }
+
+  /// Scores of this stage become P, the values of the one before are added: side by side where both
+  /// are whole. wgmma leaves no room for branches between its issue and its end (the compiler would
+  /// wait after every instruction), so whatever else may come goes one after the other.
+  __device__ void attend_stage(RowState<Traits>& rows, Probabilities<Traits>& p,
+                               const StageTiles& stage, const AttendedTiles& attended,
+                               const AttendedTiles& before) {
+    constexpr int kWhole = Traits::kStageTiles;
+    wait_for_turn();
+    if (device::warp_uniform(attended.count == kWhole && before.count == kWhole)) {
+      return attend_beside(rows, p, stage);
+    }
+    if (before.count > 0) add_values(rows, p, storage_, values_.stage, before);
+    if (device::warp_uniform(attended.count == kWhole)) {
+      attend_alone<kWhole>(rows, p, stage, /*first_tile=*/0);
+    } else if (device::warp_uniform(attended.count > 0)) {
+      attend_alone<1>(rows, p, stage, attended.first);
+    } else {
+      pass_turn();
+      release(storage_.key_empty[keys_.stage]);
+      release_query_before();
+    }
+  }
+
+  /// Softmax runs beside the product of P with the values of the stage before.
+  __device__ void attend_beside(RowState<Traits>& rows, Probabilities<Traits>& p,
+                                const StageTiles& stage) {
+    constexpr int kTiles = Traits::kStageTiles;
+    Scores<kTiles> scores;
+    arch::wgmma_fence();
+    multiply_keys<Traits>(scores, query(), storage_, keys_.stage, /*first_tile=*/0);
+    arch::wgmma_commit_group();
+    multiply_values<Traits, kTiles>(rows, p, storage_, values_.stage, /*first_tile=*/0);
+    arch::wgmma_commit_group();
+    pass_turn();
+    release_query_before();
+    arch::wgmma_wait<1>();
+    arch::keep_registers(scores.s);
+    const Rescale rescale = soften(rows, scores, stage, /*first_tile=*/0);
+    arch::wgmma_wait<0>();
+    arch::keep_registers(rows.out);
+    rows.scale_out(rescale);
+    pack_probabilities(p, scores);
+  }
+
+  template <int kTiles>
+  __device__ void attend_alone(RowState<Traits>& rows, Probabilities<Traits>& p,
+                               const StageTiles& stage, int first_tile) {
+    Scores<kTiles> scores;
+    arch::wgmma_fence();
+    multiply_keys<Traits>(scores, query(), storage_, keys_.stage, first_tile);
+    arch::wgmma_commit_group();
+    pass_turn();
+    release_query_before();
+    arch::wgmma_wait<0>();
+    arch::keep_registers(scores.s);
+    rows.scale_out(soften(rows, scores, stage, first_tile));
+    pack_probabilities(p, scores);
+  }
+
+  /// Softmax of scores that are there; hands the keys back.
+  template <int kTiles>
+  __device__ Rescale soften(RowState<Traits>& rows, Scores<kTiles>& scores, const StageTiles& stage,
+                            int first_tile) {
+    if (params_.score_sign != 1) {
+#pragma unroll
+      for (float& score : scores.s) score *= params_.score_sign;
+    }
+    mask_scores(scores, params_, params_.heads[item().head_idx], stage, first_tile, warpgroup_,
+                first_row() + params_.lengths.offset());
+    release(storage_.key_empty[keys_.stage]);
+    const Rescale rescale = raise_maxima(rows, scores, params_.scale_log2);
+    exponentiate(rows, scores, params_.scale_log2);
+    return rescale;
+  }
+
+  /// Rows of out.
+  __device__ void finish(RowState<Traits>& rows) {
+    const device::RowTile& tile = item();
+    rows.complete_sums();
+    const int32_t batch = tile.head_idx / params_.num_heads_q;
+    const int32_t head = tile.head_idx % params_.num_heads_q;
+    store_lse(params_, rows, batch, head, first_row());
+    normalize(rows);
+    auto& out = reinterpret_cast<typename Traits::OutTile&>(query());
+    const int barrier = kConsumerBarrier + warpgroup_;
+    arch::named_barrier_sync(barrier, kWarpgroupThreads);  // All are done with the queries.
+    stage_out<Traits>(out, rows);
+    arch::fence_proxy_async();
+    arch::named_barrier_sync(barrier, kWarpgroupThreads);  // The rows of out are complete.
+    if (!is_first()) return;
+    store_out<Traits>(params_, out, batch, head, (tile.row_block + warpgroup_) * kBlock);
+    query_before_ = query_.stage;
+    if (Traits::kQueryStages == 1) release_query_before();
+  }
+
+  /// Hands the buffer of the item before back to the loader once its rows of out have been read.
+  /// Not at the end of that item, but behind the first products of the next one, which has a buffer
+  /// of its own: nobody waits for the reading.
+  __device__ void release_query_before() {
+    if (query_before_ < 0) return;  // In all threads but the first.
+    arch::cp_async_bulk_wait_read<0>();
+    arch::mbarrier_arrive(storage_.query_empty[query_before_]);
+    query_before_ = -1;
+  }
+
+  Storage& storage_;
+  const AttentionParams& params_;
+  const int warpgroup_;
+  RingPosition<Traits::kQueryStages> query_;
+  RingPosition<Traits::kKeyStages> keys_;
+  RingPosition<Traits::kValueStages> values_;
+  int query_before_ = -1;
+};
+
+/// Grid: as many blocks as run at a time.
+template <typename Traits>
+__global__ void __launch_bounds__(Traits::kThreads, 1)
+    attention_kernel(const __grid_constant__ AttentionParams params) {
+  auto& storage = arch::shared_storage<typename Traits::SharedStorage>();
+  const int warp =
+      __shfl_sync(device::kFullWarp, static_cast<int>(threadIdx.x) / device::kWarpThreads, 0);
+  if (threadIdx.x == 0) init_barriers<Traits>(storage);
+  __syncthreads();  // The mbarriers stand.
+  if (warp < kWarpgroupThreads / device::kWarpThreads) {
+    arch::setmaxnreg_dec<Traits::kProducerRegisters>();
+    if (warp > 0) {
+      Finder<Traits>(storage, params).find_all();
+    } else if (arch::elect_one()) {
+      Loader<Traits>(storage, params).load_all();
+    }
+  } else {
+    arch::setmaxnreg_inc<Traits::kConsumerRegisters>();
+    Consumer<Traits>(storage, params, warp / 4 - 1).attend_all();
+  }
+}
+
+}  // namespace minference::sm90

@@ -1,0 +1,251 @@
+// Stage 3 on sm90: the producer warpgroup. Three warps find the tiles of items, batch by batch; one
+// thread fills queries, keys and values with TMA.
+//
+// The finders work ahead: the next item's first tiles are found while the last ones of the item
+// before are loaded. A row tile is loaded as the tiles of core/key_tiles.h come, two to a stage: 64
+// keys from wherever they begin (TMA asks for no alignment), or 64 gathered columns. So a stage is
+// whatever two tiles follow each other, and each consumer multiplies those that its row block
+// attends. Rows outside the tensor arrive as zeros.
+//
+//     barrier          arrivals  by                       waited for by  then
+//     batch_full[b]    1         a finder, behind the     loader         batch b can be read
+//                                finders' barrier
+//     batch_empty[b]   1         loader                   finders        and overwritten
+//     query_full[i]    1, bytes  loader                   consumers      queries and items[i] are
+//     there query_empty[i]   2         a thread of each         loader         ... may be
+//     overwritten: their
+//                                consumer                                rows of out have been read
+//     key_full[s]      1, bytes  loader                   consumers      keys and stage_tiles[s]
+//     key_empty[s]     8         a lane of each           loader         ... may be overwritten
+//                                consumer warp
+//     value_full[s]    1, bytes  loader                   consumers      values are there
+//     value_empty[s]   8         a lane of each           loader         ... may be overwritten
+//                                consumer warp
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/arch/bulk_copy.h"
+#include "cuda/sm90/attention.h"
+#include "cuda/sm90/attention_traits.h"
+
+namespace minference::sm90 {
+
+template <typename Traits>
+__device__ inline void init_barriers(typename Traits::SharedStorage& storage) {
+  constexpr int kConsumerWarps = kConsumers * kWarpgroupThreads / device::kWarpThreads;
+  const auto init = [](auto& full, auto& empty, int empty_arrivals) {
+    for (auto& barrier : full) arch::mbarrier_init(barrier, /*arrivals=*/1);
+    for (auto& barrier : empty) arch::mbarrier_init(barrier, empty_arrivals);
+  };
+  init(storage.batch_full, storage.batch_empty, 1);
+  init(storage.query_full, storage.query_empty, kConsumers);
+  init(storage.key_full, storage.key_empty, kConsumerWarps);
+  init(storage.value_full, storage.value_empty, kConsumerWarps);
+  arch::fence_mbarrier_init();
+}
+
+// ---- Finders ------------------------------------------------------------------------------------
+
+/// The row tile of item number `item`. num_row_blocks is 0 past the last item, and where the row
+/// block belongs to the item of the one before it: such entries are the table's last.
+__device__ inline device::RowTile load_item(const AttentionParams& params, int64_t item) {
+  device::RowTile tile{};
+  if (item >= params.table.num_items) return tile;
+  const device::WorkItem entry = params.table.items[item];
+  const device::RowBlockTiles tiles{
+      params.table.tiles[int64_t{entry.head} * params.lengths.row_blocks() + entry.row_block]};
+  if (tiles.is_joined()) return tile;
+  return {.head_idx = entry.head,
+          .row_block = entry.row_block,
+          .num_row_blocks = tiles.is_pair() ? 2 : 1,
+          .first_tile = 0,
+          .end_tile = INT32_MAX,
+          .split = 0};
+}
+
+template <typename Traits>
+class Finder {
+ public:
+  __device__ Finder(typename Traits::SharedStorage& storage, const AttentionParams& params)
+      : storage_(storage), params_(params) {}
+
+  __device__ void find_all() {
+    int64_t item = blockIdx.x;  // Of the first thread.
+    for (;;) {
+      if (is_first()) {
+        storage_.queue.row_tile = load_item(params_, item);
+        item = gridDim.x + static_cast<int64_t>(atomicAdd(params_.next_item, 1ull));
+      }
+      FinderGroup::sync();  // The item stands.
+      const bool exists = device::warp_uniform(storage_.queue.row_tile.num_row_blocks > 0);
+      find_item(exists);
+      if (!exists) return;
+      FinderGroup::sync();  // All have left the item.
+    }
+  }
+
+ private:
+  __device__ static bool is_first() { return FinderGroup::thread() == 0; }
+
+  /// Batches up to one that is empty.
+  __device__ void find_item(bool exists) {
+    if (!exists) {
+      wait_for_room();
+      return publish(/*count=*/0, /*starts_item=*/true);
+    }
+    device::TileWalk<FinderGroup> walk(storage_.queue, params_.heads, params_.lengths, num_found_);
+    bool starts_item = true;
+    int32_t count = 0;
+    do {
+      // The batch before the last one, which the next one overwrites, has been loaded.
+      wait_for_room();
+      count = walk.find();
+      publish(count, starts_item);
+      starts_item = false;
+    } while (device::warp_uniform(count > 0));
+  }
+
+  __device__ void wait_for_room() {
+    arch::mbarrier_wait(storage_.batch_empty[batch_.stage], batch_.parity ^ 1);
+  }
+
+  __device__ void publish(int32_t count, bool starts_item) {
+    FinderGroup::sync();  // All have seen the room, which may end now, and queued their tiles.
+    if (is_first()) {
+      storage_.batches[batch_.stage] = {.row_tile = storage_.queue.row_tile,
+                                        .first = num_found_,
+                                        .count = count,
+                                        .starts_item = starts_item};
+      arch::mbarrier_arrive(storage_.batch_full[batch_.stage]);
+    }
+    num_found_ += static_cast<uint32_t>(count);
+    batch_.advance();
+  }
+
+  typename Traits::SharedStorage& storage_;
+  const AttentionParams& params_;
+  RingPosition<2> batch_;
+  uint32_t num_found_ = 0;
+};
+
+// ---- Loader -------------------------------------------------------------------------------------
+
+/// One thread.
+template <typename Traits>
+class Loader {
+ public:
+  __device__ Loader(typename Traits::SharedStorage& storage, const AttentionParams& params)
+      : storage_(storage), params_(params) {}
+
+  __device__ void load_all() {
+    for (RingPosition<2> position;; position.advance()) {
+      arch::mbarrier_wait(storage_.batch_full[position.stage], position.parity);
+      const TileBatch& batch = storage_.batches[position.stage];
+      if (batch.starts_item) start_item(batch.row_tile);
+      if (batch.row_tile.num_row_blocks == 0) return;
+      for (int32_t i = 0; i < batch.count; ++i) {
+        add_tile(
+            storage_.queue.tiles[(batch.first + static_cast<uint32_t>(i)) % device::kQueueTiles]);
+      }
+      if (batch.count == 0) end_item();
+      arch::mbarrier_arrive(storage_.batch_empty[position.stage]);
+    }
+  }
+
+ private:
+  using Element = typename Traits::Element;
+
+  __device__ void start_item(const device::RowTile& tile) {
+    arch::mbarrier_wait(storage_.query_empty[query_.stage], query_.parity ^ 1);
+    arch::Mbarrier& full = storage_.query_full[query_.stage];
+    storage_.items[query_.stage] = tile;
+    batch_ = tile.head_idx / params_.num_heads_q;
+    head_q_ = tile.head_idx % params_.num_heads_q;
+    head_kv_ = head_q_ / params_.group_size;
+    arch::mbarrier_arrive_expect_tx(
+        full, static_cast<uint32_t>(tile.num_row_blocks * sizeof(typename Traits::QueryTile)));
+    for (int r = 0; r < tile.num_row_blocks; ++r) {
+      const int32_t row = (tile.row_block + r) * kBlock;
+#pragma unroll
+      for (int panel = 0; panel < Traits::kPanels; ++panel) {
+        arch::cp_async_bulk_tensor_load(storage_.query[query_.stage][r][panel], params_.maps.q,
+                                        {panel * Traits::kPanelDims, row, head_q_, batch_}, full,
+                                        arch::l2_evict_first());
+      }
+    }
+    query_.advance();
+  }
+
+  /// The stage's next tile: its keys at once, the values once the stage is complete.
+  __device__ void add_tile(const device::PairTile& tile) {
+    if (num_tiles_ == 0) wait_for_stage();
+    storage_.stage_tiles[keys_.stage].tiles[num_tiles_] = tile;
+    load_keys(tile);
+    if (++num_tiles_ == Traits::kStageTiles) complete_stage();
+  }
+
+  __device__ void end_item() {
+    if (num_tiles_ > 0) complete_stage();
+    wait_for_stage();
+    storage_.stage_tiles[keys_.stage] = {.tiles = {}, .is_end = true};
+    arch::mbarrier_arrive(storage_.key_full[keys_.stage]);
+    keys_.advance();
+  }
+
+  __device__ void wait_for_stage() {
+    arch::mbarrier_wait(storage_.key_empty[keys_.stage], keys_.parity ^ 1);
+  }
+
+  __device__ void complete_stage() {
+    StageTiles& stage = storage_.stage_tiles[keys_.stage];
+    if (num_tiles_ < Traits::kStageTiles) stage.tiles[Traits::kStageTiles - 1] = {};
+    stage.is_end = false;
+    const auto num_keys = static_cast<uint32_t>(num_tiles_ * kBlock);
+    // Copies may have landed before: the phase lacks this arrival.
+    arch::mbarrier_arrive_expect_tx(storage_.key_full[keys_.stage],
+                                    num_keys * Traits::kDim * sizeof(Element));
+    arch::mbarrier_wait(storage_.value_empty[values_.stage], values_.parity ^ 1);
+    arch::mbarrier_arrive_expect_tx(storage_.value_full[values_.stage],
+                                    num_keys * Traits::kDimV * sizeof(Element));
+    for (int i = 0; i < num_tiles_; ++i) load_values(stage.tiles[i], i);
+    num_tiles_ = 0;
+    keys_.advance();
+    values_.advance();
+  }
+
+  __device__ void load_keys(const device::PairTile& tile) {
+    const bool gathered = tile.columns != 0;
+#pragma unroll
+    for (int panel = 0; panel < Traits::kPanels; ++panel) {
+      arch::cp_async_bulk_tensor_load(
+          storage_.keys[keys_.stage][panel][num_tiles_ * kBlock],
+          gathered ? params_.maps.column_k : params_.maps.k,
+          {panel * Traits::kPanelDims, tile.begin, gathered ? head_q_ : head_kv_, batch_},
+          storage_.key_full[keys_.stage]);
+    }
+  }
+
+  __device__ void load_values(const device::PairTile& tile, int place) {
+    const bool gathered = tile.columns != 0;
+#pragma unroll
+    for (int panel = 0; panel < Traits::kValuePanels; ++panel) {
+      arch::cp_async_bulk_tensor_load(
+          storage_.values[values_.stage][panel][place * kBlock],
+          gathered ? params_.maps.column_v : params_.maps.v,
+          {panel * Traits::kPanelDims, tile.begin, gathered ? head_q_ : head_kv_, batch_},
+          storage_.value_full[values_.stage]);
+    }
+  }
+
+  typename Traits::SharedStorage& storage_;
+  const AttentionParams& params_;
+  RingPosition<Traits::kQueryStages> query_;
+  RingPosition<Traits::kKeyStages> keys_;
+  RingPosition<Traits::kValueStages> values_;
+  int num_tiles_ = 0;  // Of the stage that is being filled.
+  int32_t batch_ = 0, head_q_ = 0, head_kv_ = 0;
+};
+
+}  // namespace minference::sm90

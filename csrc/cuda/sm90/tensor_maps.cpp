@@ -1,0 +1,43 @@
+// Stage 3 on sm90: see tensor_maps.h.
+// SPDX-License-Identifier: Apache-2.0
+#include "cuda/sm90/tensor_maps.h"
+
+#include "core/pattern.h"
+
+namespace minference::sm90 {
+namespace {
+
+constexpr int64_t kElementBytes = 2;
+
+bool has_stride(int64_t stride, int32_t size) {
+  constexpr int64_t kEnd = int64_t{1} << 40;
+  return size == 1 || (stride > 0 && stride < kEnd / kElementBytes);
+}
+
+/// Of a dimension of one element any stride will do, and the tensor's may be anything.
+uint64_t stride_bytes(int64_t stride, int32_t size) {
+  constexpr int64_t kLeast = 16;
+  return static_cast<uint64_t>(size == 1 ? kLeast : stride * kElementBytes);
+}
+
+}  // namespace
+
+bool has_tensor_map(const ConstTokens& tensor, const RowSizes& sizes) {
+  return has_stride(tensor.token_stride, sizes.rows) &&
+         has_stride(tensor.head_stride, sizes.heads) &&
+         has_stride(tensor.batch_stride, sizes.batch);
+}
+
+CUtensorMap tensor_map(const ConstTokens& tensor, const RowSizes& sizes, const PanelLayout& panel) {
+  return arch::encode_tensor_map<4>(
+      {.base = tensor.data,
+       .sizes = {static_cast<uint64_t>(sizes.dims), static_cast<uint64_t>(sizes.rows),
+                 static_cast<uint64_t>(sizes.heads), static_cast<uint64_t>(sizes.batch)},
+       .stride_bytes = {0, stride_bytes(tensor.token_stride, sizes.rows),
+                        stride_bytes(tensor.head_stride, sizes.heads),
+                        stride_bytes(tensor.batch_stride, sizes.batch)},
+       .box = {static_cast<uint32_t>(panel.dims), kBlock, 1, 1},
+       .swizzle = panel.swizzle});
+}
+
+}  // namespace minference::sm90

@@ -1,0 +1,37 @@
+// Stage 3 on sm90: tensors as TMA sees them: [batch, heads, rows, dims] in boxes of 64 rows and a
+// panel of dims. Encoded for every call; nothing is kept.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "core/backend.h"
+#include "cuda/arch/tensor_map.h"
+
+namespace minference::sm90 {
+
+struct RowSizes {
+  int32_t dims;
+  int32_t rows;
+  int32_t heads;
+  int32_t batch;
+};
+
+/// How many dims a box has, and how it lies in shared memory: the kernel's traits.
+struct PanelLayout {
+  int32_t dims;
+  arch::Swizzle swizzle;
+};
+
+/// Whether TMA can address the tensor: a dimension of several elements must not repeat one (stride
+/// 0), and strides must be below 2^40 bytes. What api/ demands of CUDA tensors holds already.
+bool has_tensor_map(const ConstTokens& tensor, const RowSizes& sizes);
+
+/// @throws Error as arch::encode_tensor_map().
+CUtensorMap tensor_map(const ConstTokens& tensor, const RowSizes& sizes, const PanelLayout& panel);
+
+inline ConstTokens as_const(const Tokens& tensor) {
+  return {tensor.data, tensor.batch_stride, tensor.token_stride, tensor.head_stride};
+}
+
+}  // namespace minference::sm90
