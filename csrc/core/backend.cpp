@@ -18,7 +18,7 @@ std::span<const Backend* const> backends() {
 
 const Backend& select_backend(minf_device_type device_type, int32_t device_index) {
   minf_status status = MINF_ERROR_UNSUPPORTED;
-  std::string reasons;
+  std::string reasons, last_reason;
   const Backend* usable = nullptr;  // The most general one.
   for (const Backend* backend : backends()) {
     if (backend->device_type != device_type) continue;
@@ -29,8 +29,15 @@ const Backend& select_backend(minf_device_type device_type, int32_t device_index
       continue;
     }
     status = availability.status;
-    reasons +=
-        detail::concat(reasons.empty() ? " " : "; ", backend->name, ": ", availability.reason);
+    // "sm90, sm80: why neither", "sm90: why; sm80: why".
+    if (last_reason == availability.reason) {
+      reasons.resize(reasons.size() - detail::concat(": ", last_reason).size());
+      reasons += ", ";
+    } else {
+      reasons += reasons.empty() ? " " : "; ";
+    }
+    last_reason = availability.reason;
+    reasons += detail::concat(backend->name, ": ", last_reason);
   }
   if (usable != nullptr) {
     usable->check_device(device_index);  // Says what it lacks.

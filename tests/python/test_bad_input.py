@@ -517,7 +517,7 @@ def test_merge(bad):
 
 def test_every_backend_is_listed_and_says_why_not():
     backends = {backend["name"]: backend for backend in _C.backends()}
-    assert list(backends) == ["sm80", "cpu"]
+    assert list(backends) == ["sm90", "sm80", "cpu"]
     assert backends["cpu"]["available"]
     assert backends["cpu"]["selected"]
     for backend in backends.values():

@@ -30,8 +30,8 @@ struct AttentionStage {
   std::size_t (*bytes)(const AttentionArgs& args, int32_t resident_blocks);
   void (*enqueue)(const AttentionArgs& args, Workspace workspace, int32_t resident_blocks);
   std::size_t max_shared_bytes;  // Of the GPUs that it is for.
-  /// Whether a tile with a NaN or an infinity in V sums in the order of others. If not, rows that do
-  /// not attend it may round differently.
+  /// Whether a tile with a NaN or an infinity in V sums in the order of others. If not, rows that
+  /// do not attend it may round differently.
   bool sums_alike;
 };
 

@@ -24,21 +24,26 @@ namespace {
 
 using namespace minference::test;
 
-minf_capability sm80() {
+minf_capability backend_named(std::string_view name) {
   minf_capability backend{};
-  CHECK(minf_backend(0, &backend) == MINF_OK);
-  CHECK(std::string_view(backend.name) == "sm80", backend.name);
+  for (int32_t i = 0; i < minf_backend_count(); ++i) {
+    CHECK(minf_backend(i, &backend) == MINF_OK);
+    if (backend.name == name) return backend;
+  }
+  CHECK(false, "no backend", name);
   return backend;
 }
 
 /// On a machine that has no GPU for us: every call says so, and minf_backend() in the same words.
 void expect_unavailable(minf_status status, const std::string& reason) {
-  const minf_capability backend = sm80();
-  CHECK(!backend.available && !backend.selected && backend.reason == reason, backend.reason);
+  for (const std::string_view name : {"sm90", "sm80"}) {
+    const minf_capability backend = backend_named(name);
+    CHECK(!backend.available && !backend.selected && backend.reason == reason, backend.reason);
+  }
   place = Place{};  // There is no device memory to be had; nor is any looked at.
   for (const Call call : kServed) {
     refuse_before_launch(
-        status, call, {": no backend serves tensors on CUDA devices: sm80: " + reason},
+        status, call, {": no backend serves tensors on CUDA devices: sm90, sm80: " + reason},
         [](Arguments& a) {
           for (minf_tensor* tensor :
                {&a.q, &a.k, &a.v, &a.out, &a.lse, &a.tiles, &a.vertical_index, &a.slash_index,
@@ -118,9 +123,17 @@ void test_streams() {
   CHECK(cudaStreamDestroy(stream) == cudaSuccess);
 }
 
-void one_gpu() {
-  const minf_capability backend = sm80();
-  CHECK(backend.available && backend.selected && *backend.reason == '\0', backend.reason);
+/// `name` computes; of the other backends for GPUs sm80 can be used too.
+void expect_selected(std::string_view name) {
+  for (const std::string_view each : {"sm90", "sm80"}) {
+    const minf_capability backend = backend_named(each);
+    CHECK(backend.selected == (each == name ? 1 : 0), each);
+    CHECK((backend.available != 0) == (each == name || each == "sm80"), each);
+    CHECK((backend.available != 0) == (*backend.reason == '\0'), backend.reason);
+  }
+}
+
+void test_gpu() {
   test_common_errors();
   test_workspace({&Arguments::estimate_vertical_slash, &Arguments::estimate_blocks,
                   &Arguments::sparse, &Arguments::prefill});
@@ -134,6 +147,18 @@ void one_gpu() {
   test_failed_launches();
   test_errors_of_the_caller();
   test_streams();
+}
+
+void one_gpu() {
+  expect_selected("sm90");
+  test_gpu();
+}
+
+void ampere() {
+  simt::machine().devices = {{.major = 8, .minor = 0}};
+  expect_selected("sm80");
+  CHECK(backend_named("sm90").reason == std::string_view("GPU 0 is sm_80, need sm_90"));
+  test_gpu();
 }
 
 // ---- Other machines --------------------------------------------------------------------------
@@ -196,20 +221,18 @@ void old_gpu() {
 
 void old_and_new_gpu() {
   simt::machine().devices = {{.major = 7, .minor = 5}, {.major = 8, .minor = 0}};
-  CHECK(sm80().available);
+  CHECK(backend_named("sm80").available);
   for (const Call call : kServed) {
     refuse_before_launch(MINF_ERROR_ARCH_NOT_BUILT, call, {"GPU 0 is sm_75, need sm_80 or newer"},
                          nothing);
   }
 }
 
-const std::map<std::string_view, void (*)()> kMachines = {{"one_gpu", one_gpu},
-                                                          {"two_gpus", two_gpus},
-                                                          {"no_driver", no_driver},
-                                                          {"old_driver", old_driver},
-                                                          {"no_gpu", no_gpu},
-                                                          {"old_gpu", old_gpu},
-                                                          {"old_and_new_gpu", old_and_new_gpu}};
+const std::map<std::string_view, void (*)()> kMachines = {
+    {"one_gpu", one_gpu},       {"ampere", ampere},
+    {"two_gpus", two_gpus},     {"no_driver", no_driver},
+    {"old_driver", old_driver}, {"no_gpu", no_gpu},
+    {"old_gpu", old_gpu},       {"old_and_new_gpu", old_and_new_gpu}};
 
 }  // namespace
 
