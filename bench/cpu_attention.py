@@ -273,6 +273,29 @@ def vertical_slash_128k(run: Run) -> None:
     vertical_slash(run, 131_072, with_sdpa=True)
 
 
+@experiment("short", rounds=7)
+def short_prompts(run: Run) -> None:
+    """Whole vertical-slash calls on short prompts against dense ones: where sparsity begins to pay.
+
+    The constant kMinSparseSeqlen of the CPU backend is the first of these lengths at which a call
+    of the smaller budget is faster.
+    """
+    for seqlen in (512, 1024, 2048, 4096, 8192):
+        shape = Shape(run.seqlen(seqlen))
+        q, k, v = inputs.vertical_slash_qkv(shape, BF16)
+        budgets = ((500, 700), (1000, 6096))
+        own = {b: partial(minference.vs_attn, q, k, v, *b) for b in budgets}
+        dense = f"dense {seqlen}"
+        run.measure(
+            [
+                Contender(dense, partial(own_dense, q, k, v), work(shape)),
+                *(Contender(f"{b} {seqlen}", call, work(shape)) for b, call in own.items()),
+            ]
+        )
+        for b in budgets:
+            run.speedup(f"vertical-slash {b} bf16 {seqlen} vs own dense", f"{b} {seqlen}", dense)
+
+
 # ---- Memory, and short calls -------------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ from bench.gpu_attention_rows import (
     memory,
     merge,
     mixed,
+    short_prompts,
     sparse,
     vertical_slash,
 )
@@ -38,6 +39,7 @@ EXPERIMENTS = Experiments()
 Row = Callable[[GpuRun], None]
 ROWS: list[tuple[str, str, Row]] = [
     ("dense-32k", "Dense, S 32768, against torch.", partial(dense, size="32k", at_least=1.0)),
+    ("dense-16k", "Dense, S 16384, against torch.", partial(dense, size="16k", vs_cudnn=0.95)),
     (
         "sparse-128k",
         "Given runs, columns and blocks, S 131072: what choosing keys costs.",
@@ -54,13 +56,23 @@ ROWS: list[tuple[str, str, Row]] = [
         partial(mixed, size="128k"),
     ),
     ("rows-32k", "1, 64 and 512 rows over 32768 keys.", partial(few_rows, size="32k")),
-    ("dense-128k", "Dense, S 131072, against torch.", partial(dense, size="128k")),
+    (
+        "dense-128k",
+        "Dense, S 131072, against torch.",
+        partial(dense, size="128k", vs_cudnn=0.95),
+    ),
     ("dense-8k", "Dense, S 8192, against torch.", partial(dense, size="8k")),
     (
         "vs-1m",
         "Vertical-slash (1000, 6096), all stages, S 1048576; one round of torch.",
         partial(long_vertical_slash, size="1m", vs_cudnn=6.0),
     ),
+    (
+        "vs-512k",
+        "Vertical-slash (1000, 6096), all stages, S 524288; one round of torch.",
+        partial(long_vertical_slash, size="512k", vs_cudnn=None),
+    ),
+    ("short", "Vertical-slash against dense, 1K to 16K.", short_prompts),
     ("rows-128k", "1, 64 and 512 rows over 131072 keys.", partial(few_rows, size="128k")),
     ("merge-128k", "Merging two parts, S 131072.", partial(merge, size="128k")),
     ("memory-1m", "Work memory of vertical-slash, S 1048576.", partial(memory, size="1m")),

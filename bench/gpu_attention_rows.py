@@ -29,6 +29,7 @@ from bench.gpu_contenders import (
     checked_vertical_slash,
     drop_if_wrong,
     given_lists,
+    on_sm80,
     original_contender,
     own_dense,
     poison,
@@ -54,16 +55,24 @@ def dense(
     head_dim: int = 128,
     dtype: torch.dtype = BF16,
     at_least: float | None = None,
+    vs_cudnn: float | None = None,
 ) -> None:
     qkv = qkv_of(run, shape_of(run, size, head_dim=head_dim), dtype)
     own = own_dense(run, qkv)
     run.measure(
-        [own, run.graph("graph", own.run), *(sdpa(run, name, qkv) for name in (FA2, CUDNN))]
+        [
+            own,
+            on_sm80(run, own),
+            run.graph("graph", own.run),
+            *(sdpa(run, name, qkv) for name in (FA2, CUDNN)),
+        ]
     )
     kind = "bf16" if dtype is BF16 else "fp16"
     row = f"dense {kind} head_dim {head_dim} {size}"
     run.speedup(f"{row} vs SDPA {FA2}", "own dense", FA2, at_least=at_least)
-    run.speedup(f"{row} vs SDPA {CUDNN}", "own dense", CUDNN)
+    run.speedup(f"{row} vs SDPA {CUDNN}", "own dense", CUDNN, at_least=vs_cudnn)
+    if "own dense, sm80" in run.samples:
+        run.speedup(f"{row} vs sm80 kernels", "own dense", "own dense, sm80", at_least=1.7)
     run.rate(row, "own dense")
     run.rate(f"{row}, SDPA {FA2}", FA2)
     run.rate(f"{row}, SDPA {CUDNN}", CUDNN)
@@ -79,12 +88,13 @@ def sparse(run: GpuRun, size: str) -> None:
     # 16 tiles of 64 keys per row block, on average: the fewest at which a tile should cost what it
     # costs in dense attention.
     sixteen = 16 * BLOCK / (shape.seqlen / 2)
-    labels = {"10 %": 0.1, "16 tiles": min(sixteen, 0.5)}
+    labels = {"10 %": 0.1, "16 tiles": min(sixteen, 0.5), "8 tiles": min(sixteen / 2, 0.5)}
     lists = [c for label, of in labels.items() for c in given_lists(run, shape, qkv, of, label)]
     run.measure([own_dense(run, qkv), *lists])
     for contender in lists:
         row = f"{contender.name} {size}, executed rate vs own dense"
-        run.executed_rate(row, contender.name, "own dense", at_least=0.85)
+        at_least = 0.7 if contender.name.endswith(" 8 tiles") else 0.85
+        run.executed_rate(row, contender.name, "own dense", at_least=at_least)
         run.rate(f"{contender.name} {size}", contender.name)
     run.rate(f"dense {size}, the same tensors", "own dense")
 
@@ -99,6 +109,7 @@ def vertical_slash(run: GpuRun, size: str, *, vs_cudnn: float | None = None) -> 
     run.measure(
         [
             whole,
+            on_sm80(run, whole),
             estimate,
             compute,
             run.graph("vertical-slash, graph", whole.run),
@@ -110,7 +121,11 @@ def vertical_slash(run: GpuRun, size: str, *, vs_cudnn: float | None = None) -> 
     )
     row = vertical_slash_figures(run, size, vs_cudnn)
     run.speedup(f"{row} vs SDPA {FA2}", "vertical-slash", FA2)
-    run.speedup(f"{row} vs own dense", "vertical-slash", "own dense")
+    if "vertical-slash, sm80" in run.samples:
+        row_sm80 = f"{row} vs sm80 kernels"
+        run.speedup(row_sm80, "vertical-slash", "vertical-slash, sm80", at_least=1.7)
+    over_dense = {"32k": 1.5, "128k": 4.0}.get(size)
+    run.speedup(f"{row} vs own dense", "vertical-slash", "own dense", at_least=over_dense)
     at_least = 4.0 if size == "128k" else None
     run.speedup(f"{row} vs {ORIGINAL}", "vertical-slash", ORIGINAL, at_least=at_least)
     run.time(f"{ORIGINAL} {size}, per layer", ORIGINAL)
@@ -118,12 +133,16 @@ def vertical_slash(run: GpuRun, size: str, *, vs_cudnn: float | None = None) -> 
     run.time(f"{row}, as a graph", "vertical-slash, graph")
 
 
-def long_vertical_slash(run: GpuRun, size: str, *, vs_cudnn: float) -> None:
+def long_vertical_slash(run: GpuRun, size: str, *, vs_cudnn: float | None) -> None:
     """Where dense attention takes half a minute: one round of one peer."""
     qkv = inputs.vertical_slash_qkv(shape_of(run, size), BF16, device=run.device)
     cudnn = sdpa_once(run, CUDNN, qkv)
-    run.measure([*checked_vertical_slash(run, qkv), cudnn])
+    own = partial(minference.prefill_attn, *qkv, Dense())
+    dense = Contender("own dense", own, work_of(*qkv[:2]), max_rounds=1, warm_up=lambda: None)
+    run.measure([*checked_vertical_slash(run, qkv), dense, cudnn])
     drop_if_wrong(run, cudnn, qkv)
+    row = f"vertical-slash {budget_of(run)} {size}, whole call vs own dense, one round"
+    run.speedup(row, "vertical-slash", "own dense", at_least={"512k": 10.0, "1m": 15.0}[size])
     vertical_slash_figures(run, size, vs_cudnn)
 
 
@@ -136,6 +155,19 @@ def vertical_slash_figures(run: GpuRun, size: str, vs_cudnn: float | None) -> st
     shares = [part / whole for part, whole in zip(of, over, strict=True)]
     run.add(Figure(f"{row}, share of estimate", shares, unit="%"))
     return row
+
+
+def short_prompts(run: GpuRun) -> None:
+    """Where sparsity begins to pay: the backend's kMinSparseSeqlen is the first such length."""
+    budgets = ((500, 700), budget_of(run))
+    for size in ("1k", "2k", "4k", "8k", "16k"):
+        qkv = inputs.vertical_slash_qkv(shape_of(run, size), BF16, device=run.device)
+        dense = f"dense {size}"
+        own = {b: partial(minference.prefill_attn, *qkv, VerticalSlash(*b)) for b in budgets}
+        calls = {f"{b} {size}": Contender(f"{b} {size}", own[b]) for b in budgets}
+        run.measure([own_dense(run, qkv, name=dense), *calls.values()])
+        for name in calls:
+            run.speedup(f"vertical-slash {name} vs own dense", name, dense)
 
 
 # ---- Heads of different patterns -----------------------------------------------------------------

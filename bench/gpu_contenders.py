@@ -9,7 +9,7 @@ from functools import partial
 
 import minference
 import torch
-from minference import Dense, VerticalSlash
+from minference import _C, Dense, VerticalSlash
 from torch import Tensor
 
 from bench import gpu_attention_reference as reference
@@ -22,7 +22,7 @@ from bench.inputs import Shape
 
 BF16, FP16 = torch.bfloat16, torch.float16
 HEADS, HEADS_KV = 32, 8
-SIZES = {"8k": 2**13, "32k": 2**15, "128k": 2**17, "1m": 2**20}
+SIZES = {f"{n}k": n * 2**10 for n in (1, 2, 4, 8, 16, 32, 128, 512)} | {"1m": 2**20}
 
 FA2, CUDNN = gpu_peers.BACKENDS
 ORIGINAL = "MInference's pipeline"
@@ -72,6 +72,21 @@ def checked_own(
 def own_dense(run: GpuRun, qkv: Qkv, *, name: str = "own dense") -> Contender:
     call = partial(minference.prefill_attn, *qkv, Dense())
     return checked_own(run, name, call, qkv, reference.dense(qkv[1].shape[1]))
+
+
+def on_sm80(run: GpuRun, own: Contender) -> Contender | None:
+    """A call of ours by mma.sync kernels, on a GPU whose own backend is another."""
+    if not any(b["name"] == "sm90" and b["selected"] for b in _C.backends()):
+        return None
+
+    def call() -> object:
+        _C.set_backend("sm80")
+        try:
+            return own.run()
+        finally:
+            _C.set_backend(None)
+
+    return Contender(f"{own.name}, sm80", call, own.work)
 
 
 def sdpa(run: GpuRun, name: str, qkv: Qkv, *, called: str = "") -> Contender | None:

@@ -36,6 +36,7 @@ MULTIPROCESSORS = {
     "sm_86": Multiprocessor(1536, 16, 100 * KIB, 99 * KIB),
     "sm_89": Multiprocessor(1536, 24, 100 * KIB, 99 * KIB),
     "sm_90": Multiprocessor(2048, 32, 228 * KIB, 227 * KIB),
+    "sm_90a": Multiprocessor(2048, 32, 228 * KIB, 227 * KIB),
 }
 RESERVED_SHARED = KIB  # Of each block.
 REGISTER_UNIT = 256  # Per warp.
@@ -75,6 +76,7 @@ class Code:
     local: int = 0
     static_shared: int = 0
     opcodes: Counter[str] = field(default_factory=Counter)
+    split: list[int] = field(default_factory=list)  # Registers after each setmaxnreg.
 
     def count(self, pattern: str) -> int:
         expression = re.compile(pattern)
@@ -120,11 +122,14 @@ def read_code(files: Sequence[Path]) -> dict[tuple[str, str], Code]:
         for line in _lines(cuobjdump, "-sass", file):
             if match := INSTRUCTION.match(line):
                 code.opcodes[match[1]] += 1
+                if match[1].startswith("USETMAXREG"):
+                    code.split.append(int(line.split(";")[0].split()[-1].rstrip(","), 16))
             elif match := re.match(r"\s+code for (\w+)", line):
                 arch = match[1]
             elif match := re.match(r"\s+Function : (\S+)", line):
                 code = codes[match[1], arch]
                 code.opcodes.clear()
+                code.split.clear()
     return codes
 
 
@@ -148,7 +153,7 @@ def _without_signature(name: str) -> str:
 
 
 def short(name: str) -> str:
-    return re.sub(r"\b(minference|sm80|sm90|device|arch)::", "", name)
+    return re.sub(r"\b(minference|sm80|device|arch)::|(?<=[<,:])sm90::", "", name)
 
 
 # ---- Shapes: threads and shared memory of a launch, from the kernels' headers -----------
@@ -160,7 +165,9 @@ def traits_of(name: str) -> str:
 
 
 def base_of(name: str) -> str:
-    return name.split("<")[0].rsplit("::", 1)[-1]
+    *spaces, base = name.split("<")[0].split("::")
+    qualified = f"{spaces[-1]}::{base}" if spaces else base
+    return qualified if qualified in KERNELS else base
 
 
 def launch_shapes(names: Sequence[str]) -> dict[str, tuple[int, int]]:

@@ -6,9 +6,10 @@
     python -m bench.static_gates --write LIBRARY    write static.md
 
 LIBRARY is libminference.so, or object files. Gates, per kernel and architecture: no stack frame, no
-local memory (a spill is both), the instructions that the kernel is built on, the blocks per
-multiprocessor that its comment states; and no kernel without an entry in static_kernels.py. --check
-makes a change of registers or instructions show where it is made. Needs cuobjdump and c++filt.
+local memory (a spill is both), no wgmma that is waited for by itself, the instructions that the
+kernel is built on, the blocks per multiprocessor and the registers of setmaxnreg that its comment
+states; and no kernel without an entry in static_kernels.py. --check makes a change of registers or
+instructions show where it is made. Needs cuobjdump and c++filt.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ TABLE = Path(__file__).with_name("static.md")
 # Column -> what counts. LDGSTS: 16 bytes past L1 is what kernels are written for, others are not.
 COUNTED = {
     "HMMA": r"HMMA\.",
+    "HGMMA": r"HGMMA\.",
+    "WG WAIT": r"WARPGROUP\.DEPBAR",
+    "UTMALDG": r"UTMALDG\.",
+    "UTMASTG": r"UTMASTG\.",
     "LDSM": r"LDSM\.",
     "LDGSTS 16": r"LDGSTS\.E\.BYPASS(\.\w+)*\.128$",
     "LD": r"LDG?\.E",  # Also through pointers that the compiler knows no space of.
@@ -91,6 +96,12 @@ class Row:
         for what, pattern in FORBIDDEN.items():
             if count := self.code.count(pattern):
                 found.append(f"{count} times {what}")
+        # Where the compiler cannot follow a pipeline of wgmma it waits after every instruction.
+        products, waits = (self.code.count(COUNTED[column]) for column in ("HGMMA", "WG WAIT"))
+        if 4 * waits > products:
+            found.append(f"{waits} waits for {products} wgmma: serialised")
+        if tuple(self.code.split) != kernel.split:
+            found.append(f"setmaxnreg {self.code.split}, {list(kernel.split)} is stated")
         for column in kernel.needs:
             if self.code.count(COUNTED[column]) == 0:
                 found.append(f"no {column}")
@@ -107,7 +118,7 @@ class Row:
             " ".join(arch.removeprefix("sm_") for arch in self.archs),
             str(self.threads),
             " ".join(map(str, self.blocks)),
-            str(code.registers),
+            " ".join(map(str, [code.registers, *code.split])),
             str(self.shared),
             str(code.stack + code.local),
             str(sum(code.opcodes.values())),
@@ -155,6 +166,7 @@ def markdown(rows: Sequence[Row]) -> str:
         "Written by `make static` from the machine code of libminference; `static_gates.py` says",
         "what is demanded. blocks: per multiprocessor, for each architecture of the row. shared:",
         "bytes of dynamic shared memory of a launch. From HMMA on: instructions in the code.",
+        "registers: behind those of the launch, what setmaxnreg makes of them.",
         "",
         f"{nvcc_version()}.",
         "",

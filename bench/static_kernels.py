@@ -17,17 +17,21 @@ class Kernel:
     """One kernel template. ``Traits`` in an expression stands for an instance's argument.
 
     ``blocks`` per multiprocessor, for each of ARCHS, as the kernel's comment states them: for all
-    instances, or by padded head_dim (the last number in the argument, or the last two).
+    instances, or by padded head_dim (the last number in the argument, or the last two). One number:
+    for a kernel of one architecture.
     """
 
     source: str  # What to include to see its types.
-    blocks: tuple[int, ...] | dict[int | tuple[int, int], tuple[int, ...]]
+    blocks: int | tuple[int, ...] | dict[int | tuple[int, int], tuple[int, ...]]
     threads: str = "Traits::kThreads"
     shared: str = "0"  # Dynamic, bytes.
     needs: tuple[str, ...] = ()  # Columns of static_gates.COUNTED.
+    split: tuple[int, ...] = ()  # Registers of a thread that setmaxnreg states.
 
     def stated_blocks(self, traits: str, arch: str) -> int:
         blocks = self.blocks
+        if isinstance(blocks, int):
+            return blocks
         if isinstance(blocks, dict):
             *_, dim = dims = [int(number) for number in re.findall(r"\d+", traits)]
             blocks = blocks.get(tuple(dims[-2:]), blocks.get(dim))
@@ -42,6 +46,7 @@ WORK_TABLE = "cuda/device/work_table_kernels.h"
 # Four heads share a reading of K, as in the models that most queries come from.
 GROUP_THREADS = "4 * kBlock"
 
+# By name; with the folder where two have kernels of one name.
 KERNELS = {
     # Stage 1, vertical-slash.
     "row_statistics_kernel": Kernel(
@@ -125,6 +130,16 @@ KERNELS = {
         },
         shared=STORAGE,
         needs=("HMMA", "LDSM", "LDGSTS 16", "EX2", "ST 16", "VOTE", "RED ATOM"),
+    ),
+    "sm90::attention_kernel": Kernel(
+        "cuda/sm90/attention_kernel.h",
+        blocks=1,
+        shared=STORAGE,
+        needs=("HGMMA", "UTMALDG", "UTMASTG", "EX2", "BAR", "RED ATOM"),
+        split=(216, 72),
+    ),
+    "gather_columns_kernel": Kernel(
+        "cuda/sm90/gather_columns.cu", blocks=8, needs=("LD 16", "ST 16")
     ),
     "combine_splits_kernel": Kernel(
         "cuda/sm80/combine_splits.cu", blocks=(8, 8, 8, 8), needs=("LD", "EX2", "ST")

@@ -80,6 +80,20 @@ minf_status minf_backend(int32_t backend, minf_capability* capability) {
   });
 }
 
+minf_status minf_set_backend(const char* name) {
+  return api::guarded([&] { force_backend(name == nullptr ? std::string_view() : name); });
+}
+
+minf_status minf_min_sparse_seqlen(int32_t device_type, int32_t device_index, int32_t* seqlen) {
+  return api::guarded([&] {
+    MINF_CHECK_ARG(device_type == MINF_DEVICE_CPU || device_type == MINF_DEVICE_CUDA,
+                   "device_type: expected MINF_DEVICE_CPU or MINF_DEVICE_CUDA, got ", device_type);
+    MINF_CHECK_ARG(seqlen != nullptr, "seqlen: expected where to store the result, got null");
+    *seqlen =
+        select_backend(static_cast<minf_device_type>(device_type), device_index).min_sparse_seqlen;
+  });
+}
+
 int32_t minf_cpu_isa_count(void) { return cpu::isa_count(); }
 
 minf_status minf_cpu_isa(int32_t isa, minf_capability* capability) {

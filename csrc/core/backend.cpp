@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/backend.h"
 
+#include <atomic>
 #include <string>
 
 #include "core/check.h"
@@ -10,6 +11,11 @@
 #include "cuda/sm90/backend.h"
 
 namespace minference {
+namespace {
+
+std::atomic<const Backend*> forced_backend = nullptr;
+
+}  // namespace
 
 std::span<const Backend* const> backends() {
   static const Backend* const kBackends[] = {&sm90::backend(), &sm80::backend(), &cpu::backend()};
@@ -17,6 +23,11 @@ std::span<const Backend* const> backends() {
 }
 
 const Backend& select_backend(minf_device_type device_type, int32_t device_index) {
+  const Backend* const forced = forced_backend.load(std::memory_order_acquire);
+  if (forced != nullptr && forced->device_type == device_type) {
+    forced->check_device(device_index);
+    return *forced;
+  }
   minf_status status = MINF_ERROR_UNSUPPORTED;
   std::string reasons, last_reason;
   const Backend* usable = nullptr;  // The most general one.
@@ -48,6 +59,23 @@ const Backend& select_backend(minf_device_type device_type, int32_t device_index
       status,
       detail::concat("q: no backend serves tensors on ",
                      device_type == MINF_DEVICE_CPU ? "the CPU" : "CUDA devices", ":", reasons));
+}
+
+void force_backend(std::string_view name) {
+  if (name.empty()) return forced_backend.store(nullptr, std::memory_order_release);
+  std::string names;
+  for (const Backend* backend : backends()) {
+    names += detail::concat(names.empty() ? "" : ", ", backend->name);
+    if (backend->name != name) continue;
+    const Availability availability = backend->availability();
+    if (availability.status != MINF_OK) {
+      detail::throw_error(availability.status,
+                          detail::concat("backend ", name, ": ", availability.reason));
+    }
+    return forced_backend.store(backend, std::memory_order_release);
+  }
+  detail::throw_error(MINF_ERROR_INVALID_ARGUMENT,
+                      detail::concat("backend: expected one of ", names, ", got ", name));
 }
 
 }  // namespace minference

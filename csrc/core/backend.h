@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <type_traits>
 
 #include "core/host_device.h"
@@ -212,6 +213,10 @@ struct Backend {
   bool serves_float32;
   int32_t row_alignment;  // Bytes.
 
+  /// Fewer keys than this, and a whole vertical-slash call is no faster than a dense one. For those
+  /// who choose patterns: calls compute what they are asked for.
+  int32_t min_sparse_seqlen;
+
   /// Looked up once per process, without side effects that a caller could see.
   Availability (*availability)();
   /// Whether there is such a device and the backend serves it.
@@ -246,6 +251,10 @@ std::span<const Backend* const> backends();
 /// @throws Error if no backend can be used, with the status of the most general one that was built,
 /// and the reasons of all; if none has code for the device, what the most general one says.
 const Backend& select_backend(minf_device_type device_type, int32_t device_index);
+
+/// Makes select_backend() return the backend of this name for all devices of its kind, whichever
+/// would be first; empty: no longer. @throws Error if there is none, or it cannot be used.
+void force_backend(std::string_view name);
 
 /// Runs task(i) for i in [0, num_tasks) on the executor's threads; returns when all have run.
 /// Tasks must not throw.

@@ -28,6 +28,8 @@ void estimate_any_rows(const EstimateVerticalSlashArgs& args, Workspace workspac
   }
 }
 
+constexpr int32_t kMinSparseSeqlen = 2048;
+
 }  // namespace
 
 const Backend& backend() {
@@ -36,6 +38,7 @@ const Backend& backend() {
       .device_type = MINF_DEVICE_CPU,
       .serves_float32 = true,
       .row_alignment = 1,
+      .min_sparse_seqlen = kMinSparseSeqlen,
       .availability = [] { return Availability{}; },
       .serves_device = [](int32_t) { return true; },
       .check_device = [](int32_t) {},

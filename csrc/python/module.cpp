@@ -57,6 +57,17 @@ PYBIND11_MODULE(_C, module) {
   module.def(
       "cpu_isas", [] { return to_dicts(minference::cpu_isas()); },
       "CPU instruction sets, best first: name, available, selected, and why not available.");
+  module.def(
+      "set_backend", &minference::set_backend, py::arg("name").none(true),
+      "Forces the backend of all later calls on its kind of device; None restores the best.");
+  module.def(
+      "min_sparse_seqlen",
+      [](bool cuda, std::int32_t index) {
+        using minference::DeviceType;
+        return minference::min_sparse_seqlen({cuda ? DeviceType::kCuda : DeviceType::kCpu, index});
+      },
+      py::kw_only(), py::arg("cuda"), py::arg("index"),
+      "Keys from which on vertical-slash is worth its estimate on a device.");
   module.def("set_cpu_isa", &minference::set_cpu_isa, py::arg("name").none(true),
              "Forces the instruction set of all later calls; None restores the best available.");
 }

@@ -367,6 +367,18 @@ MINF_API minf_status minf_cpu_isa(int32_t isa, minf_capability* capability);
  * benchmarks. */
 MINF_API minf_status minf_set_cpu_isa(const char* name);
 
+/* Forces the backend of all later calls of the process on devices of its kind; null or "" restores
+ * the best for each device. Fails with MINF_ERROR_INVALID_ARGUMENT where this build has no backend
+ * of that name, with the backend's own status where it cannot be used. For tests and benchmarks. */
+MINF_API minf_status minf_set_backend(const char* name);
+
+/* Keys from which on prefill attention by vertical-slash is worth its estimate on a device: below,
+ * dense attention takes no longer. A constant of the backend, measured (docs beside it) with sizes
+ * (500, 700) and 32 heads; the calls above never compute anything but the pattern they were given:
+ * it is for those who choose patterns. */
+MINF_API minf_status minf_min_sparse_seqlen(int32_t device_type, int32_t device_index,
+                                            int32_t* seqlen);
+
 #ifdef __cplusplus
 } /* extern "C" */
 #endif

@@ -398,6 +398,21 @@ inline std::vector<Capability> cpu_isas() {
 /// @throws Error{kUnsupported} where the machine lacks it.
 inline void set_cpu_isa(const char* name) { detail::check(minf_set_cpu_isa(name)); }
 
+/// Forces the backend of all later calls of the process on devices of its kind; null restores the
+/// best for each device. For tests and benchmarks.
+/// @throws Error{kInvalidArgument} where this build has no such backend, else the backend's own
+/// code where it cannot be used.
+inline void set_backend(const char* name) { detail::check(minf_set_backend(name)); }
+
+/// Keys from which on prefill attention by vertical-slash is worth its estimate on `device`: see
+/// minf_min_sparse_seqlen(). @throws Error where no backend serves the device.
+inline std::int32_t min_sparse_seqlen(Device device = {}) {
+  std::int32_t seqlen = 0;
+  detail::check(
+      minf_min_sparse_seqlen(static_cast<std::int32_t>(device.type), device.index, &seqlen));
+  return seqlen;
+}
+
 }  // namespace minference
 
 #endif  // MINFERENCE_MINFERENCE_HPP_

@@ -23,6 +23,12 @@ using cuda::Machine;
 
 constexpr Architecture kFirstArchitecture = 80;
 
+/// By arithmetic for an H200 (bench/cuda.md), 32 heads: at 4096 keys dense attention takes 0.41 ms
+/// (0.137 TFLOP at 340 TFLOP/s), the estimate and its 14 launches 0.1 ms, and the tiles of (500,
+/// 700), a third of all, 0.14 ms; at 2048 dense takes 0.1 ms, no more than the estimate alone. Not
+/// measured: bench/PENDING.md.
+constexpr int32_t kMinSparseSeqlen = 4096;
+
 bool serves(Architecture gpu) {
   return gpu >= kFirstArchitecture && cuda::architectures_serve(MINF_CUDA_ARCHITECTURES, gpu);
 }
@@ -73,6 +79,7 @@ const Backend& backend() {
       .device_type = MINF_DEVICE_CUDA,
       .serves_float32 = false,
       .row_alignment = 16,  // What one cp.async copies.
+      .min_sparse_seqlen = kMinSparseSeqlen,
       .availability = availability,
       .serves_device = serves_device,
       .check_device = check_device,

@@ -15,6 +15,7 @@ const Backend& backend() {
       .device_type = MINF_DEVICE_CUDA,
       .serves_float32 = false,
       .row_alignment = 16,
+      .min_sparse_seqlen = 0,
       .availability =
           [] {
             return Availability{MINF_ERROR_UNSUPPORTED, "not built (" MINF_NO_CUDA_REASON ")"};

@@ -145,6 +145,7 @@ class Loader {
       const TileBatch& batch = storage_.batches[position.stage];
       if (batch.starts_item) start_item(batch.row_tile);
       if (batch.row_tile.num_row_blocks == 0) return;
+#pragma unroll 1
       for (int32_t i = 0; i < batch.count; ++i) {
         add_tile(
             storage_.queue.tiles[(batch.first + static_cast<uint32_t>(i)) % device::kQueueTiles]);
@@ -166,6 +167,7 @@ class Loader {
     head_kv_ = head_q_ / params_.group_size;
     arch::mbarrier_arrive_expect_tx(
         full, static_cast<uint32_t>(tile.num_row_blocks * sizeof(typename Traits::QueryTile)));
+#pragma unroll 1
     for (int r = 0; r < tile.num_row_blocks; ++r) {
       const int32_t row = (tile.row_block + r) * kBlock;
 #pragma unroll
@@ -209,6 +211,7 @@ class Loader {
     arch::mbarrier_wait(storage_.value_empty[values_.stage], values_.parity ^ 1);
     arch::mbarrier_arrive_expect_tx(storage_.value_full[values_.stage],
                                     num_keys * Traits::kDimV * sizeof(Element));
+#pragma unroll 1
     for (int i = 0; i < num_tiles_; ++i) load_values(stage.tiles[i], i);
     num_tiles_ = 0;
     keys_.advance();
