@@ -78,4 +78,8 @@ void force_backend(std::string_view name) {
                       detail::concat("backend: expected one of ", names, ", got ", name));
 }
 
+bool is_forced(const Backend& backend) {
+  return forced_backend.load(std::memory_order_acquire) == &backend;
+}
+
 }  // namespace minference

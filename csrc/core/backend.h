@@ -255,6 +255,7 @@ const Backend& select_backend(minf_device_type device_type, int32_t device_index
 /// Makes select_backend() return the backend of this name for all devices of its kind, whichever
 /// would be first; empty: no longer. @throws Error if there is none, or it cannot be used.
 void force_backend(std::string_view name);
+bool is_forced(const Backend& backend);
 
 /// Runs task(i) for i in [0, num_tasks) on the executor's threads; returns when all have run.
 /// Tasks must not throw.

@@ -26,6 +26,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from minference import _C
 from minference._library import call
 from minference.patterns import Dense, Pattern, to_tensor
 
@@ -38,6 +39,7 @@ __all__ = [
     "estimate_blocks",
     "estimate_vs",
     "merge_attn",
+    "min_sparse_seqlen",
     "prefill_attn",
     "vs_attn",
     "vs_sparse_attn",
@@ -283,3 +285,19 @@ def density(
     """
     tiles = count_key_tiles(q, k, patterns, softmax_scale=softmax_scale)
     return tiles.double() / count_key_tiles(q, k, Dense())
+
+
+# ---- Choosing patterns ---------------------------------------------------------------------------
+
+
+def min_sparse_seqlen(device: torch.device | str = "cpu") -> int:
+    """Keys from which on vertical-slash is worth its estimate on ``device``.
+
+    Below, dense attention takes no longer: a constant of the backend, with sizes (500, 700) and 32
+    heads. No call depends on it; it is for those who choose patterns, as :func:`set_patterns` does.
+
+    Raises:
+        NotImplementedError: No backend serves the device.
+    """
+    device = torch.device(device)
+    return _C.min_sparse_seqlen(cuda=device.type == "cuda", index=device.index or 0)

@@ -239,6 +239,21 @@ void test_capabilities() {
   check_throws(mi::ErrorCode::kInvalidArgument, "abacus", [] { mi::set_cpu_isa("abacus"); });
 }
 
+void test_backends() {
+  for (const mi::Capability& backend : mi::backends()) {
+    if (backend.available) {
+      mi::set_backend(backend.name.c_str());
+    } else {
+      check_throws(std::nullopt, backend.reason, [&] { mi::set_backend(backend.name.c_str()); });
+    }
+    mi::set_backend(nullptr);
+  }
+  check_throws(mi::ErrorCode::kInvalidArgument,
+               "backend: expected one of sm90, sm80, cpu, got abacus",
+               [] { mi::set_backend("abacus"); });
+  CHECK(mi::min_sparse_seqlen() > 0);
+}
+
 }  // namespace
 
 int main() {
@@ -248,5 +263,6 @@ int main() {
   test_merge();
   test_errors();
   test_capabilities();
+  test_backends();
   return minference::test::finish();
 }

@@ -212,15 +212,7 @@ bool check_problem(const Problem& problem, minf_dtype dtype, cudaStream_t stream
   return good;
 }
 
-int run_all() {
-  int count = 0;
-  const cudaError_t error = cudaGetDeviceCount(&count);
-  if (error != cudaSuccess || count == 0) {
-    std::printf("no GPU: %s\n", cudaGetErrorString(error));
-    return kExitNoGpu;
-  }
-  cudaStream_t stream = nullptr;
-  MINF_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+int count_failures(cudaStream_t stream) {
   int failed = 0;
   for (const Problem& problem : kProblems) {
     for (const minf_dtype dtype : {MINF_BFLOAT16, MINF_FLOAT16}) {
@@ -232,6 +224,27 @@ int run_all() {
       }
       std::fflush(stdout);
     }
+  }
+  return failed;
+}
+
+int run_all() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess || count == 0) {
+    std::printf("no GPU: %s\n", cudaGetErrorString(error));
+    return kExitNoGpu;
+  }
+  cudaStream_t stream = nullptr;
+  MINF_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  int failed = 0;
+  for (const char* const backend : {"sm80", "sm90"}) {
+    if (minf_set_backend(backend) != MINF_OK) {
+      std::printf("not by %s: %s\n", backend, minf_last_error());
+      continue;
+    }
+    std::printf("by %s\n", backend);
+    failed += count_failures(stream);
   }
   MINF_CUDA(cudaStreamDestroy(stream));
   std::printf("%d failed\n", failed);

@@ -29,6 +29,7 @@ hypothesis.settings.load_profile("minference")
 torch.set_num_threads(1)
 
 BACKENDS = _C.backends()
+CUDA_BACKENDS = [b["name"] for b in BACKENDS if b["name"] != "cpu" and b["available"]]
 ISAS = _C.cpu_isas()
 DEVICES = ["cpu"]
 if any(b["name"] != "cpu" and b["available"] for b in BACKENDS) and torch.cuda.is_available():
@@ -53,12 +54,13 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """``device``: backends present. ``isa``: instruction sets present, on the CPU."""
+    """``device``: devices present. ``isa``: instruction sets of the CPU, backends of a GPU."""
     isas = [isa["name"] for isa in ISAS if isa["available"]]
     wants_device, wants_isa = (name in metafunc.fixturenames for name in ("device", "isa"))
     if wants_device and wants_isa:
-        cells = [("cpu", isa) for isa in isas] + [(device, None) for device in DEVICES[1:]]
-        ids = [isa or device for device, isa in cells]
+        cells = [("cpu", isa) for isa in isas]
+        cells += [(device, backend) for device in DEVICES[1:] for backend in CUDA_BACKENDS]
+        ids = [isa if device == "cpu" else f"{device}-{isa}" for device, isa in cells]
         metafunc.parametrize(("device", "isa"), cells, indirect=["isa"], ids=ids)
     elif wants_device:
         metafunc.parametrize("device", DEVICES)
@@ -86,10 +88,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 @pytest.fixture
 def isa(request: pytest.FixtureRequest) -> Iterator[str | None]:
-    """Forces one CPU instruction set for the length of a test; None leaves the best available."""
-    _C.set_cpu_isa(request.param)
+    """Forces one CPU instruction set, or on a GPU one backend, for the length of a test."""
+    force = _C.set_backend if request.param in CUDA_BACKENDS else _C.set_cpu_isa
+    force(request.param)
     yield request.param
-    _C.set_cpu_isa(None)
+    force(None)
 
 
 @pytest.fixture

@@ -217,6 +217,10 @@ def test_instruction_sets_can_be_forced():
                     _C.set_cpu_isa(isa["name"])
         with pytest.raises(ValueError, match="abacus"):
             _C.set_cpu_isa("abacus")
+        with pytest.raises(
+            ValueError, match="backend: expected one of sm90, sm80, cpu, got abacus"
+        ):
+            _C.set_backend("abacus")
     finally:
         _C.set_cpu_isa(None)
     assert [isa["name"] for isa in _C.cpu_isas() if isa["selected"]] == [best]

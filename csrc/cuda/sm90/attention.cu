@@ -20,6 +20,7 @@
 #include "cuda/sm80/stages.h"
 #include "cuda/sm90/attention.h"
 #include "cuda/sm90/attention_traits.h"
+#include "cuda/sm90/backend.h"
 #include "cuda/sm90/gather_columns.h"
 #include "cuda/sm90/stages.h"
 #include "cuda/sm90/tensor_maps.h"
@@ -210,11 +211,11 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
 }
 
 std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor) {
-  return attention_bytes(args, executor, AttentionLimits{});
+  return attention_bytes(args, executor, {.serves_small = is_forced(backend())});
 }
 
 void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor) {
-  attention(args, workspace, executor, AttentionLimits{});
+  attention(args, workspace, executor, {.serves_small = is_forced(backend())});
 }
 
 }  // namespace minference::sm90

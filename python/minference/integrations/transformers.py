@@ -40,6 +40,7 @@ from transformers.masking_utils import (
 
 from minference._library import call
 from minference.config import HeadConfig, load_config
+from minference.ops import min_sparse_seqlen
 from minference.patterns import AShape, Dense, Pattern, to_tensor
 
 __all__ = ["NAME", "minference_attention_forward", "minference_mask", "register", "set_patterns"]
@@ -69,7 +70,7 @@ def set_patterns(
     model: PreTrainedModel,
     patterns: Pattern | Sequence[Pattern] | HeadConfig | str | os.PathLike[str],
     *,
-    min_seqlen: int = 2048,
+    min_seqlen: int | None = None,
 ) -> HeadConfig:
     """Give every query head of a model its pattern, and switch the model to minference.
 
@@ -80,8 +81,9 @@ def set_patterns(
         model: A model that takes its attention from transformers' ``AttentionInterface``.
         patterns: One for all heads; one per query head, the same in every layer; a head config; or
             the path of one.
-        min_seqlen: Calls over fewer keys are dense. So are those of fewer than 64 query rows
-            (decoding), whatever this says.
+        min_seqlen: Calls over fewer keys are dense; the default is what the backend of the layers'
+            device is known to need (:func:`minference.min_sparse_seqlen`). So are those of fewer
+            than 64 query rows (decoding), whatever this says.
 
     Returns:
         The patterns of all layers and heads.
@@ -114,8 +116,13 @@ def set_patterns(
         if layer.config._attn_implementation != NAME:
             msg = f"minference: {type(model).__name__} does not let its attention be replaced"
             raise NotImplementedError(msg)
-        layer.minference_patterns = LayerPatterns(tables[layer.layer_idx], min_seqlen)
+        least = min_sparse_seqlen(_device_of(layer)) if min_seqlen is None else min_seqlen
+        layer.minference_patterns = LayerPatterns(tables[layer.layer_idx], least)
     return patterns
+
+
+def _device_of(layer: nn.Module) -> torch.device:
+    return next((x.device for x in layer.parameters()), torch.device("cpu"))
 
 
 def _is_causal_attention(module: nn.Module) -> bool:

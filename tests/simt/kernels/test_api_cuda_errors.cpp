@@ -128,7 +128,7 @@ void expect_selected(std::string_view name) {
   for (const std::string_view each : {"sm90", "sm80"}) {
     const minf_capability backend = backend_named(each);
     CHECK(backend.selected == (each == name ? 1 : 0), each);
-    CHECK((backend.available != 0) == (each == name || each == "sm80"), each);
+    CHECK(backend.available != 0 || each != name, each);
     CHECK((backend.available != 0) == (*backend.reason == '\0'), backend.reason);
   }
 }
@@ -149,9 +149,26 @@ void test_gpu() {
   test_streams();
 }
 
+/// A backend can be forced where it serves the device, and is then the one that computes.
+void test_forced_backends(std::string_view best) {
+  CHECK(minf_set_backend("sm80") == MINF_OK);
+  expect_selected("sm80");
+  test_index_entries_are_no_error();
+  CHECK((minf_set_backend("sm90") == MINF_OK) == (best == "sm90"), minf_last_error());
+  CHECK(minf_set_backend("abacus") == MINF_ERROR_INVALID_ARGUMENT);
+  CHECK(minf_set_backend("") == MINF_OK);
+  expect_selected(best);
+  int32_t seqlen = 0;
+  CHECK(minf_min_sparse_seqlen(MINF_DEVICE_CUDA, 0, &seqlen) == MINF_OK && seqlen > 0);
+  CHECK(minf_min_sparse_seqlen(MINF_DEVICE_CUDA, 1, &seqlen) == MINF_ERROR_INVALID_ARGUMENT);
+  CHECK(minf_min_sparse_seqlen(7, 0, &seqlen) == MINF_ERROR_INVALID_ARGUMENT);
+  CHECK(minf_min_sparse_seqlen(MINF_DEVICE_CPU, 0, nullptr) == MINF_ERROR_INVALID_ARGUMENT);
+}
+
 void one_gpu() {
   expect_selected("sm90");
   test_gpu();
+  test_forced_backends("sm90");
 }
 
 void ampere() {
@@ -159,6 +176,7 @@ void ampere() {
   expect_selected("sm80");
   CHECK(backend_named("sm90").reason == std::string_view("GPU 0 is sm_80, need sm_90"));
   test_gpu();
+  test_forced_backends("sm80");
 }
 
 // ---- Other machines --------------------------------------------------------------------------

@@ -124,6 +124,22 @@ Together tiles_together(const HeadKeys& head, const Lengths& lengths, int32_t ro
   return {num_columns + static_cast<int32_t>(contiguous.size()), num_columns - most_columns};
 }
 
+/// What an item counts in the order.
+int32_t weight_of(device::RowBlockTiles tiles) {
+  return tiles.is_joined() ? 0 : std::min((tiles.is_pair() ? 2 : 1) * tiles.count() + 1, 0xffff);
+}
+
+void check_longest_first(const device::WorkTable& table, const Lengths& lengths) {
+  int32_t previous = INT32_MAX;
+  for (int64_t i = 0; i < table.num_items; ++i) {
+    const device::WorkItem& item = table.items[i];
+    const int32_t weight = weight_of(device::RowBlockTiles{
+        table.tiles[int64_t{item.head} * lengths.row_blocks() + item.row_block]});
+    CHECK(weight <= previous, "item", i, "weight", weight, "after", previous);
+    previous = weight;
+  }
+}
+
 /// With joined row blocks: who is joined, counts between the truth (but for some column tiles) and
 /// that of both apart, every item once, longest first, joined ones last.
 void check_joined(const Shape& shape, const std::vector<HeadKeys>& keys,
@@ -132,7 +148,6 @@ void check_joined(const Shape& shape, const std::vector<HeadKeys>& keys,
   const device::WorkTable table = device::build_work_table(
       shape, heads.data(), device::Joining::kWhereShared, workspace.span(), /*stream=*/nullptr);
   const Lengths& lengths = shape.lengths;
-  std::vector<int32_t> weights;
   for (std::size_t h = 0; h < keys.size(); ++h) {
     for (int32_t r = 0; r < lengths.row_blocks(); ++r) {
       const std::size_t at =
@@ -140,8 +155,6 @@ void check_joined(const Shape& shape, const std::vector<HeadKeys>& keys,
       const device::RowBlockTiles tiles{table.tiles[at]};
       const bool after_pair = r % 2 != 0 && device::RowBlockTiles{table.tiles[at - 1]}.is_pair();
       CHECK(tiles.is_joined() == after_pair, "head", h, "row block", r);
-      const int32_t weight = (tiles.is_pair() ? 2 : 1) * tiles.count() + 1;
-      weights.push_back(tiles.is_joined() ? 0 : std::min(weight, 0xffff));
       if (tiles.is_joined()) continue;
       if (!tiles.is_pair()) {
         CHECK(tiles.count() == apart[at], "head", h, "row block", r);
@@ -159,15 +172,10 @@ void check_joined(const Shape& shape, const std::vector<HeadKeys>& keys,
     }
   }
   std::set<std::pair<int32_t, int32_t>> items;
-  int32_t previous = INT32_MAX;
   for (int64_t i = 0; i < table.num_items; ++i) {
-    const device::WorkItem& item = table.items[i];
-    items.emplace(item.head, item.row_block);
-    const int32_t weight = weights[static_cast<std::size_t>(
-        int64_t{item.head} * lengths.row_blocks() + item.row_block)];
-    CHECK(weight <= previous, "item", i, "weight", weight, "after", previous);
-    previous = weight;
+    items.emplace(table.items[i].head, table.items[i].row_block);
   }
+  check_longest_first(table, lengths);
   CHECK(items.size() == apart.size(), items.size(), apart.size());
 }
 
@@ -185,6 +193,25 @@ void check_table(const Shape& shape, const DeviceArray<HeadKeys>& heads,
   check_order(shape, {table.items, table.items + num_items}, expected_tiles);
 }
 
+/// Joining::kAll: row blocks 2 i and 2 i + 1 are one item, of no fewer tiles than either has.
+void check_all_joined(const Shape& shape, const DeviceArray<HeadKeys>& heads,
+                      const std::vector<int32_t>& apart) {
+  const DeviceArray<std::byte> workspace(device::work_table_bytes(shape));
+  const device::WorkTable table = device::build_work_table(
+      shape, heads.data(), device::Joining::kAll, workspace.span(), /*stream=*/nullptr);
+  const int32_t row_blocks = shape.lengths.row_blocks();
+  for (int64_t i = 0; i < table.num_items; ++i) {
+    const device::RowBlockTiles tiles{table.tiles[i]};
+    const auto r = static_cast<int32_t>(i % row_blocks);
+    CHECK(
+        tiles.is_joined() == (r % 2 == 1) && tiles.is_pair() == (r % 2 == 0 && r + 1 < row_blocks),
+        "row block", r, "of", row_blocks, "code", tiles.code);
+    const auto at = static_cast<std::size_t>(i);
+    CHECK(tiles.is_joined() || tiles.count() >= apart[at], "row block", r);
+  }
+  check_longest_first(table, shape.lengths);
+}
+
 void check_call(const Shape& shape, const ListSizes& sizes, bool spoilt, uint64_t seed) {
   const RandomHeads heads(shape, sizes, spoilt, seed);
   const DeviceArray<HeadKeys> prepared(static_cast<std::size_t>(shape.batch * shape.num_heads_q));
@@ -194,6 +221,7 @@ void check_call(const Shape& shape, const ListSizes& sizes, bool spoilt, uint64_
   const std::vector<int32_t> expected = iterated_tiles(heads.expected(), shape.lengths);
   check_totals(shape, heads, expected);
   check_table(shape, prepared, expected);
+  if (!spoilt) check_all_joined(shape, prepared, expected);
   if (!spoilt) check_joined(shape, heads.expected(), prepared, expected);
 }
 
