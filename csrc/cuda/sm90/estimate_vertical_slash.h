@@ -1,0 +1,16 @@
+// Stage 1 of vertical-slash on sm90: its two passes over K. All else is sm80's.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/sm80/estimate_vertical_slash.h"
+
+namespace minference::sm90 {
+
+sm80::ScoreKernels bf16_score_kernels(int32_t head_dim);  // Both defined in instances/.
+sm80::ScoreKernels fp16_score_kernels(int32_t head_dim);
+
+sm80::ScoreKernels score_kernels(const Shape& shape);
+
+}  // namespace minference::sm90
