@@ -36,8 +36,7 @@ class HeadSums {
       : args_(args),
         first_key_(ranges.first_of(warp)),
         num_halves_(ranges.num_keys / device::kHalfKeys),
-        vertical_(args.vertical + int64_t{target} * args.seqlen_k),
-        slash_(args.slash + int64_t{target} * args.seqlen_k),
+        row_(int64_t{target} * args.seqlen_k),
         sums_(sums),
         has_range_before_(warp != 0),
         p_(args.row_offset + int64_t{target} * kBlock),
@@ -51,7 +50,7 @@ class HeadSums {
     p_.take(scores, args_.scale_log2);
     const float column = device::add_columns(scores);
     const int32_t lane_key = key + device::lane_column();
-    if (device::has_column() && lane_key < args_.seqlen_k) vertical_[lane_key] = column;
+    if (device::has_column() && lane_key < args_.seqlen_k) args_.vertical[row_ + lane_key] = column;
     blocks_.add(scores, 0, 2 * step);
     const device::Pair done = blocks_.add(scores, 1, 2 * step + 1);
     if (step == 1) store_half(tile / 2, blocks_.finish_half(done));
@@ -72,15 +71,14 @@ class HeadSums {
       sums_.first[i] = sum;
     } else {
       const int32_t distance = args_.first_position() - first_key_ + i;
-      if (distance >= 0 && distance < args_.seqlen_k) slash_[distance] = sum;
+      if (distance >= 0 && distance < args_.seqlen_k) args_.slash[row_ + distance] = sum;
     }
   }
 
   const sm80::ScoreArgs& args_;
   int32_t first_key_;
   int32_t num_halves_;
-  float* vertical_;
-  float* slash_;
+  int64_t row_;  // Of vertical and slash.
   RangeSums& sums_;
   bool has_range_before_;
   device::Probabilities<HeadScores> p_;

@@ -113,6 +113,12 @@ struct KeyRanges {
   __device__ int32_t first_of(int warp) const { return first_key + warp * num_keys; }
 };
 
+/// By a shuffle, so that the compiler sees that all lanes have the same: operand descriptors take
+/// uniform registers then, not the accumulators'.
+__device__ inline int warpgroup_index() {
+  return __shfl_sync(device::kFullWarp, static_cast<int>(threadIdx.x) / kWarpgroupThreads, 0);
+}
+
 /// What a consumer thread works on: rows of its warpgroup's heads, against its warp's range of
 /// keys.
 struct Consumer {
@@ -122,7 +128,7 @@ struct Consumer {
   int num_heads;  // Of the warpgroup: 2, or 1; 0 or less past the group's heads.
 
   __device__ explicit Consumer(const sm80::ScoreGroup& group)
-      : warpgroup(static_cast<int>(threadIdx.x) / kWarpgroupThreads),
+      : warpgroup(warpgroup_index()),
         thread(static_cast<int>(threadIdx.x) % kWarpgroupThreads),
         warp(thread / device::kWarpThreads),
         num_heads(group.num_heads - warpgroup * kWarpgroupHeads) {
