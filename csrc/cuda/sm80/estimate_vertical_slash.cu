@@ -185,8 +185,8 @@ ScoreDivision::ScoreDivision(const EstimateVerticalSlashArgs& args, const ScoreK
     max_wave_targets = std::max(max_wave_targets, wave.num_targets);
     max_wave_groups = std::max(max_wave_groups, wave.num_groups);
   }
-  const std::size_t chunks =
-      std::min(limits.max_chunks, ceil_div(limits.pass_blocks, max_wave_groups));
+  const std::size_t blocks = std::min(limits.pass_blocks, kernels.blocks);
+  const std::size_t chunks = std::min(limits.max_chunks, ceil_div(blocks, max_wave_groups));
   const std::size_t keys = std::max(kMinChunkKeys, ceil_div(seqlen_k, chunks));
   chunk_keys = static_cast<int32_t>(ceil_div(keys, kernels.key_step) * kernels.key_step);
   num_chunks = static_cast<int32_t>(ceil_div(seqlen_k, static_cast<std::size_t>(chunk_keys)));

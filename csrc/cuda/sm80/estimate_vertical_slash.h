@@ -33,6 +33,7 @@ struct ScoreKernels {
   LaunchScorePass score_sums;
   std::size_t max_heads;  // Of a block, at most kMaxGroupHeads.
   std::size_t key_step;   // Chunks are multiples of it; itself one of kBlock.
+  std::size_t blocks;     // Of a pass, that a wave is cut into.
 };
 ScoreKernels bf16_score_kernels(int32_t head_dim);  // Both defined in instances/.
 ScoreKernels fp16_score_kernels(int32_t head_dim);
@@ -47,8 +48,8 @@ struct ScoreLimits {
   std::size_t wave_bytes = std::size_t{48} << 20;
   /// Bounds tables on the host, and the grid's y axis.
   std::size_t wave_targets = 8192;
-  /// Blocks of a pass that a wave is cut into: four rounds of 2 on each of 132 SMs.
-  std::size_t pass_blocks = 1024;
+  /// Blocks of a pass, if the kernels want more.
+  std::size_t pass_blocks = 8192;
   /// Chunks of a row: each costs 768 bytes a head.
   std::size_t max_chunks = 512;
 };

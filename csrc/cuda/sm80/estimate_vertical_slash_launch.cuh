@@ -34,7 +34,8 @@ constexpr ScoreKernels kernels_of() {
   return {.row_statistics = &launch_row_statistics<Traits>,
           .score_sums = &launch_score_sums<Traits>,
           .max_heads = Traits::kGroupHeads,
-          .key_step = kBlock};
+          .key_step = kBlock,
+          .blocks = 1024};  // Four rounds of 2 on each of 132 multiprocessors.
 }
 
 /// The instance with the least padding.

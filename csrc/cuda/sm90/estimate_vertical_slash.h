@@ -5,8 +5,16 @@
 #include <cstdint>
 
 #include "cuda/sm80/estimate_vertical_slash.h"
+#include "cuda/sm90/tensor_maps.h"
 
 namespace minference::sm90 {
+
+inline RowSizes key_sizes(const Shape& shape) {
+  return {.dims = shape.head_dim,
+          .rows = shape.lengths.seqlen_k,
+          .heads = shape.num_heads_kv,
+          .batch = shape.batch};
+}
 
 sm80::ScoreKernels bf16_score_kernels(int32_t head_dim);  // Both defined in instances/.
 sm80::ScoreKernels fp16_score_kernels(int32_t head_dim);

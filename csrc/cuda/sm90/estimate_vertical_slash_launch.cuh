@@ -4,29 +4,18 @@
 
 #include "core/check.h"
 #include "cuda/arch/launch.h"
-#include "cuda/arch/tensor_map.h"
 #include "cuda/sm90/estimate_vertical_slash.h"
 #include "cuda/sm90/estimate_vertical_slash_statistics.cuh"
 #include "cuda/sm90/estimate_vertical_slash_sums.cuh"
+#include "cuda/sm90/tensor_maps.h"
 
 namespace minference::sm90 {
 
-/// K as [batch][KV head][key][dim], 16 keys of 64 dims at a time. A dimension of size 1 has no use
-/// for its stride, which then may be anything.
+namespace vertical_slash {
+
 inline CUtensorMap key_map(const Shape& shape, const ConstTokens& k) {
-  const auto stride_bytes = [](int64_t stride, int32_t size) {
-    return size > 1 ? static_cast<uint64_t>(stride) * 2 : 16;
-  };
-  const auto size = [](int32_t value) { return static_cast<uint64_t>(value); };
-  const int32_t seqlen_k = shape.lengths.seqlen_k;
-  return arch::encode_tensor_map<4>(
-      {.base = k.data,
-       .sizes = {size(shape.head_dim), size(seqlen_k), size(shape.num_heads_kv), size(shape.batch)},
-       .stride_bytes = {0, stride_bytes(k.token_stride, seqlen_k),
-                        stride_bytes(k.head_stride, shape.num_heads_kv),
-                        stride_bytes(k.batch_stride, shape.batch)},
-       .box = {kPanelDims, kStepKeys, 1, 1},
-       .swizzle = arch::Swizzle::k128B});
+  return tensor_map(k, key_sizes(shape),
+                    {.dims = kPanelDims, .swizzle = arch::Swizzle::k128B, .rows = kStepKeys});
 }
 
 template <typename Traits, template <typename> typename Own>
@@ -60,8 +49,11 @@ constexpr sm80::ScoreKernels kernels_of() {
   return {.row_statistics = &launch_row_statistics<Traits>,
           .score_sums = &launch_score_sums<Traits>,
           .max_heads = Traits::kGroupHeads,
-          .key_step = KeyRanges::kChunkStep};
+          .key_step = KeyRanges::kChunkStep,
+          .blocks = 528};  // Four rounds of one on each of 132 multiprocessors.
 }
+
+}  // namespace vertical_slash
 
 /// The instance with the least padding.
 template <typename Element>
@@ -71,11 +63,11 @@ sm80::ScoreKernels score_kernels(int32_t head_dim) {
     sm80::ScoreKernels kernels;
   };
   static constexpr Instance kInstances[] = {
-      {64, kernels_of<VerticalSlashTraits<Element, 64>>()},
-      {96, kernels_of<VerticalSlashTraits<Element, 96>>()},
-      {128, kernels_of<VerticalSlashTraits<Element, 128>>()},
-      {192, kernels_of<VerticalSlashTraits<Element, 192>>()},
-      {256, kernels_of<VerticalSlashTraits<Element, 256>>()},
+      {64, vertical_slash::kernels_of<vertical_slash::VerticalSlashTraits<Element, 64>>()},
+      {96, vertical_slash::kernels_of<vertical_slash::VerticalSlashTraits<Element, 96>>()},
+      {128, vertical_slash::kernels_of<vertical_slash::VerticalSlashTraits<Element, 128>>()},
+      {192, vertical_slash::kernels_of<vertical_slash::VerticalSlashTraits<Element, 192>>()},
+      {256, vertical_slash::kernels_of<vertical_slash::VerticalSlashTraits<Element, 256>>()},
   };
   for (const Instance& instance : kInstances) {
     if (head_dim <= instance.head_dim) return instance.kernels;

@@ -14,7 +14,7 @@
 #include "cuda/device/row_piece.h"
 #include "cuda/sm90/estimate_vertical_slash_traits.h"
 
-namespace minference::sm90 {
+namespace minference::sm90::vertical_slash {
 
 /// A warp's 16 keys against 64 rows of one head: what device::ScoreTile is for 32 rows.
 struct HeadScores {
@@ -32,19 +32,6 @@ struct WarpScores {
   float d[kWarpgroupHeads * HeadScores::kRegisters];
 
   __device__ HeadScores of(int head) { return {d + head * HeadScores::kRegisters}; }
-};
-
-/// Where a thread is in the ring.
-template <typename Traits>
-struct RingPosition {
-  int stage = 0;
-  uint32_t parity = 0;  // Of the round: of phases of full[] that are filled in it.
-
-  __device__ void advance() {
-    if (++stage < Traits::kStages) return;
-    stage = 0;
-    parity ^= 1;
-  }
 };
 
 /// All threads. Warpgroups past the group's heads do not use the ring.
@@ -76,7 +63,7 @@ __device__ inline void produce_keys(typename Traits::Buffers& buffers, const CUt
   arch::setmaxnreg_dec<Traits::kProducerRegisters>();
   if (threadIdx.x % kWarpgroupThreads >= device::kWarpThreads || !arch::elect_one()) return;
   const int32_t kv_head = group.heads[0] / args.heads_per_kv_head;
-  RingPosition<Traits> ring;
+  RingPosition<Traits::kStages> ring;
   for (int32_t tile = 0; tile < ranges.num_tiles; ++tile) {
     arch::mbarrier_wait(buffers.empty[ring.stage], ring.parity ^ 1);
     arch::Mbarrier& full = buffers.full[ring.stage];
@@ -168,8 +155,8 @@ class ScoreStream {
  private:
   typename Traits::Buffers& buffers_;
   const typename Traits::Queries& queries_;
-  RingPosition<Traits> ring_;
-  RingPosition<Traits> done_;
+  RingPosition<Traits::kStages> ring_;
+  RingPosition<Traits::kStages> done_;
 };
 
 /// Calls take(scores, tile, step) with step = tile % 2 for each of `num_tiles` tiles, an even
@@ -191,4 +178,4 @@ __device__ inline void take_scores(ScoreStream<Traits>& stream, int32_t num_tile
   }
 }
 
-}  // namespace minference::sm90
+}  // namespace minference::sm90::vertical_slash

@@ -8,7 +8,7 @@
 #include "cuda/device/row_statistics.h"
 #include "cuda/sm90/estimate_vertical_slash_scores.cuh"
 
-namespace minference::sm90 {
+namespace minference::sm90::vertical_slash {
 
 /// Shared memory of a warpgroup.
 template <typename Traits>
@@ -90,4 +90,4 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
   store_statistics(args, group, ranges, consumer, own);
 }
 
-}  // namespace minference::sm90
+}  // namespace minference::sm90::vertical_slash

@@ -6,7 +6,7 @@
 #include "cuda/device/score_sums.h"
 #include "cuda/sm90/estimate_vertical_slash_scores.cuh"
 
-namespace minference::sm90 {
+namespace minference::sm90::vertical_slash {
 
 /// Shared memory of a warp and head.
 ///
@@ -151,4 +151,4 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
   }
 }
 
-}  // namespace minference::sm90
+}  // namespace minference::sm90::vertical_slash

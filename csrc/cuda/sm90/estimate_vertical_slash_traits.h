@@ -10,10 +10,10 @@
 #include "cuda/arch/mbarrier.h"
 #include "cuda/device/score_sums.h"
 #include "cuda/sm80/estimate_vertical_slash_traits.h"
+#include "cuda/sm90/ring_position.h"
 
-namespace minference::sm90 {
+namespace minference::sm90::vertical_slash {
 
-inline constexpr int kWarpgroupThreads = 128;
 inline constexpr int kWarpgroupWarps = 4;
 inline constexpr int kWarpgroupHeads = 2;
 inline constexpr int kPanelDims = 64;                     // A swizzled row of 128 bytes.
@@ -77,7 +77,9 @@ struct VerticalSlashTraits {
   };
 };
 
-MINF_HOST_DEVICE constexpr int num_warpgroups(int num_heads) { return (num_heads - 1) / kWarpgroupHeads + 1; }
+MINF_HOST_DEVICE constexpr int num_warpgroups(int num_heads) {
+  return (num_heads - 1) / kWarpgroupHeads + 1;
+}
 
 /// Shared memory of a block: Buffers, then what each consumer warpgroup has for itself.
 template <typename Traits, typename Own>
@@ -141,4 +143,4 @@ struct Consumer {
   }
 };
 
-}  // namespace minference::sm90
+}  // namespace minference::sm90::vertical_slash

@@ -278,6 +278,18 @@ void check_no_rows(const Stage& stage) {
   }
 }
 
+/// Keys that all KV heads share, by a stride of 0, which TMA does not take: sm80's passes serve
+/// them.
+void check_repeated_keys() {
+  const Case c{.name = "repeated keys", .num_heads_q = 4, .num_heads_kv = 2, .seqlen_k = 300};
+  Call call(c);
+  call.args.k.head_stride = 0;
+  simt::options() = {.max_shared_bytes = kStages[1].max_shared_bytes};
+  const Indices sm80 = gpu_indices(kStages[0], call);
+  const Indices sm90 = gpu_indices(kStages[1], call);
+  CHECK(sm80.vertical == sm90.vertical && sm80.slash == sm90.slash);
+}
+
 /// `parts`: groups that 12 heads are cut into.
 void check_division(const Stage& stage, std::size_t parts) {
   std::vector<VerticalSlashTarget> targets;
@@ -317,6 +329,7 @@ int main() {
   check_division(kStages[0], /*parts=*/2);
   check_division(kStages[1], /*parts=*/3);
   for (const Stage& stage : kStages) check_no_rows(stage);
+  check_repeated_keys();
   for (const Case& c : kCases) {
     std::cout << c.name << '\n' << std::flush;
     check_case(c);
