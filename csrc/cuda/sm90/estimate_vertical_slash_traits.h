@@ -37,19 +37,18 @@ struct OperandTile {
 /// ranges, one per warp of each warpgroup, and a stage of the ring holds 16 keys of each. A warp
 /// has all rows of its keys and meets the others only at the ends of ranges.
 ///
-///     barrier     arrivals per phase   by                         waited for by   then
-///     full[s]     1, and the bytes     the producing thread       consumers       stage s is there
-///     empty[s]    4 a consumer         a lane of each consumer    the producing   stage s may be
-///                 warpgroup            warp, after its product    thread          overwritten
-///     named 1+w   128                  consumer warpgroup w       itself          its queries are
-///     in
-///                                                                                 shared memory;
-///                                                                                 at the end: what
-///                                                                                 its warps have
-///                                                                                 summed
+///     barrier    arrivals per phase    by                     waited for by    then
+///     full[s]    1, and the bytes      the producing thread   consumers        stage s is there
+///     empty[s]   4 a consumer          a lane of each         the producing    stage s may be
+///                warpgroup             consumer warp, after   thread           overwritten
+///                                      its product
+///     1 + w      128                   consumer warpgroup w   itself           its queries can be
+///     (named)                                                                  read; at the end,
+///                                                                              its warps' sums
 ///
 /// Registers: two products' accumulators take 128, one running while the other is worked on; what a
-/// thread sums up takes 64 (pass 1) or 60 (pass 2).
+/// thread sums up takes 64 (pass 1) or 60 (pass 2). So four heads a block; eight are two groups,
+/// whose blocks read the same keys at about the same time, the second from L2.
 template <typename Element_, int kHeadDim_>
 struct VerticalSlashTraits {
   using Element = Element_;
