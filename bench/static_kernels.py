@@ -64,14 +64,13 @@ KERNELS = {
         shared="score_sums_shared_bytes<Traits>(4)",
         needs=SCORES,
     ),
-    # On sm_90a, where HGMMA and UTMALDG are to be counted too, and setmaxnreg makes of 168 registers
-    # 240 and 24.
     **{
         f"{name}_sm90_kernel": Kernel(
             f"cuda/sm90/estimate_vertical_slash_{source}.cuh",
-            blocks=ONE,
+            blocks=1,
             shared=f"{VS90}score_shared_bytes<Traits, {VS90}{storage}<Traits>>(4)",
-            needs=("EX2", "SHFL", "BAR", "ST"),
+            needs=("HGMMA", "UTMALDG", "EX2", "SHFL", "BAR", "ST"),
+            split=(240, 24),
         )
         for name, source, storage in (
             ("row_statistics", "statistics", "WarpgroupStatistics"),
