@@ -45,6 +45,7 @@ SELECT = "cuda/device/select_rows_kernels.h"
 WORK_TABLE = "cuda/device/work_table_kernels.h"
 # Four heads share a reading of K, as in the models that most queries come from.
 GROUP_THREADS = "4 * kBlock"
+VS90 = "sm90::vertical_slash::"
 
 # By name; with the folder where two have kernels of one name.
 KERNELS = {
@@ -63,6 +64,19 @@ KERNELS = {
         shared="score_sums_shared_bytes<Traits>(4)",
         needs=SCORES,
     ),
+    **{
+        f"{name}_sm90_kernel": Kernel(
+            f"cuda/sm90/estimate_vertical_slash_{source}.cuh",
+            blocks=1,
+            shared=f"{VS90}score_shared_bytes<Traits, {VS90}{storage}<Traits>>(4)",
+            needs=("HGMMA", "UTMALDG", "EX2", "SHFL", "BAR", "ST"),
+            split=(240, 24),
+        )
+        for name, source, storage in (
+            ("row_statistics", "statistics", "WarpgroupStatistics"),
+            ("score_sums", "sums", "WarpgroupSums"),
+        )
+    },
     "combine_rows_kernel": Kernel(
         "cuda/sm80/estimate_vertical_slash.cu",
         blocks=ONE,

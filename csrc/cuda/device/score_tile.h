@@ -26,12 +26,14 @@ inline constexpr int kThreadRows = 2 * kRowTiles;
 __device__ inline int lane_key() { return lane_index() / 4; }      // g
 __device__ inline int lane_row() { return lane_index() % 4 * 2; }  // 2 t
 
-/// Row of the warp's 32 that a thread's i-th row is, i in [0, kThreadRows).
+/// Row of the warp's that a thread's i-th row is.
 __device__ inline int row_of(int i) { return i / 2 * 8 + lane_row() + i % 2; }
 
 /// One step's scores as mma.sync leaves them: of row tile n, [n][0..1] are those of key g,
 /// [n][2..3] those of key g + 8.
 struct ScoreTile {
+  static constexpr int kRowTiles = device::kRowTiles;
+  static constexpr int kThreadRows = device::kThreadRows;
   float s[kRowTiles][4];
 
   /// The thread's row i against its key j (0: g, 1: g + 8).
@@ -82,12 +84,19 @@ __device__ inline ScoreTile score_keys(const KeyTile<Element, kHeadDim>& tile, i
   return scores;
 }
 
+// ---- Of tiles of 16 keys in this layout with any number of rows: kRowTiles, kThreadRows, at()
+// ----
+
+/// Offset of rows that do not exist or are not finite: FLT_MAX.
+inline constexpr float kNoRow = 3.402823466e+38f;
+
 /// -inf where the key lies after the row. `ahead` is how far the step's first key lies after the
 /// position of the warp's first row; may be negative.
-__device__ inline void mask_causal(ScoreTile& scores, int32_t ahead) {
+template <typename Tile>
+__device__ inline void mask_causal(Tile& scores, int32_t ahead) {
   const int32_t thread_ahead = ahead + lane_key() - lane_row();
 #pragma unroll
-  for (int i = 0; i < kThreadRows; ++i) {
+  for (int i = 0; i < Tile::kThreadRows; ++i) {
     const int row = i / 2 * 8 + i % 2;
 #pragma unroll
     for (int j = 0; j < 2; ++j) {

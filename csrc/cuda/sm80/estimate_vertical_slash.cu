@@ -143,23 +143,23 @@ std::size_t count_alike(const EstimateVerticalSlashArgs& args, std::size_t first
 
 std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
-ScoreKernels kernels_for(const Shape& shape) {
+}  // namespace
+
+ScoreKernels score_kernels(const Shape& shape) {
   return shape.dtype == DType::kBFloat16 ? bf16_score_kernels(shape.head_dim)
                                          : fp16_score_kernels(shape.head_dim);
 }
 
-}  // namespace
-
-ScoreDivision::ScoreDivision(const EstimateVerticalSlashArgs& args, const ScoreLimits& limits) {
+ScoreDivision::ScoreDivision(const EstimateVerticalSlashArgs& args, const ScoreKernels& kernels,
+                             const ScoreLimits& limits) {
   const auto seqlen_k = static_cast<std::size_t>(args.shape.lengths.seqlen_k);
   const std::size_t target_bytes = 2 * sizeof(float) * seqlen_k;
   const std::size_t wave_targets = std::min(limits.wave_targets, limits.wave_bytes / target_bytes);
-  const auto max_heads = static_cast<std::size_t>(heads_per_group(args.shape.head_dim));
 
   for (std::size_t first = 0; first < args.targets.size();) {
     // As few groups as can be, and balanced: 12 heads are 6 + 6, not 8 + 4.
     const std::size_t alike = count_alike(args, first);
-    const std::size_t parts = ceil_div(alike, max_heads);
+    const std::size_t parts = ceil_div(alike, kernels.max_heads);
     for (std::size_t part = 0; part < parts; ++part) {
       const std::size_t begin = first + part * alike / parts;
       const std::size_t count = first + (part + 1) * alike / parts - begin;
@@ -185,10 +185,10 @@ ScoreDivision::ScoreDivision(const EstimateVerticalSlashArgs& args, const ScoreL
     max_wave_targets = std::max(max_wave_targets, wave.num_targets);
     max_wave_groups = std::max(max_wave_groups, wave.num_groups);
   }
-  const std::size_t chunks =
-      std::min(limits.max_chunks, ceil_div(limits.pass_blocks, max_wave_groups));
+  const std::size_t blocks = std::min(limits.pass_blocks, kernels.blocks);
+  const std::size_t chunks = std::min(limits.max_chunks, ceil_div(blocks, max_wave_groups));
   const std::size_t keys = std::max(kMinChunkKeys, ceil_div(seqlen_k, chunks));
-  chunk_keys = static_cast<int32_t>(ceil_div(keys, kBlock) * kBlock);
+  chunk_keys = static_cast<int32_t>(ceil_div(keys, kernels.key_step) * kernels.key_step);
   num_chunks = static_cast<int32_t>(ceil_div(seqlen_k, static_cast<std::size_t>(chunk_keys)));
 }
 
@@ -210,8 +210,9 @@ void store_groups(const ScoreDivision& division, const ScoreMemory& memory, cuda
   device::store_table(division.groups.data(), division.groups.size(), memory.groups, stream);
 }
 
-void launch_scores(const EstimateVerticalSlashArgs& args, const ScoreDivision& division,
-                   const ScoreWave& wave, const ScoreMemory& memory, cudaStream_t stream) {
+void launch_scores(const EstimateVerticalSlashArgs& args, const ScoreKernels& kernels,
+                   const ScoreDivision& division, const ScoreWave& wave, const ScoreMemory& memory,
+                   cudaStream_t stream) {
   const device::QueryScale scale(args.softmax_scale);
   const ScoreArgs scores{.q = args.q,
                          .k = args.k,
@@ -234,13 +235,12 @@ void launch_scores(const EstimateVerticalSlashArgs& args, const ScoreDivision& d
   const auto chunks = static_cast<unsigned>(division.num_chunks);
   const auto targets = static_cast<unsigned>(wave.num_targets);
   const dim3 grid(chunks, static_cast<unsigned>(wave.num_groups));
-  const ScoreKernels kernels = kernels_for(args.shape);
 
-  kernels.row_statistics(scores, grid, division.max_group_heads, stream);
+  kernels.row_statistics(args.shape, scores, grid, division.max_group_heads, stream);
   arch::launch("combine_rows", &combine_rows_kernel,
                {dim3(targets), dim3(kCombineParts * kBlock), sizeof(CombineStorage)}, stream,
                scores);
-  kernels.score_sums(scores, grid, division.max_group_heads, stream);
+  kernels.score_sums(args.shape, scores, grid, division.max_group_heads, stream);
   arch::launch("add_overlaps", &add_overlaps_kernel, {dim3(chunks - 1, targets), dim3(kBlock)},
                stream, scores);
 }
@@ -287,26 +287,36 @@ std::vector<device::SelectRow> selection_of(const EstimateVerticalSlashArgs& arg
 
 }  // namespace
 
-std::size_t estimate_vertical_slash_bytes(const EstimateVerticalSlashArgs& args, const Executor&) {
+std::size_t estimate_vertical_slash_bytes(const EstimateVerticalSlashArgs& args,
+                                          const ScoreKernels& kernels) {
   if (args.last_q == 0) return 0;
   WorkspaceAllocator memory;
-  Memory(memory, args, ScoreDivision(args));
+  Memory(memory, args, ScoreDivision(args, kernels));
   return memory.bytes();
 }
 
-void estimate_vertical_slash(const EstimateVerticalSlashArgs& args, Workspace workspace,
-                             const Executor& executor) {
-  const auto stream = static_cast<cudaStream_t>(executor.stream);
+void estimate_vertical_slash(const EstimateVerticalSlashArgs& args, const ScoreKernels& kernels,
+                             Workspace workspace, cudaStream_t stream) {
   if (args.last_q == 0) return launch_first_indices(args, stream);
-  const ScoreDivision division(args);
+  const ScoreDivision division(args, kernels);
   WorkspaceAllocator allocator(workspace);
   const Memory memory(allocator, args, division);
   store_groups(division, memory.scores, stream);
   for (const ScoreWave& wave : division.waves) {
-    launch_scores(args, division, wave, memory.scores, stream);
+    launch_scores(args, kernels, division, wave, memory.scores, stream);
     device::select_rows(selection_of(args, wave, memory.scores), args.shape.lengths.seqlen_k,
                         by_mass(args), memory.selection, stream);
   }
+}
+
+std::size_t estimate_vertical_slash_bytes(const EstimateVerticalSlashArgs& args, const Executor&) {
+  return estimate_vertical_slash_bytes(args, score_kernels(args.shape));
+}
+
+void estimate_vertical_slash(const EstimateVerticalSlashArgs& args, Workspace workspace,
+                             const Executor& executor) {
+  estimate_vertical_slash(args, score_kernels(args.shape), workspace,
+                          static_cast<cudaStream_t>(executor.stream));
 }
 
 }  // namespace minference::sm80

@@ -1,5 +1,6 @@
-// Stage 1 of vertical-slash on sm80, the inside: how a call is cut up, and the step that computes
-// the scores. estimate_vertical_slash() selects from them afterwards; tests look at them.
+// Stage 1 of vertical-slash, the inside: how a call is cut up, and the step that computes the
+// scores. estimate_vertical_slash() selects from them afterwards; tests look at them. sm90 puts its
+// own kernels in the place of the two passes over K and shares everything else.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -22,6 +23,24 @@ struct ScoreWave {
   std::size_t num_groups = 0;
 };
 
+/// A pass over K: grid (chunks, groups), a block for `num_heads` heads.
+using LaunchScorePass = void (*)(const Shape& shape, const ScoreArgs& args, dim3 grid,
+                                 int num_heads, cudaStream_t stream);
+
+/// The two passes for a dtype and a padded head_dim, and how they want a call to be cut up.
+struct ScoreKernels {
+  LaunchScorePass row_statistics;
+  LaunchScorePass score_sums;
+  std::size_t max_heads;  // Of a block, at most kMaxGroupHeads.
+  std::size_t key_step;   // Chunks are multiples of it; itself one of kBlock.
+  std::size_t blocks;     // Of a pass, that a wave is cut into.
+};
+ScoreKernels bf16_score_kernels(int32_t head_dim);  // Both defined in instances/.
+ScoreKernels fp16_score_kernels(int32_t head_dim);
+
+/// sm80's.
+ScoreKernels score_kernels(const Shape& shape);
+
 /// Bounds on a division; the defaults are production's.
 struct ScoreLimits {
   /// Score rows of one wave: 32 heads at 1M keys would take 256 MiB at once. So much also stays in
@@ -29,8 +48,8 @@ struct ScoreLimits {
   std::size_t wave_bytes = std::size_t{48} << 20;
   /// Bounds tables on the host, and the grid's y axis.
   std::size_t wave_targets = 8192;
-  /// Blocks of a pass that a wave is cut into: four rounds of 2 on each of 132 SMs.
-  std::size_t pass_blocks = 1024;
+  /// Blocks of a pass, if the kernels want more.
+  std::size_t pass_blocks = 8192;
   /// Chunks of a row: each costs 768 bytes a head.
   std::size_t max_chunks = 512;
 };
@@ -38,7 +57,8 @@ struct ScoreLimits {
 /// How a call is cut up: heads of a KV head into groups, groups into waves, keys into chunks. From
 /// shapes and targets only, so that a result does not depend on the device.
 struct ScoreDivision {
-  explicit ScoreDivision(const EstimateVerticalSlashArgs& args, const ScoreLimits& limits = {});
+  ScoreDivision(const EstimateVerticalSlashArgs& args, const ScoreKernels& kernels,
+                const ScoreLimits& limits = {});
 
   std::vector<ScoreGroup> groups;
   std::vector<ScoreWave> waves;
@@ -67,19 +87,14 @@ void store_groups(const ScoreDivision& division, const ScoreMemory& memory, cuda
 
 /// Enqueues the column and diagonal sums of the wave's targets; every entry of their rows is
 /// written. @throws Error{MINF_ERROR_LAUNCH_FAILED}
-void launch_scores(const EstimateVerticalSlashArgs& args, const ScoreDivision& division,
-                   const ScoreWave& wave, const ScoreMemory& memory, cudaStream_t stream);
+void launch_scores(const EstimateVerticalSlashArgs& args, const ScoreKernels& kernels,
+                   const ScoreDivision& division, const ScoreWave& wave, const ScoreMemory& memory,
+                   cudaStream_t stream);
 
-/// A pass over K: grid (chunks, groups), a block for `num_heads` heads.
-using LaunchScorePass = void (*)(const ScoreArgs& args, dim3 grid, int num_heads,
-                                 cudaStream_t stream);
-
-/// The two passes for a dtype and a padded head_dim; defined in instances/.
-struct ScoreKernels {
-  LaunchScorePass row_statistics;
-  LaunchScorePass score_sums;
-};
-ScoreKernels bf16_score_kernels(int32_t head_dim);
-ScoreKernels fp16_score_kernels(int32_t head_dim);
+/// The stage with the given kernels, and its work memory.
+std::size_t estimate_vertical_slash_bytes(const EstimateVerticalSlashArgs& args,
+                                          const ScoreKernels& kernels);
+void estimate_vertical_slash(const EstimateVerticalSlashArgs& args, const ScoreKernels& kernels,
+                             Workspace workspace, cudaStream_t stream);
 
 }  // namespace minference::sm80

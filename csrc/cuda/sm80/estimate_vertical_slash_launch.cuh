@@ -11,7 +11,8 @@
 namespace minference::sm80 {
 
 template <typename Traits>
-void launch_row_statistics(const ScoreArgs& args, dim3 grid, int num_heads, cudaStream_t stream) {
+void launch_row_statistics(const Shape&, const ScoreArgs& args, dim3 grid, int num_heads,
+                           cudaStream_t stream) {
   arch::launch("row_statistics", &row_statistics_kernel<Traits>,
                {grid, dim3(static_cast<unsigned>(num_heads * kBlock)),
                 sizeof(typename Traits::Keys::Buffers)},
@@ -19,12 +20,22 @@ void launch_row_statistics(const ScoreArgs& args, dim3 grid, int num_heads, cuda
 }
 
 template <typename Traits>
-void launch_score_sums(const ScoreArgs& args, dim3 grid, int num_heads, cudaStream_t stream) {
+void launch_score_sums(const Shape&, const ScoreArgs& args, dim3 grid, int num_heads,
+                       cudaStream_t stream) {
   arch::launch("score_sums", &score_sums_kernel<Traits>,
                {grid, dim3(static_cast<unsigned>(num_heads * kBlock)),
                 score_sums_shared_bytes<Traits>(num_heads),
                 score_sums_shared_bytes<Traits>(Traits::kGroupHeads)},
                stream, args);
+}
+
+template <typename Traits>
+constexpr ScoreKernels kernels_of() {
+  return {.row_statistics = &launch_row_statistics<Traits>,
+          .score_sums = &launch_score_sums<Traits>,
+          .max_heads = Traits::kGroupHeads,
+          .key_step = kBlock,
+          .blocks = 1024};  // Four rounds of 2 on each of 132 multiprocessors.
 }
 
 /// The instance with the least padding.
@@ -35,21 +46,11 @@ ScoreKernels score_kernels(int32_t head_dim) {
     ScoreKernels kernels;
   };
   static constexpr Instance kInstances[] = {
-      {64,
-       {&launch_row_statistics<VerticalSlashTraits<Element, 64>>,
-        &launch_score_sums<VerticalSlashTraits<Element, 64>>}},
-      {96,
-       {&launch_row_statistics<VerticalSlashTraits<Element, 96>>,
-        &launch_score_sums<VerticalSlashTraits<Element, 96>>}},
-      {128,
-       {&launch_row_statistics<VerticalSlashTraits<Element, 128>>,
-        &launch_score_sums<VerticalSlashTraits<Element, 128>>}},
-      {192,
-       {&launch_row_statistics<VerticalSlashTraits<Element, 192>>,
-        &launch_score_sums<VerticalSlashTraits<Element, 192>>}},
-      {256,
-       {&launch_row_statistics<VerticalSlashTraits<Element, 256>>,
-        &launch_score_sums<VerticalSlashTraits<Element, 256>>}},
+      {64, kernels_of<VerticalSlashTraits<Element, 64>>()},
+      {96, kernels_of<VerticalSlashTraits<Element, 96>>()},
+      {128, kernels_of<VerticalSlashTraits<Element, 128>>()},
+      {192, kernels_of<VerticalSlashTraits<Element, 192>>()},
+      {256, kernels_of<VerticalSlashTraits<Element, 256>>()},
   };
   for (const Instance& instance : kInstances) {
     if (head_dim <= instance.head_dim) return instance.kernels;

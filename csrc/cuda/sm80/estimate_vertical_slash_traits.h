@@ -56,8 +56,7 @@ struct ScoreArgs {
   }
 };
 
-/// Offset of rows that do not exist or are not finite: FLT_MAX.
-inline constexpr float kNoRow = 3.402823466e+38f;
+using device::kNoRow;
 
 /// The query heads of a KV head go together, so K is read twice in all; nothing of size heads x 64
 /// x seqlen is stored. With 4 heads at head_dim 128 a pass makes 2 * 4 * 64 * 128 FLOP of the 256

@@ -11,10 +11,9 @@
 #include "cuda/arch/named_barrier.h"
 #include "cuda/arch/swizzle.h"
 #include "cuda/device/tile_walk.h"
+#include "cuda/sm90/ring_position.h"
 
 namespace minference::sm90 {
-
-inline constexpr int kWarpgroupThreads = 128;
 
 /// Row blocks of an item: a consumer warpgroup each.
 inline constexpr int kConsumers = 2;
@@ -132,19 +131,6 @@ struct AttentionTraits {
   };
   static_assert(sizeof(OutTile) <= sizeof(QueryTile));
   static_assert(sizeof(SharedStorage) <= 227 * 1024);
-};
-
-/// Where a thread is in a ring of kStages buffers.
-template <int kStages>
-struct RingPosition {
-  int stage = 0;
-  uint32_t parity = 0;  // Of the round: of the phases in which its buffers are filled.
-
-  __device__ void advance() {
-    if (++stage < kStages) return;
-    stage = 0;
-    parity ^= 1;
-  }
 };
 
 }  // namespace minference::sm90

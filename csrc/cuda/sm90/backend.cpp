@@ -60,6 +60,8 @@ Backend make_backend() {
   backend.availability = availability;
   backend.serves_device = serves_device;
   backend.check_device = check_device;
+  backend.estimate_vertical_slash_bytes = estimate_vertical_slash_bytes;
+  backend.estimate_vertical_slash = cuda::on_device_with_workspace<estimate_vertical_slash>;
   backend.attention_bytes = attention_bytes;
   backend.attention = cuda::on_device_with_workspace<attention>;
   return backend;

@@ -1,8 +1,6 @@
-// Stage 3 on sm90: see tensor_maps.h.
+// See tensor_maps.h.
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/sm90/tensor_maps.h"
-
-#include "core/pattern.h"
 
 namespace minference::sm90 {
 namespace {
@@ -36,7 +34,7 @@ CUtensorMap tensor_map(const ConstTokens& tensor, const RowSizes& sizes, const P
        .stride_bytes = {0, stride_bytes(tensor.token_stride, sizes.rows),
                         stride_bytes(tensor.head_stride, sizes.heads),
                         stride_bytes(tensor.batch_stride, sizes.batch)},
-       .box = {static_cast<uint32_t>(panel.dims), kBlock, 1, 1},
+       .box = {static_cast<uint32_t>(panel.dims), static_cast<uint32_t>(panel.rows), 1, 1},
        .swizzle = panel.swizzle});
 }
 

@@ -1,4 +1,4 @@
-// Stage 3 on sm90: tensors as TMA sees them: [batch, heads, rows, dims] in boxes of 64 rows and a
+// Tensors as TMA sees them on sm90: [batch, heads, rows, dims] in boxes of some rows (64) and a
 // panel of dims. Encoded for every call; nothing is kept.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "core/backend.h"
+#include "core/pattern.h"
 #include "cuda/arch/tensor_map.h"
 
 namespace minference::sm90 {
@@ -17,10 +18,11 @@ struct RowSizes {
   int32_t batch;
 };
 
-/// How many dims a box has, and how it lies in shared memory: the kernel's traits.
+/// How many dims and rows a box has, and how it lies in shared memory: the kernel's traits.
 struct PanelLayout {
   int32_t dims;
   arch::Swizzle swizzle;
+  int32_t rows = kBlock;
 };
 
 /// Whether TMA can address the tensor: a dimension of several elements must not repeat one (stride

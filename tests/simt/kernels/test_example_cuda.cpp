@@ -5,6 +5,7 @@
 #include "../../../examples/vertical_slash_cuda.cpp"  // NOLINT(bugprone-suspicious-include)
 #undef main
 
+#include <cstddef>
 #include <string>
 #include <utility>
 
@@ -68,6 +69,7 @@ void test_wrong_results_are_seen() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  simt::options().max_shared_bytes = std::size_t{227} << 10;  // The machine has a Hopper GPU.
   const std::string machine = argc > 1 ? argv[1] : "";
   if (machine == "right") {
     CHECK(run_example({"448", "4", "2"}) == 0);
