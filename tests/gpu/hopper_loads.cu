@@ -158,6 +158,8 @@ CaseList hopper_load_cases() {
       box_case<Box3d, Swizzle::k128B>("cp_async_bulk_tensor_load 3D, 128B swizzle"),
       box_case<Box4d, Swizzle::k32B>("cp_async_bulk_tensor_load 4D, 32B swizzle"),
       box_case<Box4d, Swizzle::k64B>("cp_async_bulk_tensor_load 4D, 64B swizzle"),
+      box_case<Box4d, Swizzle::k128B>(
+          "cp_async_bulk_tensor_load 4D, 128B swizzle, wider than the tensor"),
   };
 }
 

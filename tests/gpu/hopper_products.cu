@@ -285,6 +285,8 @@ CaseList hopper_product_cases() {
           "wgmma n96 bf16, B MN-major, no swizzle"),
       register_case<BFloat16, 64, Major::kMn, Swizzle::k128B>("wgmma n64 bf16, A regs, B MN-major"),
       register_case<Float16, 96, Major::kMn, Swizzle::k128B>("wgmma n96 fp16, A regs, B MN-major"),
+      register_case<BFloat16, 96, Major::kMn, Swizzle::k64B>(
+          "wgmma n96 bf16, A regs, B MN-major, 64B"),
       register_case<BFloat16, 128, Major::kMn, Swizzle::k128B>(
           "wgmma n128 bf16, A regs, B MN-major"),
       register_case<Float16, 128, Major::kK, Swizzle::k128B>("wgmma n128 fp16, A regs, B K-major"),
