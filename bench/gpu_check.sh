@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can show, in one go within 9 minutes: build (or load), tests/python on
-# CUDA, entry points, instructions, compute-sanitizer, then timings, most important first.
+# Everything that only a GPU can show, in one go within 9 minutes: build (or load), instructions,
+# entry points, tests/python on CUDA, compute-sanitizer, then timings, most important first.
 #
 #     bench/gpu_check.sh                    all parts
 #     bench/gpu_check.sh build attention    these parts; see PARTS
@@ -21,7 +21,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
-PARTS=(build tests entry_points instructions memcheck racecheck attention index ceilings)
+PARTS=(build instructions entry_points tests memcheck racecheck attention index ceilings)
 SECONDS_MAX=${SECONDS_MAX:-530}
 mkdir -p "${OUT:-out}"
 OUT=$(cd "${OUT:-out}" && pwd)

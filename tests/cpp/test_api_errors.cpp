@@ -79,7 +79,7 @@ void test_no_rows_no_tiles() {
 }
 
 minf_capability backend_named(std::string_view name) {
-  minf_capability backend{};
+  minf_capability backend{.name = "", .available = 0, .selected = 0, .reason = ""};
   for (int32_t i = 0; i < minf_backend_count(); ++i) {
     CHECK(minf_backend(i, &backend) == MINF_OK);
     if (backend.name == name) return backend;

@@ -25,7 +25,7 @@ namespace {
 using namespace minference::test;
 
 minf_capability backend_named(std::string_view name) {
-  minf_capability backend{};
+  minf_capability backend{.name = "", .available = 0, .selected = 0, .reason = ""};
   for (int32_t i = 0; i < minf_backend_count(); ++i) {
     CHECK(minf_backend(i, &backend) == MINF_OK);
     if (backend.name == name) return backend;
