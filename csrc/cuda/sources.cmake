@@ -36,4 +36,10 @@ set(
   minference_sm90_sources
   cuda/sm90/attention.cu
   cuda/sm90/backend.cpp
+  cuda/sm90/estimate_block_sparse.cu
+  cuda/sm90/instances/estimate_block_sparse_d64.cu
+  cuda/sm90/instances/estimate_block_sparse_d96.cu
+  cuda/sm90/instances/estimate_block_sparse_d128.cu
+  cuda/sm90/instances/estimate_block_sparse_d192.cu
+  cuda/sm90/instances/estimate_block_sparse_d256.cu
 )

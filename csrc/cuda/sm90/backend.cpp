@@ -54,6 +54,8 @@ Backend make_backend() {
   backend.availability = availability;
   backend.serves_device = serves_device;
   backend.check_device = check_device;
+  backend.estimate_block_sparse_bytes = estimate_block_sparse_bytes;
+  backend.estimate_block_sparse = cuda::on_device_with_workspace<estimate_block_sparse>;
   backend.attention_bytes = attention_bytes;
   backend.attention = cuda::on_device_with_workspace<attention>;
   return backend;
