@@ -28,7 +28,7 @@ inline constexpr int kCandidates = 172;
 
 /// The best key blocks so far of each row block, ascending.
 struct CandidateStorage {
-  uint32_t keys[kTileRows][kCandidates];  // Order keys of the scores.
+  float scores[kTileRows][kCandidates];
   uint16_t blocks[kTileRows][kCandidates];
 };
 
