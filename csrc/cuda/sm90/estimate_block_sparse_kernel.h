@@ -48,7 +48,8 @@ struct RingPosition {
 
 // ---- Producer: one thread -----------------------------------------------------------------------
 
-/// Brings the tiles of each pass that consumers ask for: the low part, then the high one.
+/// Brings the tiles of each pass that consumers ask for, and one more: the low part, then the high
+/// one.
 template <typename Traits>
 __device__ inline void produce(typename Traits::Storage& storage, const unsigned char* keys) {
   constexpr uint32_t kPartBytes = Traits::Panels::kPartBytes;
@@ -58,11 +59,13 @@ __device__ inline void produce(typename Traits::Storage& storage, const unsigned
     arch::mbarrier_wait(storage.request, pass & 1);
     const int32_t num_tiles = storage.num_tiles;
     if (num_tiles < 0) return;
-    for (int32_t i = 0; i < 2 * num_tiles; ++i) {
+    for (int32_t i = 0; i < 2 * num_tiles + 2; ++i) {
+      // The tile after the last is multiplied as well, and may be any.
+      const int64_t part = min(i, 2 * num_tiles - 2 + i % 2) ^ 1;
       arch::mbarrier_wait(storage.empty[ring.unit], ring.parity ^ 1);
       arch::mbarrier_arrive_expect_tx(storage.full[ring.unit], kPartBytes);
-      arch::cp_async_bulk_load(storage.keys[ring.unit], keys + int64_t{i ^ 1} * kPartBytes,
-                               kPartBytes, storage.full[ring.unit], policy);
+      arch::cp_async_bulk_load(storage.keys[ring.unit], keys + part * kPartBytes, kPartBytes,
+                               storage.full[ring.unit], policy);
       ring.advance();
     }
   }
@@ -140,7 +143,8 @@ struct WgmmaStream {
       float scores[kSums];
 #pragma unroll
       for (int i = 0; i < kSums; ++i) scores[i] = shared::score_of_sum(d[i], multiplier);
-      if (device::warp_uniform(tile + 1 < num_tiles)) start(d);
+      // Also after the last tile: behind a condition, the compiler waits for each product.
+      start(d);
 #pragma unroll 1
       for (int group = 0; group < kTileKeys / kGroupKeys; ++group) {
         LaneScores lane;
@@ -153,6 +157,7 @@ struct WgmmaStream {
         consume(tile * kTileKeys + group * kGroupKeys, lane);
       }
     }
+    finish(d);  // Of the tile after the last: nobody looks at it.
   }
 
   /// Two rows of flags in turn: a warp writes one again after a vote that all came to from reading
