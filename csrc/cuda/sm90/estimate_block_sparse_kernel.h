@@ -124,6 +124,7 @@ struct WgmmaStream {
   __device__ void finish(float (&d)[kSums]) {
     arch::wgmma_wait<0>();
     arch::keep_registers(d);
+    __syncwarp();  // All lanes have waited.
     for (int part = 0; part < 2; ++part) {
       if (device::lane_index() == 0) arch::mbarrier_arrive(storage.empty[ring.unit]);
       ring.advance();
