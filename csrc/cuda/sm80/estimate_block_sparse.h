@@ -34,7 +34,7 @@ static_assert(sizeof(SelectTarget) % 4 == 0);
 struct SelectBlocksParams {
   const SelectTarget* targets;           // The wave's, in device memory.
   const device::SplitFragment* queries;  // Pooled: [num_targets][query_fragments]
-  const device::SplitFragment* keys;     // Pooled: [key heads][key_fragments], as pooled.
+  const device::SplitFragment* keys;  // Pooled: [key heads][key_fragments], in the backend's order.
   int64_t query_fragments;
   int64_t key_fragments;
   Lengths lengths;

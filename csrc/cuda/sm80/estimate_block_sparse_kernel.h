@@ -12,7 +12,7 @@
 // and 1/64 of that at 128K. Not 16 row blocks per thread block: 4 times the L2 traffic. Not 128:
 // the candidates of 64 take 65 KiB as it is. Not one product of rounded means: see pool_rows.h.
 //
-// Storage is 99 KiB or less, 158 registers at 128 dims, 226 at 256: 2 thread blocks,
+// Storage is 99 KiB or less, 160 registers at 128 dims, 226 at 256: 2 thread blocks,
 // 8 warps, per SM of sm_90; 1 on sm_80, sm_86, sm_89.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
