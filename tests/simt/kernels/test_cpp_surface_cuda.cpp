@@ -308,6 +308,7 @@ void test_all_calls() {
 }  // namespace
 
 int main() {
+  simt::options().max_shared_bytes = std::size_t{227} << 10;  // The machine has a Hopper GPU.
   test_workspace();
   test_codes();
   test_all_calls();
