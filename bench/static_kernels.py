@@ -116,6 +116,13 @@ KERNELS = {
         shared="sizeof(typename Traits::Storage)",
         needs=("HMMA", "LDGSTS 16", "ST"),
     ),
+    # On Hopper alone. Built on HGMMA and UBLKCP, too.
+    "select_blocks_wgmma_kernel": Kernel(
+        "cuda/sm90/estimate_block_sparse_kernel.h",
+        blocks=ONE,
+        shared="sizeof(typename Traits::Storage)",
+        needs=("BAR", "SHFL", "VOTE", "ST"),
+    ),
     # Stage 2, and the work table.
     "plan_vertical_slash_kernel": Kernel(
         "cuda/sm80/plan.cu", blocks=ONE, shared=STORAGE, needs=("SHFL", "BAR", "ST")

@@ -36,6 +36,7 @@ set(
   minference_sm90_sources
   cuda/sm90/attention.cu
   cuda/sm90/backend.cpp
+  cuda/sm90/estimate_block_sparse.cu
   cuda/sm90/estimate_vertical_slash.cu
   cuda/sm90/gather_columns.cu
   cuda/sm90/tensor_maps.cpp
@@ -45,6 +46,11 @@ set(
   cuda/sm90/instances/attention_d192.cu
   cuda/sm90/instances/attention_d192_128.cu
   cuda/sm90/instances/attention_d256.cu
+  cuda/sm90/instances/estimate_block_sparse_d64.cu
+  cuda/sm90/instances/estimate_block_sparse_d96.cu
+  cuda/sm90/instances/estimate_block_sparse_d128.cu
+  cuda/sm90/instances/estimate_block_sparse_d192.cu
+  cuda/sm90/instances/estimate_block_sparse_d256.cu
   cuda/sm90/instances/estimate_vertical_slash_bf16.cu
   cuda/sm90/instances/estimate_vertical_slash_fp16.cu
 )

@@ -35,8 +35,8 @@ inline constexpr int kGroupDims = 16;
 /// Slots of a head are padded to this many: whole tiles for whoever reads them.
 inline constexpr int32_t kPoolPadding = 64;
 
-MINF_HOST_DEVICE constexpr int64_t padded_slots(int64_t blocks) {
-  return (blocks + kPoolPadding - 1) / kPoolPadding * kPoolPadding;
+MINF_HOST_DEVICE constexpr int64_t padded_slots(int64_t blocks, int64_t multiple) {
+  return (blocks + multiple - 1) / multiple * multiple;
 }
 
 /// Fragments of `slots` padded slots.
@@ -79,6 +79,10 @@ struct PoolParams {
 /// Compile-time shape of a launch: pool_rows_kernel.h.
 template <typename Element, int kPaddedDim>
 struct PoolTraits;
+
+/// The same with the keys' means in panels: pool_panels.h.
+template <typename Element, int kPaddedDim>
+struct PoolPanelTraits;
 
 /// Enqueues the pooling of both tensors. Traits: PoolTraits.
 template <typename Traits>

@@ -16,6 +16,7 @@ template <typename Element_, int kPaddedDim_>
 struct PoolTraits {
   using Element = Element_;
   static constexpr int kPaddedDim = kPaddedDim_;
+  static constexpr bool kKeysInPanels = false;
   static_assert(kPaddedDim % kGroupDims == 0 && kPaddedDim <= 256);
 
   static constexpr int kWarps = 8;
@@ -70,18 +71,30 @@ __device__ inline void sum_rows(const uint16_t* rows, int64_t row_stride, int32_
   }
 }
 
+/// 8 means of a lane as high + low, a word for two.
+struct SplitMeans {
+  uint32_t high[4];
+  uint32_t low[4];
+};
+
+__device__ inline SplitMeans split_means(const float (&mean)[8]) {
+  SplitMeans means;
+#pragma unroll
+  for (int t = 0; t < 4; ++t) {
+    means.high[t] = arch::pack_elements<arch::BFloat16>(mean[2 * t], mean[2 * t + 1]);
+    const arch::FloatPair rounded = arch::unpack_elements<arch::BFloat16>(means.high[t]);
+    means.low[t] = arch::pack_elements<arch::BFloat16>(mean[2 * t] - rounded.low,
+                                                       mean[2 * t + 1] - rounded.high);
+  }
+  return means;
+}
+
 /// Writes 8 means per lane as fragments. Neighbouring lanes hold the two halves of 16 dims and
 /// trade, so that each writes whole ones.
 template <typename Traits>
-__device__ inline void store_means(const float (&mean)[8], SplitFragment* pooled, int64_t slot) {
-  uint32_t high[4], low[4];
-#pragma unroll
-  for (int t = 0; t < 4; ++t) {
-    high[t] = arch::pack_elements<arch::BFloat16>(mean[2 * t], mean[2 * t + 1]);
-    const arch::FloatPair rounded = arch::unpack_elements<arch::BFloat16>(high[t]);
-    low[t] = arch::pack_elements<arch::BFloat16>(mean[2 * t] - rounded.low,
-                                                 mean[2 * t + 1] - rounded.high);
-  }
+__device__ inline void store_means(const SplitMeans& means, SplitFragment* pooled, int64_t slot) {
+  const auto& high = means.high;
+  const auto& low = means.low;
   const int lane = lane_index();
   const bool odd = lane % 2 != 0;
   uint32_t other_high[2], other_low[2];
@@ -122,8 +135,12 @@ __global__ void __launch_bounds__(Traits::kThreads)
   const float inverse = num_rows > 0 ? 1.0f / static_cast<float>(num_rows) : 0.0f;
 #pragma unroll
   for (float& value : mean) value *= inverse;
-  store_means<Traits>(mean, heads.pooled + head * num_fragments(heads.slots, Traits::kPaddedDim),
-                      slot_of(heads.order, block));
+  SplitFragment* pooled = heads.pooled + head * num_fragments(heads.slots, Traits::kPaddedDim);
+  const int64_t slot = slot_of(heads.order, block);
+  if constexpr (Traits::kKeysInPanels) {
+    if (&heads == &params.keys) return Traits::store_key(split_means(mean), pooled, slot);
+  }
+  store_means<Traits>(split_means(mean), pooled, slot);
 }
 
 template <typename Traits>

@@ -12,7 +12,7 @@
 
 namespace minference::sm80::block_sparse {
 
-/// Row blocks of one (batch, query head) that a thread block selects for.
+/// Row blocks of one (batch, query head) that four warps select for.
 inline constexpr int kTileRows = 64;
 
 /// Lists of up to this many blocks are selected in one pass over the keys: more candidates than fit
@@ -34,7 +34,7 @@ static_assert(sizeof(SelectTarget) % 4 == 0);
 struct SelectBlocksParams {
   const SelectTarget* targets;           // The wave's, in device memory.
   const device::SplitFragment* queries;  // Pooled: [num_targets][query_fragments]
-  const device::SplitFragment* keys;     // Pooled: [key heads][key_fragments], SlotOrder::kQuads.
+  const device::SplitFragment* keys;  // Pooled: [key heads][key_fragments], in the backend's order.
   int64_t query_fragments;
   int64_t key_fragments;
   Lengths lengths;

@@ -12,7 +12,7 @@
 // and 1/64 of that at 128K. Not 16 row blocks per thread block: 4 times the L2 traffic. Not 128:
 // the candidates of 64 take 65 KiB as it is. Not one product of rounded means: see pool_rows.h.
 //
-// Storage is 99 KiB or less, 158 registers at 128 dims, 226 at 256: 2 thread blocks,
+// Storage is 99 KiB or less, 160 registers at 128 dims, 226 at 256: 2 thread blocks,
 // 8 warps, per SM of sm_90; 1 on sm_80, sm_86, sm_89.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -22,28 +22,29 @@
 #include "cuda/arch/launch.h"
 #include "cuda/arch/shared.h"
 #include "cuda/sm80/estimate_block_sparse.h"
-#include "cuda/sm80/estimate_block_sparse_radix.h"
-#include "cuda/sm80/estimate_block_sparse_stream.h"
+#include "cuda/sm80/estimate_block_sparse_selection.h"
 
 namespace minference::sm80::block_sparse {
 
-/// Lists that hold every block in sight: no scores needed. By the whole warp.
-__device__ inline void write_all(const TileLists& lists) {
-  const int first_row = tile_row(0, 0);
-  for (int row = first_row; row < first_row + kWarpRows; ++row) {
-    const int32_t candidates = lists.row(row).candidates();
-    for (int32_t i = device::lane_index(); i < candidates; i += device::kWarpThreads) {
-      lists.of_row(row)[1 + i] = 1 + i;
-    }
-    finish_list(lists, row, candidates);
+/// Scores by mma.sync: the Stream of estimate_block_sparse_selection.h.
+template <typename Traits>
+struct MmaStream {
+  typename Traits::Storage& storage;
+  const device::SplitFragment* keys;
+  float multiplier;
+  QueryFragments<Traits> queries;
+
+  template <typename Consume>
+  __device__ void pass(int32_t num_blocks, Consume&& consume) {
+    stream_scores<Traits>(storage, queries, keys, num_blocks, multiplier, consume);
   }
-}
+  __device__ static bool any(bool condition) { return __syncthreads_or(condition) != 0; }
+};
 
 template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads, Traits::kMinBlocks)
     select_blocks_kernel(const __grid_constant__ SelectBlocksParams params) {
   auto& storage = arch::shared_storage<typename Traits::Storage>();
-  const int quad = device::lane_index() / 4;
   const bool by_mass = params.share < 1;
 
   // 1. Which head and row blocks: late ones, which see most, first.
@@ -59,52 +60,11 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kMinBlocks)
   if (!by_mass && last.allowed <= lists.target.top_k) return write_all(lists);
 
   // 2. Pooled queries to registers; from here on their scores can be streamed.
-  QueryFragments<Traits> queries;
-  load_queries(queries, params.queries + slot * params.query_fragments +
-                            device::num_fragments(lists.first_row, Traits::kPaddedDim));
-  const device::SplitFragment* keys = params.keys + lists.target.key_head * params.key_fragments;
-  const auto stream_blocks = [&](int32_t num_blocks, auto&& consume) {
-    stream_scores<Traits>(storage, queries, keys, num_blocks, params.multiplier, consume);
-  };
-  const BlockRow rows[2] = {lists.row(tile_row(0, quad)), lists.row(tile_row(1, quad))};
-  const int32_t first_key = device::lane_index() % 4 * kLaneKeys;
-  RowMass mass[2];
-  const auto add_mass = [&](int32_t first_block, const LaneScores& scores) {
-    for (int half = 0; half < 2; ++half) {
-      mass[half].add(scores.of[half], first_block + first_key, rows[half]);
-    }
-  };
-
-  // 3. Short lists: one pass.
-  if (lists.target.top_k <= params.max_streamed_top_k && last.diagonal <= kMaxStreamedBlocks) {
-    CandidateStream candidates(storage.candidates, rows);
-    stream_blocks(by_mass ? last.allowed : last.diagonal,
-                  [&](int32_t first_block, const LaneScores& scores) {
-                    if (by_mass) add_mass(first_block, scores);
-                    candidates.add(first_block, scores);
-                  });
-    for (int half = 0; by_mass && half < 2; ++half) mass[half].add_quad();
-    return candidates.finish(lists, by_mass, mass, params.share);
-  }
-
-  // 4. Others: thresholds digit by digit, then the lists.
-  if (by_mass) stream_blocks(last.allowed, add_mass);
-  for (int half = 0; half < 2; ++half) {
-    if (by_mass) mass[half].add_quad();
-    if (device::lane_index() % 4 == 0) {
-      storage.rows[tile_row(half, quad)] =
-          start_row(rows[half], by_mass, by_mass ? mass[half].wanted(params.share) : 0);
-    }
-  }
-  __syncwarp();  // The warp's searches stand.
-  const auto stream = [&](auto&& consume) { stream_blocks(last.diagonal, consume); };
-  const float max_score[2] = {mass[0].max, mass[1].max};
-  if (by_mass) {
-    settle_rows<Traits>(storage, storage.mass_bins, rows, max_score, stream);
-  } else {
-    settle_rows<Traits>(storage, storage.count_bins, rows, max_score, stream);
-  }
-  write_selected<Traits>(storage, lists, rows, stream);
+  MmaStream<Traits> stream{
+      storage, params.keys + lists.target.key_head * params.key_fragments, params.multiplier, {}};
+  load_queries(stream.queries, params.queries + slot * params.query_fragments +
+                                   device::num_fragments(lists.first_row, Traits::kPaddedDim));
+  select_rows(storage.selection, params, lists, last, stream);
 }
 
 template <typename Traits>

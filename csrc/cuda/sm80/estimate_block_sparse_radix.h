@@ -144,12 +144,13 @@ struct DigitPass {
   }
 };
 
-/// Settles the searches of all row blocks of a tile, started in storage.rows. `stream` calls what
-/// it is given with all scores. By all threads.
-template <typename Traits, typename Bins, typename Stream>
-__device__ inline void settle_rows(typename Traits::Storage& storage, Bins& bins,
+/// Settles the searches of all row blocks of a tile, started in storage.rows. `stream.pass` calls
+/// what it is given with all scores, `stream.any` says whether a condition holds for any thread. By
+/// all threads.
+template <typename Bins, typename Stream>
+__device__ inline void settle_rows(SelectionStorage& storage, Bins& bins, int32_t num_blocks,
                                    const BlockRow (&rows)[2], const float (&max_score)[2],
-                                   const Stream& stream) {
+                                   Stream& stream) {
   const int lane = device::lane_index();
   const int first_row = tile_row(0, 0);  // Of the warp's 16, of which only the warp knows.
   DigitPass<Bins> pass{bins, {.shift = 32, .bits = 0}, rows, max_score, {}, {}};
@@ -160,7 +161,7 @@ __device__ inline void settle_rows(typename Traits::Storage& storage, Bins& bins
       pass.settled[half] = row.settled;
       pass.prefix[half] = row.search.prefix;
     }
-    if (!__syncthreads_or(!pass.settled[0] || !pass.settled[1])) break;  // For all warps alike.
+    if (!stream.any(!pass.settled[0] || !pass.settled[1])) break;  // For all warps alike.
     pass.digit.bits = min(Bins::kDigitBits, pass.digit.shift);
     pass.digit.shift -= pass.digit.bits;
 
@@ -170,7 +171,9 @@ __device__ inline void settle_rows(typename Traits::Storage& storage, Bins& bins
       }
     }
     __syncwarp();  // The warp's bins are empty.
-    stream([&](int32_t first_block, const LaneScores& scores) { pass.add(first_block, scores); });
+    stream.pass(num_blocks, [&](int32_t first_block, const LaneScores& scores) {
+      pass.add(first_block, scores);
+    });
     __syncwarp();  // The warp's bins are complete.
     for (int row = first_row; row < first_row + kWarpRows; ++row) {
       if (!storage.rows[row].settled) settle_row(bins, row, pass.digit, storage.rows[row]);
@@ -236,9 +239,10 @@ struct ListWriter {
 };
 
 /// Writes what passes the thresholds to the lists, and ends them. By all threads.
-template <typename Traits, typename Stream>
-__device__ inline void write_selected(typename Traits::Storage& storage, const TileLists& lists,
-                                      const BlockRow (&rows)[2], const Stream& stream) {
+template <typename Stream>
+__device__ inline void write_selected(const SelectionStorage& storage, const TileLists& lists,
+                                      const BlockRow (&rows)[2], int32_t num_blocks,
+                                      Stream& stream) {
   ListWriter writer{rows, {}, {}, {}};
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -246,7 +250,9 @@ __device__ inline void write_selected(typename Traits::Storage& storage, const T
     writer.threshold[half] = storage.rows[row].threshold;
     writer.list[half] = lists.of_row(row) + 1;
   }
-  stream([&](int32_t first_block, const LaneScores& scores) { writer.add(first_block, scores); });
+  stream.pass(num_blocks, [&](int32_t first_block, const LaneScores& scores) {
+    writer.add(first_block, scores);
+  });
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     for (int quad = 0; quad < 8; ++quad) {

@@ -39,9 +39,9 @@ __device__ inline BlockRow block_row_of(const Lengths& lengths, int32_t row_bloc
   return result;
 }
 
-/// Place within the block's 64 row blocks of row block `half` of quad `quad` of this warp.
+/// Place within the warpgroup's 64 row blocks of row block `half` of quad `quad` of this warp.
 __device__ inline int tile_row(int half, int quad) {
-  return static_cast<int>(threadIdx.x) / device::kWarpThreads * kWarpRows + half * 8 + quad;
+  return tile_warp() * kWarpRows + half * 8 + quad;
 }
 
 /// Bit i: block first + i is a candidate.
@@ -136,7 +136,7 @@ __device__ inline int32_t ties_of(int32_t count_left, uint64_t mass_left, uint64
 
 // ---- Lists
 
-/// A head's lists, and the row blocks of a thread block's tile.
+/// A head's lists, and the row blocks of a warpgroup's tile.
 struct TileLists {
   SelectTarget target;
   Lengths lengths;

@@ -31,7 +31,7 @@ template <typename Traits>
 __device__ inline void load_queries(QueryFragments<Traits>& queries,
                                     const device::SplitFragment* tile) {
   const int lane = device::lane_index();
-  const int warp = static_cast<int>(threadIdx.x) / device::kWarpThreads;
+  const int warp = tile_warp();
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const device::SplitFragment* rows =
@@ -60,8 +60,13 @@ __device__ inline void load_key_tile(device::SplitFragment* stage,
   arch::cp_async_commit();
 }
 
-/// Scores times `multiplier`, without negative zeros. What is not finite, for there was a NaN or an
+/// A sum times `multiplier`, without negative zeros. What is not finite, for there was a NaN or an
 /// infinity in the row block or the key block, becomes the lowest score: the last choice.
+__device__ inline float score_of_sum(float sum, float multiplier) {
+  const float score = __fmaf_rn(sum, multiplier, 0.0f);
+  return fabsf(score) <= FLT_MAX ? score : -FLT_MAX;
+}
+
 template <typename Traits>
 __device__ inline LaneScores score_group(const QueryFragments<Traits>& queries,
                                          const device::SplitFragment* group, float multiplier) {
@@ -85,9 +90,8 @@ __device__ inline LaneScores score_group(const QueryFragments<Traits>& queries,
 #pragma unroll
     for (int i = 0; i < kLaneKeys; ++i) {
       const int c = 2 * half + i % 2;
-      const float sum = high[i / 2][c] + (cross[i / 2][c] + cross_low[i / 2][c]);
-      const float score = __fmaf_rn(sum, multiplier, 0.0f);
-      scores.of[half][i] = fabsf(score) <= FLT_MAX ? score : -FLT_MAX;
+      scores.of[half][i] =
+          score_of_sum(high[i / 2][c] + (cross[i / 2][c] + cross_low[i / 2][c]), multiplier);
     }
   }
   return scores;

@@ -40,7 +40,7 @@ __device__ inline WarpCandidates load_candidates(const CandidateStorage& storage
 #pragma unroll
   for (int i = 0; i < kSlots; ++i) {
     const int slot = i * device::kWarpThreads + device::lane_index();
-    candidates.keys[i] = slot < count ? storage.keys[row][slot] : 0;
+    candidates.keys[i] = slot < count ? device::order_key(storage.scores[row][slot]) : 0;
     candidates.blocks[i] = slot < count ? storage.blocks[row][slot] : uint16_t{0};
   }
   return candidates;
@@ -135,14 +135,13 @@ class CandidateStream {
   __device__ void add(int32_t first_block, const LaneScores& scores) {
     const int lane = device::lane_index();
     const int32_t first = first_block + lane % 4 * kLaneKeys;
-    uint32_t keys[2][kLaneKeys], passed[2], counts = 0;
+    uint32_t passed[2], counts = 0;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       passed[half] = candidate_bits(first, rows_[half]);
 #pragma unroll
       for (int i = 0; i < kLaneKeys; ++i) {
-        keys[half][i] = device::order_key(scores.of[half][i]);
-        if (keys[half][i] <= beaten_[half]) passed[half] &= ~(1u << i);
+        if (scores.of[half][i] <= beaten_score_[half]) passed[half] &= ~(1u << i);
       }
       counts |= static_cast<uint32_t>(__popc(passed[half])) << 16 * half;
     }
@@ -156,7 +155,7 @@ class CandidateStream {
 #pragma unroll
       for (int i = 0; i < kLaneKeys; ++i) {
         if ((passed[half] >> i & 1) == 0) continue;
-        storage_.keys[row][place] = keys[half][i];
+        storage_.scores[row][place] = scores.of[half][i];
         storage_.blocks[row][place] = static_cast<uint16_t>(first + i);
         ++place;
       }
@@ -201,6 +200,13 @@ class CandidateStream {
     return __shfl_sync(device::kFullWarp, value, quad * 4);
   }
 
+  /// The score s for which "score <= s" means "key <= `key`". Negative zero, which no score is,
+  /// would include zero: then the score below.
+  __device__ static float score_up_to(uint32_t key) {
+    constexpr uint32_t kNegativeZero = 0x7fffffffu;
+    return device::score_of(key == kNegativeZero ? key - 1 : key);
+  }
+
   /// Thins out row blocks that lack room for another group.
   __device__ void make_room() {
     constexpr int32_t kFull = kCandidates - kGroupKeys;
@@ -219,15 +225,16 @@ class CandidateStream {
         const device::Threshold threshold = find_threshold(
             candidates, of_quad(beaten_[half], quad), {.count = room, .slack = (count - room) / 4});
         __syncwarp();  // All have read what is overwritten now.
-        const int32_t kept = select_candidates(candidates, threshold,
-                                               [&](int32_t place, uint32_t key, uint16_t block) {
-                                                 storage_.keys[row][place] = key;
-                                                 storage_.blocks[row][place] = block;
-                                               });
+        const int32_t kept = select_candidates(
+            candidates, threshold, [&](int32_t place, uint32_t key, uint16_t block) {
+              storage_.scores[row][place] = device::score_of(key);
+              storage_.blocks[row][place] = block;
+            });
         if (lane / 4 == quad) {
           count_[half] = kept;
           // Of equal keys the later ones lose.
           beaten_[half] = threshold.ties > 0 ? threshold.key : threshold.key + 1;
+          beaten_score_[half] = score_up_to(beaten_[half]);
         }
       }
     }
@@ -240,6 +247,9 @@ class CandidateStream {
   /// Keys up to this are passed over: the row block has enough that are as large, and first. None
   /// that it has is smaller. At first less than the key of any score.
   uint32_t beaten_[2] = {1, 1};
+  /// The same as a score, for a comparison that needs no keys. Keys below those of scores are NaN,
+  /// which no score is less than or equal to.
+  float beaten_score_[2] = {device::score_of(1), device::score_of(1)};
 };
 
 }  // namespace minference::sm80::block_sparse

@@ -28,7 +28,7 @@ inline constexpr int kCandidates = 172;
 
 /// The best key blocks so far of each row block, ascending.
 struct CandidateStorage {
-  uint32_t keys[kTileRows][kCandidates];  // Order keys of the scores.
+  float scores[kTileRows][kCandidates];
   uint16_t blocks[kTileRows][kCandidates];
 };
 
@@ -51,6 +51,21 @@ struct RadixRow {
   bool settled;
 };
 
+/// Of the four warps that share a tile, which one this is. On sm80 they are the thread block.
+__device__ inline int tile_warp() {
+  return static_cast<int>(threadIdx.x) / device::kWarpThreads % (kTileRows / kWarpRows);
+}
+
+/// What a tile's selection keeps in shared memory.
+struct SelectionStorage {
+  union {
+    CandidateStorage candidates;
+    CountBins count_bins;
+    MassBins mass_bins;
+  };
+  RadixRow rows[kTileRows];
+};
+
 template <int kPaddedDim_>
 struct SelectBlocksTraits {
   static constexpr int kPaddedDim = kPaddedDim_;
@@ -70,12 +85,7 @@ struct SelectBlocksTraits {
 
   struct Storage {
     alignas(128) device::SplitFragment keys[kStages][kTileFragments];
-    union {
-      CandidateStorage candidates;
-      CountBins count_bins;
-      MassBins mass_bins;
-    };
-    RadixRow rows[kTileRows];
+    SelectionStorage selection;
   };
 
   static_assert(kTileKeys % kGroupKeys == 0 && device::kPoolPadding % kTileKeys == 0);

@@ -62,6 +62,8 @@ Backend make_backend() {
   backend.check_device = check_device;
   backend.estimate_vertical_slash_bytes = estimate_vertical_slash_bytes;
   backend.estimate_vertical_slash = cuda::on_device_with_workspace<estimate_vertical_slash>;
+  backend.estimate_block_sparse_bytes = estimate_block_sparse_bytes;
+  backend.estimate_block_sparse = cuda::on_device_with_workspace<estimate_block_sparse>;
   backend.attention_bytes = attention_bytes;
   backend.attention = cuda::on_device_with_workspace<attention>;
   return backend;

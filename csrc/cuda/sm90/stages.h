@@ -12,6 +12,9 @@ namespace minference::sm90 {
 std::size_t estimate_vertical_slash_bytes(const EstimateVerticalSlashArgs& args, const Executor&);
 void estimate_vertical_slash(const EstimateVerticalSlashArgs& args, Workspace workspace,
                              const Executor& executor);
+std::size_t estimate_block_sparse_bytes(const EstimateBlockSparseArgs& args, const Executor&);
+void estimate_block_sparse(const EstimateBlockSparseArgs& args, Workspace workspace,
+                           const Executor& executor);
 
 std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor);
 void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor);

@@ -1,5 +1,6 @@
 // Block-sparse estimation on emulated threads: lists against float64 scores and against the CPU
-// backend's, in one pass over the keys and in several.
+// backend's, in one pass over the keys and in several. Both CUDA backends' stages, through the same
+// checks.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstdint>
@@ -16,6 +17,8 @@
 #include "cpu/backend.h"
 #include "cuda/sm80/estimate_block_sparse.h"
 #include "cuda/sm80/stages.h"
+#include "cuda/sm90/estimate_block_sparse.h"
+#include "cuda/sm90/stages.h"
 #include "device_array.h"
 #include "simt/simt.h"
 
@@ -30,6 +33,23 @@ constexpr int32_t kCanary = -77;
 void serial_for(int64_t num_tasks, minf_task task, void* task_context, void*) {
   for (int64_t i = 0; i < num_tasks; ++i) task(i, task_context);
 }
+
+/// A backend's stage.
+struct Stage {
+  using Limits = sm80::BlockSparseLimits;
+  std::size_t (*bytes)(const EstimateBlockSparseArgs&, const Executor&);
+  void (*estimate)(const EstimateBlockSparseArgs&, Workspace, const Executor&);
+  std::size_t (*bytes_with)(const EstimateBlockSparseArgs&, const Limits&);
+  void (*estimate_with)(const EstimateBlockSparseArgs&, Workspace, const Executor&, const Limits&);
+  std::size_t max_shared_bytes;
+};
+
+constexpr Stage kSm80 = {sm80::estimate_block_sparse_bytes, sm80::estimate_block_sparse,
+                         sm80::estimate_block_sparse_bytes, sm80::estimate_block_sparse, 99 * 1024};
+constexpr Stage kSm90 = {sm90::estimate_block_sparse_bytes, sm90::estimate_block_sparse,
+                         sm90::estimate_block_sparse_bytes, sm90::estimate_block_sparse,
+                         227 * 1024};
+const Stage* stage = nullptr;  // The one under test.
 
 int64_t num_lists = 0;
 int64_t num_separated = 0;
@@ -82,11 +102,11 @@ class Comparison {
     const DeviceArray<int32_t> lists(std::vector<int32_t>(num_entries_, kCanary));
     const EstimateBlockSparseArgs args = args_with(q.data(), k.data(), lists.data());
     if (limits != nullptr) {
-      const DeviceArray<std::byte> memory(sm80::estimate_block_sparse_bytes(args, *limits));
-      sm80::estimate_block_sparse(args, memory.span(), Executor{}, *limits);
+      const DeviceArray<std::byte> memory(stage->bytes_with(args, *limits));
+      stage->estimate_with(args, memory.span(), Executor{}, *limits);
     } else {
-      const DeviceArray<std::byte> memory(sm80::estimate_block_sparse_bytes(args, Executor{}));
-      sm80::estimate_block_sparse(args, memory.span(), Executor{});
+      const DeviceArray<std::byte> memory(stage->bytes(args, Executor{}));
+      stage->estimate(args, memory.span(), Executor{});
     }
     return lists.host();
   }
@@ -311,13 +331,13 @@ void test_bytes() {
                                .q = {},
                                .k = {},
                                .targets = targets};
-  const std::size_t bytes = sm80::estimate_block_sparse_bytes(args, Executor{});
+  const std::size_t bytes = stage->bytes(args, Executor{});
   CHECK(bytes <= std::size_t{48} << 20, bytes);
   for (BlockSparseTarget& target : targets) target.top_k = 1 << 14;
-  CHECK(sm80::estimate_block_sparse_bytes(args, Executor{}) == bytes);
+  CHECK(stage->bytes(args, Executor{}) == bytes);
   // The longest call there is: one head of queries and keys at a time.
   args.shape.lengths = {1 << 30, 1 << 30};
-  CHECK(sm80::estimate_block_sparse_bytes(args, Executor{}) <= (std::size_t{2} << 33) + 4096);
+  CHECK(stage->bytes(args, Executor{}) <= (std::size_t{2} << 33) + 4096);
 }
 
 void test_any(uint64_t seed) {
@@ -341,9 +361,10 @@ void test_any(uint64_t seed) {
                                           .seed = seed});
 }
 
-}  // namespace
-
-int main() {
+void test_stage(const Stage& under_test) {
+  stage = &under_test;
+  simt::options() = {};
+  simt::options().max_shared_bytes = under_test.max_shared_bytes;
   test_shapes();
   test_head_dims();
   test_layouts_heads_and_waves();
@@ -358,6 +379,13 @@ int main() {
     simt::options().seed = seed;
     test_any(seed);
   }
+}
+
+}  // namespace
+
+int main() {
+  test_stage(kSm80);
+  test_stage(kSm90);
   // A comparison that leaves out most lists would say little.
   CHECK(10 * num_separated > 8 * num_lists, num_separated, "of", num_lists);
   std::cout << num_lists << " lists, " << num_separated << " with one answer\n";

@@ -1,0 +1,249 @@
+// Stage 1 of block-sparse on sm90, second kernel: scores of pooled queries against pooled keys by
+// wgmma, and the blocks selected by them, as on sm80 (sm80/estimate_block_sparse_selection.h).
+//
+// A thread block takes 128 row blocks of one head, each of two warpgroups 64, with the queries in
+// registers; one thread brings pooled keys by bulk copies, for both. The products of the next tile
+// run while a warpgroup selects by those of this one. At 128 dims, 32 heads, 1M tokens:
+// bench/hopper_estimate_bs.md.
+//
+// One accumulator: small products first, so that roundings are those of the large ones alone.
+//
+// Storage is 227 KiB or less: one thread block per SM, 240 registers a consumer.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/arch/bulk_copy.h"
+#include "cuda/arch/elect.h"
+#include "cuda/arch/launch.h"
+#include "cuda/arch/named_barrier.h"
+#include "cuda/arch/register_allocation.h"
+#include "cuda/arch/shared.h"
+#include "cuda/arch/wgmma.h"
+#include "cuda/sm80/estimate_block_sparse_selection.h"
+#include "cuda/sm90/estimate_block_sparse.h"
+#include "cuda/sm90/estimate_block_sparse_traits.h"
+
+namespace minference::sm90::block_sparse {
+
+using shared::BlockRow;
+using shared::kGroupKeys;
+using shared::LaneScores;
+using shared::SelectBlocksParams;
+using shared::TileLists;
+
+/// Where a thread is in the ring.
+template <typename Traits>
+struct RingPosition {
+  int unit = 0;
+  uint32_t parity = 0;  // Of the round.
+
+  __device__ void advance() {
+    if (++unit < Traits::kUnits) return;
+    unit = 0;
+    parity ^= 1;
+  }
+};
+
+// ---- Producer: one thread -----------------------------------------------------------------------
+
+/// Brings the tiles of each pass that consumers ask for, and one more: the low part, then the high
+/// one.
+template <typename Traits>
+__device__ inline void produce(typename Traits::Storage& storage, const unsigned char* keys) {
+  constexpr uint32_t kPartBytes = Traits::Panels::kPartBytes;
+  const arch::CachePolicy policy = arch::l2_evict_last();
+  RingPosition<Traits> ring;
+  for (uint32_t pass = 0;; ++pass) {
+    arch::mbarrier_wait(storage.request, pass & 1);
+    const int32_t num_tiles = storage.num_tiles;
+    if (num_tiles < 0) return;
+    for (int32_t i = 0; i < 2 * num_tiles + 2; ++i) {
+      // The tile after the last is multiplied as well, and may be any.
+      const int64_t part = min(i, 2 * num_tiles - 2 + i % 2) ^ 1;
+      arch::mbarrier_wait(storage.empty[ring.unit], ring.parity ^ 1);
+      arch::mbarrier_arrive_expect_tx(storage.full[ring.unit], kPartBytes);
+      arch::cp_async_bulk_load(storage.keys[ring.unit], keys + part * kPartBytes, kPartBytes,
+                               storage.full[ring.unit], policy);
+      ring.advance();
+    }
+  }
+}
+
+// ---- Consumers: a warpgroup each ----------------------------------------------------------------
+
+/// Scores by wgmma: the Stream of sm80/estimate_block_sparse_selection.h.
+template <typename Traits>
+struct WgmmaStream {
+  static constexpr int kTileKeys = Traits::Panels::kTileKeys;
+  static constexpr int kSums = kTileKeys / 2;
+
+  typename Traits::Storage& storage;
+  float multiplier;
+  shared::QueryFragments<Traits> queries;
+  RingPosition<Traits> ring;
+  int votes = 0;
+
+  /// The producer has taken the request before: tiles that it asked for have come.
+  __device__ void request(int32_t num_tiles) {
+    if (threadIdx.x != 0) return;
+    storage.num_tiles = num_tiles;
+    arch::mbarrier_arrive(storage.request);
+  }
+
+  /// d (+)= a times the unit's panels.
+  __device__ void multiply(float (&d)[kSums], const uint32_t (&a)[Traits::kSteps][4], int unit,
+                           bool accumulate) {
+    using Panels = typename Traits::Panels;
+    const auto panel = arch::k_major_descriptor(storage.keys[unit], Panels::kSwizzle);
+    constexpr int kPanelSteps = Panels::kPanelDims / device::kGroupDims;
+#pragma unroll
+    for (int step = 0; step < Traits::kSteps; ++step) {
+      const uint32_t offset = static_cast<uint32_t>(step / kPanelSteps) * Panels::kPanelBytes +
+                              static_cast<uint32_t>(step % kPanelSteps) * 32;
+      arch::wgmma<arch::BFloat16, arch::Major::kK>(d, a[step], arch::advance(panel, offset),
+                                                   accumulate || step > 0);
+    }
+  }
+
+  /// Starts the products of the next tile.
+  __device__ void start(float (&d)[kSums]) {
+    RingPosition<Traits> high = ring;
+    high.advance();
+    arch::mbarrier_wait(storage.full[ring.unit], ring.parity);
+    arch::mbarrier_wait(storage.full[high.unit], high.parity);
+    arch::wgmma_fence();
+    multiply(d, queries.high, ring.unit, /*accumulate=*/false);
+    multiply(d, queries.low, high.unit, /*accumulate=*/true);
+    multiply(d, queries.high, high.unit, /*accumulate=*/true);
+    arch::wgmma_commit_group();
+  }
+
+  /// Waits for them and gives the tile's two units back.
+  __device__ void finish(float (&d)[kSums]) {
+    arch::wgmma_wait<0>();
+    arch::keep_registers(d);
+    __syncwarp();  // All lanes have waited.
+    for (int part = 0; part < 2; ++part) {
+      if (device::lane_index() == 0) arch::mbarrier_arrive(storage.empty[ring.unit]);
+      ring.advance();
+    }
+  }
+
+  template <typename Consume>
+  __device__ void pass(int32_t num_blocks, Consume&& consume) {
+    const int32_t num_tiles = (num_blocks + kTileKeys - 1) / kTileKeys;
+    if (device::warp_uniform(num_tiles == 0)) return;
+    request(num_tiles);
+    float d[kSums];
+    start(d);
+#pragma unroll 1
+    for (int32_t tile = 0; device::warp_uniform(tile < num_tiles); ++tile) {
+      finish(d);
+      float scores[kSums];
+#pragma unroll
+      for (int i = 0; i < kSums; ++i) scores[i] = shared::score_of_sum(d[i], multiplier);
+      // Also after the last tile: behind a condition, the compiler waits for each product.
+      start(d);
+#pragma unroll 1
+      for (int group = 0; group < kTileKeys / kGroupKeys; ++group) {
+        LaneScores lane;
+#pragma unroll
+        for (int i = 0; i < 8; ++i) lane.of[i / 2 % 2][i / 4 * 2 + i % 2] = scores[i];
+        // The next group's to the front: registers have no index, and the selection four times
+        // over would be too much code.
+#pragma unroll
+        for (int i = 0; i + 8 < kSums; ++i) scores[i] = scores[i + 8];
+        consume(tile * kTileKeys + group * kGroupKeys, lane);
+      }
+    }
+    finish(d);  // Of the tile after the last: nobody looks at it.
+  }
+
+  /// Two rows of flags in turn: a warp writes one again after a vote that all came to from reading
+  /// it.
+  __device__ bool any(bool condition) {
+    int32_t(&unsettled)[Traits::kConsumerWarps] = storage.unsettled[votes++ % 2];
+    const bool in_warp = __any_sync(device::kFullWarp, condition) != 0;
+    if (device::lane_index() == 0) {
+      unsettled[threadIdx.x / device::kWarpThreads] = in_warp ? 1 : 0;
+    }
+    arch::named_barrier_sync(/*id=*/1, Traits::kConsumers);
+    bool result = false;
+    for (int warp = 0; warp < Traits::kConsumerWarps; ++warp) result |= unsettled[warp] != 0;
+    return result;
+  }
+};
+
+// ---- The kernel ---------------------------------------------------------------------------------
+
+template <typename Traits>
+__device__ inline void initialize(typename Traits::Storage& storage) {
+  if (threadIdx.x == 0) {
+    for (int unit = 0; unit < Traits::kUnits; ++unit) {
+      arch::mbarrier_init(storage.full[unit], /*arrivals=*/1);
+      arch::mbarrier_init(storage.empty[unit], Traits::kConsumerWarps);
+    }
+    arch::mbarrier_init(storage.request, /*arrivals=*/1);
+    arch::fence_mbarrier_init();
+  }
+  __syncthreads();  // Barriers stand.
+}
+
+template <typename Traits>
+__global__ void __launch_bounds__(Traits::kThreads, 1)
+    select_blocks_wgmma_kernel(const __grid_constant__ SelectBlocksParams params) {
+  auto& storage = arch::shared_storage<typename Traits::Storage>();
+
+  // 1. Which head and row blocks: late ones, which see most, first.
+  const auto num_tiles = static_cast<int32_t>(
+      (int64_t{params.lengths.row_blocks()} + Traits::kBlockRows - 1) / Traits::kBlockRows);
+  const auto slot = static_cast<int32_t>(blockIdx.x % static_cast<unsigned>(params.num_targets));
+  const int32_t tile =
+      num_tiles - 1 - static_cast<int32_t>(blockIdx.x / static_cast<unsigned>(params.num_targets));
+  const int32_t first_row = tile * Traits::kBlockRows;
+  const auto warpgroup = static_cast<int32_t>(threadIdx.x) / 128;  // The producer's is 2.
+  const TileLists lists{.target = params.targets[slot],
+                        .lengths = params.lengths,
+                        .first_row = first_row + warpgroup * shared::kTileRows};
+  const BlockRow last = shared::block_row_of(
+      params.lengths, min(first_row + Traits::kBlockRows, params.lengths.row_blocks()) - 1,
+      lists.target.top_k);
+  const bool producer = warpgroup == Traits::kWarpgroups;
+  if (params.share >= 1 && last.allowed <= lists.target.top_k) {
+    if (!producer) shared::write_all(lists);
+    return;
+  }
+  initialize<Traits>(storage);
+
+  // 2. Keys come,
+  if (device::warp_uniform(producer)) {
+    arch::setmaxnreg_dec<Traits::kProducerRegisters>();
+    if (threadIdx.x < Traits::kConsumers + device::kWarpThreads && arch::elect_one()) {
+      produce<Traits>(storage, reinterpret_cast<const unsigned char*>(
+                                   params.keys + lists.target.key_head * params.key_fragments));
+    }
+    return;
+  }
+  // 3. and meet the queries.
+  arch::setmaxnreg_inc<Traits::kConsumerRegisters>();
+  WgmmaStream<Traits> stream{storage, params.multiplier, {}, {}};
+  shared::load_queries(stream.queries,
+                       params.queries + slot * params.query_fragments +
+                           device::num_fragments(lists.first_row, Traits::kPaddedDim));
+  shared::select_rows(storage.selection[warpgroup], params, lists, last, stream);
+  stream.request(-1);
+}
+
+template <typename Traits>
+void launch_select_blocks(const SelectBlocksParams& params, cudaStream_t stream) {
+  const int64_t tiles =
+      (int64_t{params.lengths.row_blocks()} + Traits::kBlockRows - 1) / Traits::kBlockRows;
+  arch::launch("select_blocks_wgmma", &select_blocks_wgmma_kernel<Traits>,
+               {dim3(static_cast<unsigned>(tiles * params.num_targets)), dim3(Traits::kThreads),
+                sizeof(typename Traits::Storage)},
+               stream, params);
+}
+
+}  // namespace minference::sm90::block_sparse
