@@ -77,6 +77,18 @@ class Code:
     static_shared: int = 0
     opcodes: Counter[str] = field(default_factory=Counter)
     split: list[int] = field(default_factory=list)  # Registers after each setmaxnreg.
+    # Exponentials between a wait for all wgmma but the last group and the wait for that.
+    beside: int = 0
+    _waits: bool = False
+
+    def see(self, opcode: str, instruction: str) -> None:
+        self.opcodes[opcode] += 1
+        if opcode.startswith("USETMAXREG"):
+            self.split.append(int(instruction.split()[-1], 16))
+        elif opcode.startswith("WARPGROUP.DEPBAR"):
+            self._waits = instruction.endswith("0x1 ")
+        elif opcode.startswith("MUFU.EX2") and self._waits:
+            self.beside += 1
 
     def count(self, pattern: str) -> int:
         expression = re.compile(pattern)
@@ -121,15 +133,14 @@ def read_code(files: Sequence[Path]) -> dict[tuple[str, str], Code]:
         code = None
         for line in _lines(cuobjdump, "-sass", file):
             if match := INSTRUCTION.match(line):
-                code.opcodes[match[1]] += 1
-                if match[1].startswith("USETMAXREG"):
-                    code.split.append(int(line.split(";")[0].split()[-1].rstrip(","), 16))
+                code.see(match[1], line.split(";")[0])
             elif match := re.match(r"\s+code for (\w+)", line):
                 arch = match[1]
             elif match := re.match(r"\s+Function : (\S+)", line):
                 code = codes[match[1], arch]
                 code.opcodes.clear()
                 code.split.clear()
+                code.beside = 0
     return codes
 
 

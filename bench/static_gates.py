@@ -45,6 +45,7 @@ COUNTED = {
     "WG WAIT": r"WARPGROUP\.DEPBAR",
     "UTMALDG": r"UTMALDG\.",
     "UTMASTG": r"UTMASTG\.",
+    "UBLKCP": r"UBLKCP",
     "LDSM": r"LDSM\.",
     "LDGSTS 16": r"LDGSTS\.E\.BYPASS(\.\w+)*\.128$",
     "LD": r"LDG?\.E",  # Also through pointers that the compiler knows no space of.
@@ -102,6 +103,8 @@ class Row:
             found.append(f"{waits} waits for {products} wgmma: serialised")
         if tuple(self.code.split) != kernel.split:
             found.append(f"setmaxnreg {self.code.split}, {list(kernel.split)} is stated")
+        if self.code.beside < kernel.beside:
+            found.append(f"{self.code.beside} exponentials beside a product, not {kernel.beside}")
         for column in kernel.needs:
             if self.code.count(COUNTED[column]) == 0:
                 found.append(f"no {column}")

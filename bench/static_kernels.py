@@ -27,6 +27,7 @@ class Kernel:
     shared: str = "0"  # Dynamic, bytes.
     needs: tuple[str, ...] = ()  # Columns of static_gates.COUNTED.
     split: tuple[int, ...] = ()  # Registers of a thread that setmaxnreg states.
+    beside: int = 0  # Exponentials, at least, that run while a wgmma is under way.
 
     def stated_blocks(self, traits: str, arch: str) -> int:
         blocks = self.blocks
@@ -116,12 +117,12 @@ KERNELS = {
         shared="sizeof(typename Traits::Storage)",
         needs=("HMMA", "LDGSTS 16", "ST"),
     ),
-    # On Hopper alone. Built on HGMMA and UBLKCP, too.
     "select_blocks_wgmma_kernel": Kernel(
         "cuda/sm90/estimate_block_sparse_kernel.h",
-        blocks=ONE,
+        blocks=1,
         shared="sizeof(typename Traits::Storage)",
-        needs=("BAR", "SHFL", "VOTE", "ST"),
+        needs=("HGMMA", "UBLKCP", "BAR", "SHFL", "VOTE", "ST"),
+        split=(24, 240),
     ),
     # Stage 2, and the work table.
     "plan_vertical_slash_kernel": Kernel(
@@ -158,6 +159,7 @@ KERNELS = {
         shared=STORAGE,
         needs=("HGMMA", "UTMALDG", "UTMASTG", "EX2", "BAR", "RED ATOM"),
         split=(216, 72),
+        beside=32,  # Scores of a thread: 64 up to 128 dims, else 32.
     ),
     "gather_columns_kernel": Kernel(
         "cuda/sm90/gather_columns.cu", blocks=8, needs=("LD 16", "ST 16")

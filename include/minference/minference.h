@@ -370,7 +370,8 @@ MINF_API minf_status minf_set_cpu_isa(const char* name);
 /* Forces the backend of all later calls of the process on devices of its kind; null or "" restores
  * the best for each device. A forced backend leaves no call to another's kernels that its own
  * serve. Fails with MINF_ERROR_INVALID_ARGUMENT where this build has no backend of that name, with
- * the backend's own status where it cannot be used. For tests and benchmarks. */
+ * the backend's own status where it cannot be used. No call may run meanwhile. For
+ * tests and benchmarks. */
 MINF_API minf_status minf_set_backend(const char* name);
 
 /* Keys from which on prefill attention by vertical-slash is worth its estimate on a device: below,

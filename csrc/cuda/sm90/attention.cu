@@ -108,9 +108,9 @@ int64_t resident_blocks(const Executor& executor, const AttentionLimits& limits)
   return cuda::num_multiprocessors(executor.device_index);
 }
 
-/// Columns of a head that there is room for; 0 where the call is sm80's.
+/// Columns of a head that there is room for. With more the call is sm80's.
 int32_t num_columns(const AttentionArgs& args) {
-  return args.index.columns.size <= kMaxColumns ? args.index.columns.size : 0;
+  return std::min(args.index.columns.size, kMaxColumns);
 }
 
 struct Memory {

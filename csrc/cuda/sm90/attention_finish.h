@@ -11,18 +11,14 @@
 
 namespace minference::sm90 {
 
-/// Divides by the sums. A row that attends nothing is 0.
+/// Divides by the sums, and writes the warp's 16 rows of out where its queries were, in the layout
+/// that TMA reads. A row that attends nothing is 0.
 template <typename Traits>
-__device__ inline void normalize(RowState<Traits>& rows) {
+__device__ inline void stage_out(typename Traits::OutTile& tile, RowState<Traits>& rows) {
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     rows.scale_out(h, rows.sum[h] == 0 ? 0.0f : arch::reciprocal_approx(rows.sum[h]));
   }
-}
-
-/// Writes the warp's 16 rows of out where its queries were, in the layout that TMA reads.
-template <typename Traits>
-__device__ inline void stage_out(typename Traits::OutTile& tile, const RowState<Traits>& rows) {
   using Element = typename Traits::Element;
   const int lane = device::lane_index();
   const int row = static_cast<int>(threadIdx.x) % kWarpgroupThreads / 32 * 16 + lane % 16;

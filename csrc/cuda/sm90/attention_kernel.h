@@ -20,6 +20,7 @@
 #include <cstdint>
 
 #include "cuda/arch/elect.h"
+#include "cuda/arch/opaque.h"
 #include "cuda/arch/register_allocation.h"
 #include "cuda/arch/shared.h"
 #include "cuda/sm90/attention_finish.h"
@@ -103,8 +104,7 @@ class Consumer {
       is_end = device::warp_uniform(stage.is_end);
       const AttendedTiles attended = AttendedTiles::of<Traits>(stage, warpgroup_);
       if (has_before) prepare_values(rows, p, before);
-      attend_stage(rows, p, stage, attended, before);
-      if (has_before) release_values();
+      attend_stage(rows, p, stage, attended, before, has_before);
       before = attended;
       has_before = true;
       keys_.advance();
@@ -126,19 +126,28 @@ class Consumer {
   /// wait after every instruction), so whatever else may come goes one after the other.
   __device__ void attend_stage(RowState<Traits>& rows, Probabilities<Traits>& p,
                                const StageTiles& stage, const AttendedTiles& attended,
-                               const AttendedTiles& before) {
+                               const AttendedTiles& before, bool has_before) {
     constexpr int kWhole = Traits::kStageTiles;
     wait_for_turn();
     if (device::warp_uniform(attended.count == kWhole && before.count == kWhole)) {
       return attend_beside(rows, p, stage);
     }
-    if (before.count > 0) add_values(rows, p, storage_, values_.stage, before);
+    // Without products of its own after them the values need not be waited for within the turn.
+    const bool is_last = device::warp_uniform(attended.count == 0);
+    const auto pass_if_last = [&] {
+      if (is_last) pass_turn();
+    };
+    if (device::warp_uniform(before.count > 0)) {
+      add_values(rows, p, storage_, values_.stage, before, pass_if_last);
+    } else {
+      pass_if_last();
+    }
+    if (has_before) release_values();
     if (device::warp_uniform(attended.count == kWhole)) {
       attend_alone<kWhole>(rows, p, stage, /*first_tile=*/0);
-    } else if (device::warp_uniform(attended.count > 0)) {
+    } else if (!is_last) {
       attend_alone<1>(rows, p, stage, attended.first);
     } else {
-      pass_turn();
       release(storage_.key_empty[keys_.stage]);
       release_query_before();
     }
@@ -159,8 +168,10 @@ class Consumer {
     arch::wgmma_wait<1>();
     arch::keep_registers(scores.s);
     const Rescale rescale = soften(rows, scores, stage, /*first_tile=*/0);
+    arch::finish_before(fminf(rows.sum[0], rows.sum[1]));  // All exponentials are in them.
     arch::wgmma_wait<0>();
     arch::keep_registers(rows.out);
+    release_values();
     rows.scale_out(rescale);
     pack_probabilities(p, scores);
   }
@@ -202,16 +213,17 @@ class Consumer {
     rows.complete_sums();
     const int32_t batch = tile.head_idx / params_.num_heads_q;
     const int32_t head = tile.head_idx % params_.num_heads_q;
-    store_lse(params_, rows, batch, head, first_row());
-    normalize(rows);
+    const int32_t row = first_row();
     auto& out = reinterpret_cast<typename Traits::OutTile&>(query());
     const int barrier = kConsumerBarrier + warpgroup_;
+    const int32_t block_row = (tile.row_block + warpgroup_) * kBlock;
     arch::named_barrier_sync(barrier, kWarpgroupThreads);  // All are done with the queries.
     stage_out<Traits>(out, rows);
-    arch::fence_proxy_async();
+    arch::fence_proxy_async();  // Before the stores of lse, which it would wait for.
     arch::named_barrier_sync(barrier, kWarpgroupThreads);  // The rows of out are complete.
+    if (is_first()) store_out<Traits>(params_, out, batch, head, block_row);
+    store_lse(params_, rows, batch, head, row);
     if (!is_first()) return;
-    store_out<Traits>(params_, out, batch, head, (tile.row_block + warpgroup_) * kBlock);
     query_before_ = query_.stage;
     if (Traits::kQueryStages == 1) release_query_before();
   }
@@ -242,7 +254,10 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
   auto& storage = arch::shared_storage<typename Traits::SharedStorage>();
   const int warp =
       __shfl_sync(device::kFullWarp, static_cast<int>(threadIdx.x) / device::kWarpThreads, 0);
-  if (threadIdx.x == 0) init_barriers<Traits>(storage);
+  if (threadIdx.x == 0) {
+    init_barriers<Traits>(storage);
+    prefetch_maps(params.maps);
+  }
   __syncthreads();  // The mbarriers stand.
   if (warp < kWarpgroupThreads / device::kWarpThreads) {
     arch::setmaxnreg_dec<Traits::kProducerRegisters>();

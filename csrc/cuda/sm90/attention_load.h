@@ -46,6 +46,13 @@ __device__ inline void init_barriers(typename Traits::SharedStorage& storage) {
   arch::fence_mbarrier_init();
 }
 
+__device__ inline void prefetch_maps(const AttentionMaps& maps) {
+  for (const CUtensorMap* map :
+       {&maps.q, &maps.k, &maps.v, &maps.out, &maps.column_k, &maps.column_v}) {
+    arch::prefetch_tensor_map(*map);
+  }
+}
+
 // ---- Finders ------------------------------------------------------------------------------------
 
 /// The row tile of item number `item`. num_row_blocks is 0 past the last item, and where the row
@@ -180,7 +187,7 @@ class Loader {
     query_.advance();
   }
 
-  /// The stage's next tile: its keys at once, the values once the stage is complete.
+  /// The stage's next tile: its keys at once, the values once the next stage is complete.
   __device__ void add_tile(const device::PairTile& tile) {
     if (num_tiles_ == 0) wait_for_stage();
     storage_.stage_tiles[keys_.stage].tiles[num_tiles_] = tile;
@@ -190,6 +197,7 @@ class Loader {
 
   __device__ void end_item() {
     if (num_tiles_ > 0) complete_stage();
+    load_held_values();
     wait_for_stage();
     storage_.stage_tiles[keys_.stage] = {.tiles = {}, .is_end = true};
     arch::mbarrier_arrive(storage_.key_full[keys_.stage]);
@@ -200,21 +208,35 @@ class Loader {
     arch::mbarrier_wait(storage_.key_empty[keys_.stage], keys_.parity ^ 1);
   }
 
+  /// Values follow the keys of the stage after them, which are needed first: the wait for room for
+  /// values must not hold keys back.
   __device__ void complete_stage() {
     StageTiles& stage = storage_.stage_tiles[keys_.stage];
     if (num_tiles_ < Traits::kStageTiles) stage.tiles[Traits::kStageTiles - 1] = {};
     stage.is_end = false;
-    const auto num_keys = static_cast<uint32_t>(num_tiles_ * kBlock);
     // Copies may have landed before: the phase lacks this arrival.
-    arch::mbarrier_arrive_expect_tx(storage_.key_full[keys_.stage],
-                                    num_keys * Traits::kDim * sizeof(Element));
-    arch::mbarrier_wait(storage_.value_empty[values_.stage], values_.parity ^ 1);
-    arch::mbarrier_arrive_expect_tx(storage_.value_full[values_.stage],
-                                    num_keys * Traits::kDimV * sizeof(Element));
-#pragma unroll 1
-    for (int i = 0; i < num_tiles_; ++i) load_values(stage.tiles[i], i);
+    arch::mbarrier_arrive_expect_tx(
+        storage_.key_full[keys_.stage],
+        static_cast<uint32_t>(num_tiles_ * kBlock * Traits::kDim) * sizeof(Element));
+    load_held_values();
+    held_stage_ = keys_.stage;
+    num_held_ = num_tiles_;
     num_tiles_ = 0;
     keys_.advance();
+  }
+
+  /// The values of the stage before, whose description still stands.
+  __device__ void load_held_values() {
+    if (num_held_ == 0) return;
+    arch::mbarrier_wait(storage_.value_empty[values_.stage], values_.parity ^ 1);
+    arch::mbarrier_arrive_expect_tx(
+        storage_.value_full[values_.stage],
+        static_cast<uint32_t>(num_held_ * kBlock * Traits::kDimV) * sizeof(Element));
+#pragma unroll 1
+    for (int i = 0; i < num_held_; ++i) {
+      load_values(storage_.stage_tiles[held_stage_].tiles[i], i);
+    }
+    num_held_ = 0;
     values_.advance();
   }
 
@@ -247,7 +269,9 @@ class Loader {
   RingPosition<Traits::kQueryStages> query_;
   RingPosition<Traits::kKeyStages> keys_;
   RingPosition<Traits::kValueStages> values_;
-  int num_tiles_ = 0;  // Of the stage that is being filled.
+  int num_tiles_ = 0;   // Of the stage that is being filled.
+  int num_held_ = 0;    // Of the stage before: its values are still to be loaded.
+  int held_stage_ = 0;  // Where it is.
   int32_t batch_ = 0, head_q_ = 0, head_kv_ = 0;
 };
 

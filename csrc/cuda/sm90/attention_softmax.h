@@ -163,13 +163,14 @@ __device__ inline void multiply_values(RowState<Traits>& rows, const Probabiliti
   }
 }
 
-/// The same for the tiles that are attended, to its end.
-template <typename Traits>
+/// The same for the tiles that are attended, to its end. issued() is called once all is issued.
+template <typename Traits, typename Issued>
 __device__ inline void add_values(RowState<Traits>& rows, const Probabilities<Traits>& p,
                                   const typename Traits::SharedStorage& storage, int stage,
-                                  const AttendedTiles& attended) {
+                                  const AttendedTiles& attended, const Issued& issued) {
   const auto finish = [&] {
     arch::wgmma_commit_group();
+    issued();
     arch::wgmma_wait<0>();
     arch::keep_registers(rows.out);
   };

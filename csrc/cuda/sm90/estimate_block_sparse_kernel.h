@@ -4,7 +4,7 @@
 // A thread block takes 128 row blocks of one head, each of two warpgroups 64, with the queries in
 // registers; one thread brings pooled keys by bulk copies, for both. The products of the next tile
 // run while a warpgroup selects by those of this one. At 128 dims, 32 heads, 1M tokens:
-// bench/hopper_estimate_bs.md.
+// bench/hopper.md.
 //
 // One accumulator: small products first, so that roundings are those of the large ones alone.
 //
@@ -24,6 +24,7 @@
 #include "cuda/sm80/estimate_block_sparse_selection.h"
 #include "cuda/sm90/estimate_block_sparse.h"
 #include "cuda/sm90/estimate_block_sparse_traits.h"
+#include "cuda/sm90/ring_position.h"
 
 namespace minference::sm90::block_sparse {
 
@@ -33,19 +34,6 @@ using shared::LaneScores;
 using shared::SelectBlocksParams;
 using shared::TileLists;
 
-/// Where a thread is in the ring.
-template <typename Traits>
-struct RingPosition {
-  int unit = 0;
-  uint32_t parity = 0;  // Of the round.
-
-  __device__ void advance() {
-    if (++unit < Traits::kUnits) return;
-    unit = 0;
-    parity ^= 1;
-  }
-};
-
 // ---- Producer: one thread -----------------------------------------------------------------------
 
 /// Brings the tiles of each pass that consumers ask for, and one more: the low part, then the high
@@ -54,7 +42,7 @@ template <typename Traits>
 __device__ inline void produce(typename Traits::Storage& storage, const unsigned char* keys) {
   constexpr uint32_t kPartBytes = Traits::Panels::kPartBytes;
   const arch::CachePolicy policy = arch::l2_evict_last();
-  RingPosition<Traits> ring;
+  RingPosition<Traits::kUnits> ring;
   for (uint32_t pass = 0;; ++pass) {
     arch::mbarrier_wait(storage.request, pass & 1);
     const int32_t num_tiles = storage.num_tiles;
@@ -62,10 +50,10 @@ __device__ inline void produce(typename Traits::Storage& storage, const unsigned
     for (int32_t i = 0; i < 2 * num_tiles + 2; ++i) {
       // The tile after the last is multiplied as well, and may be any.
       const int64_t part = min(i, 2 * num_tiles - 2 + i % 2) ^ 1;
-      arch::mbarrier_wait(storage.empty[ring.unit], ring.parity ^ 1);
-      arch::mbarrier_arrive_expect_tx(storage.full[ring.unit], kPartBytes);
-      arch::cp_async_bulk_load(storage.keys[ring.unit], keys + part * kPartBytes, kPartBytes,
-                               storage.full[ring.unit], policy);
+      arch::mbarrier_wait(storage.empty[ring.stage], ring.parity ^ 1);
+      arch::mbarrier_arrive_expect_tx(storage.full[ring.stage], kPartBytes);
+      arch::cp_async_bulk_load(storage.keys[ring.stage], keys + part * kPartBytes, kPartBytes,
+                               storage.full[ring.stage], policy);
       ring.advance();
     }
   }
@@ -82,7 +70,7 @@ struct WgmmaStream {
   typename Traits::Storage& storage;
   float multiplier;
   shared::QueryFragments<Traits> queries;
-  RingPosition<Traits> ring;
+  RingPosition<Traits::kUnits> ring;
   int votes = 0;
 
   /// The producer has taken the request before: tiles that it asked for have come.
@@ -109,14 +97,14 @@ struct WgmmaStream {
 
   /// Starts the products of the next tile.
   __device__ void start(float (&d)[kSums]) {
-    RingPosition<Traits> high = ring;
+    RingPosition<Traits::kUnits> high = ring;
     high.advance();
-    arch::mbarrier_wait(storage.full[ring.unit], ring.parity);
-    arch::mbarrier_wait(storage.full[high.unit], high.parity);
+    arch::mbarrier_wait(storage.full[ring.stage], ring.parity);
+    arch::mbarrier_wait(storage.full[high.stage], high.parity);
     arch::wgmma_fence();
-    multiply(d, queries.high, ring.unit, /*accumulate=*/false);
-    multiply(d, queries.low, high.unit, /*accumulate=*/true);
-    multiply(d, queries.high, high.unit, /*accumulate=*/true);
+    multiply(d, queries.high, ring.stage, /*accumulate=*/false);
+    multiply(d, queries.low, high.stage, /*accumulate=*/true);
+    multiply(d, queries.high, high.stage, /*accumulate=*/true);
     arch::wgmma_commit_group();
   }
 
@@ -126,7 +114,7 @@ struct WgmmaStream {
     arch::keep_registers(d);
     __syncwarp();  // All lanes have waited.
     for (int part = 0; part < 2; ++part) {
-      if (device::lane_index() == 0) arch::mbarrier_arrive(storage.empty[ring.unit]);
+      if (device::lane_index() == 0) arch::mbarrier_arrive(storage.empty[ring.stage]);
       ring.advance();
     }
   }
