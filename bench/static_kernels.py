@@ -109,7 +109,7 @@ KERNELS = {
     },
     # Stage 1, block-sparse.
     "pool_rows_kernel": Kernel(
-        "cuda/device/pool_rows_kernel.h", blocks=(4, 4, 4, 4), needs=("LD 16",)
+        "cuda/device/pool_panels.h", blocks=(4, 4, 4, 4), needs=("LD 16",)
     ),
     "select_blocks_kernel": Kernel(
         "cuda/sm80/estimate_block_sparse_kernel.h",
@@ -122,7 +122,7 @@ KERNELS = {
         blocks=1,
         shared="sizeof(typename Traits::Storage)",
         needs=("HGMMA", "UBLKCP", "BAR", "SHFL", "VOTE", "ST"),
-        split=(24, 240),
+        split=(240, 24),
     ),
     # Stage 2, and the work table.
     "plan_vertical_slash_kernel": Kernel(
