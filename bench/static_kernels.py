@@ -108,9 +108,7 @@ KERNELS = {
         }.items()
     },
     # Stage 1, block-sparse.
-    "pool_rows_kernel": Kernel(
-        "cuda/device/pool_panels.h", blocks=(4, 4, 4, 4), needs=("LD 16",)
-    ),
+    "pool_rows_kernel": Kernel("cuda/device/pool_panels.h", blocks=(4, 4, 4, 4), needs=("LD 16",)),
     "select_blocks_kernel": Kernel(
         "cuda/sm80/estimate_block_sparse_kernel.h",
         blocks=(1, 1, 1, 2),
