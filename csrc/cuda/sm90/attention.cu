@@ -10,11 +10,11 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "core/check.h"
 #include "core/workspace.h"
 #include "cuda/arch/element.h"
 #include "cuda/check.h"
 #include "cuda/device/head_keys.h"
+#include "cuda/device/least_padded.h"
 #include "cuda/device/query_scale.h"
 #include "cuda/machine.h"
 #include "cuda/sm80/stages.h"
@@ -47,17 +47,12 @@ constexpr Instance instance() {
   return {kDim, kDimV, {Traits::kPanelDims, Traits::kSwizzle}, &launch_attention<Traits>};
 }
 
-/// The one with the least padding.
 template <typename Element>
 const Instance& instance_of(const Shape& shape) {
   static constexpr Instance kInstances[] = {
       instance<Element, 64, 64>(),   instance<Element, 96, 96>(),   instance<Element, 128, 128>(),
       instance<Element, 192, 128>(), instance<Element, 192, 192>(), instance<Element, 256, 256>()};
-  for (const Instance& candidate : kInstances) {
-    if (shape.head_dim <= candidate.dim && shape.head_dim_v <= candidate.dim_v) return candidate;
-  }
-  MINF_ASSERT(false && "api/ admits dims up to 256");
-  return kInstances[0];
+  return device::least_padded(kInstances, shape);
 }
 
 const Instance& instance_of(const Shape& shape) {

@@ -191,7 +191,8 @@ class Loader {
   __device__ void add_tile(const device::PairTile& tile) {
     if (num_tiles_ == 0) wait_for_stage();
     storage_.stage_tiles[keys_.stage].tiles[num_tiles_] = tile;
-    load_keys(tile);
+    load_rows(storage_.keys[keys_.stage], num_tiles_, tile, params_.maps.k, params_.maps.column_k,
+              storage_.key_full[keys_.stage]);
     if (++num_tiles_ == Traits::kStageTiles) complete_stage();
   }
 
@@ -234,33 +235,24 @@ class Loader {
         static_cast<uint32_t>(num_held_ * kBlock * Traits::kDimV) * sizeof(Element));
 #pragma unroll 1
     for (int i = 0; i < num_held_; ++i) {
-      load_values(storage_.stage_tiles[held_stage_].tiles[i], i);
+      load_rows(storage_.values[values_.stage], i, storage_.stage_tiles[held_stage_].tiles[i],
+                params_.maps.v, params_.maps.column_v, storage_.value_full[values_.stage]);
     }
     num_held_ = 0;
     values_.advance();
   }
 
-  __device__ void load_keys(const device::PairTile& tile) {
+  /// A tile's rows of K or of V, where the stage's tile number `place` lies.
+  template <int kNumPanels>
+  __device__ void load_rows(Element (&to)[kNumPanels][Traits::kStageKeys][Traits::kPanelDims],
+                            int place, const device::PairTile& tile, const CUtensorMap& map,
+                            const CUtensorMap& column_map, arch::Mbarrier& full) {
     const bool gathered = tile.columns != 0;
 #pragma unroll
-    for (int panel = 0; panel < Traits::kPanels; ++panel) {
+    for (int panel = 0; panel < kNumPanels; ++panel) {
       arch::cp_async_bulk_tensor_load(
-          storage_.keys[keys_.stage][panel][num_tiles_ * kBlock],
-          gathered ? params_.maps.column_k : params_.maps.k,
-          {panel * Traits::kPanelDims, tile.begin, gathered ? head_q_ : head_kv_, batch_},
-          storage_.key_full[keys_.stage]);
-    }
-  }
-
-  __device__ void load_values(const device::PairTile& tile, int place) {
-    const bool gathered = tile.columns != 0;
-#pragma unroll
-    for (int panel = 0; panel < Traits::kValuePanels; ++panel) {
-      arch::cp_async_bulk_tensor_load(
-          storage_.values[values_.stage][panel][place * kBlock],
-          gathered ? params_.maps.column_v : params_.maps.v,
-          {panel * Traits::kPanelDims, tile.begin, gathered ? head_q_ : head_kv_, batch_},
-          storage_.value_full[values_.stage]);
+          to[panel][place * kBlock], gathered ? column_map : map,
+          {panel * Traits::kPanelDims, tile.begin, gathered ? head_q_ : head_kv_, batch_}, full);
     }
   }
 
