@@ -28,6 +28,9 @@ void estimate_any_rows(const EstimateVerticalSlashArgs& args, Workspace workspac
   }
 }
 
+/// `bench.cpu_attention --only short`, 8 heads, bf16, 2 cores of an Intel Xeon with AVX-512: a
+/// whole call of (500, 700) is 0.8 times as fast as a dense one at 1024 keys, 1.3 times at
+/// 2048, 1.8 times at 4096; one of (1000, 6096) breaks even at 8192.
 constexpr int32_t kMinSparseSeqlen = 2048;
 
 }  // namespace

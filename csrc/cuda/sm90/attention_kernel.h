@@ -9,6 +9,14 @@
 //     softmax     of S, while O += P V is under way
 //     release     K once S is there, V once O is
 //
+//     barrier               threads   who                              then
+//     kTurnBarrier + w      256       w waits, the other passes on     w may issue products
+//     kConsumerBarrier + w  128       w, before and after it writes    its queries are read; its
+//     rows
+//                                     rows of out; where it votes      of out stand
+//
+// The mbarriers are attention_load.h's.
+//
 // A warpgroup passes over the tiles that its row block does not attend, so each row attends the
 // keys that every other backend gives it; both pass through all stages, and take as many turns.
 //
