@@ -374,10 +374,10 @@ MINF_API minf_status minf_set_cpu_isa(const char* name);
  * tests and benchmarks. */
 MINF_API minf_status minf_set_backend(const char* name);
 
-/* Keys from which on prefill attention by vertical-slash is worth its estimate on a device: below,
- * dense attention takes no longer. A constant of the backend, measured (docs beside it) with sizes
- * (500, 700) and 32 heads; the calls above never compute anything but the pattern they were given:
- * it is for those who choose patterns. */
+/* Keys from which on prefill attention by vertical-slash, sizes (500, 700), is worth its estimate
+ * on a device: below, dense attention takes no longer. A constant of the backend: measured on the
+ * CPU, for GPUs by arithmetic until one has been timed. The calls above never compute anything but
+ * the pattern they were given: this is for those who choose patterns. */
 MINF_API minf_status minf_min_sparse_seqlen(int32_t device_type, int32_t device_index,
                                             int32_t* seqlen);
 
