@@ -293,8 +293,8 @@ def density(
 def min_sparse_seqlen(device: torch.device | str = "cpu") -> int:
     """Keys from which on vertical-slash is worth its estimate on ``device``.
 
-    Below, dense attention takes no longer: a constant of the backend, for sizes (500, 700), measured
-    on the CPU and for GPUs by arithmetic until one has been timed. No call depends on it; it is for
+    Below, dense attention takes no longer. A constant of the backend, for sizes (500, 700): measured
+    on the CPU, for GPUs by arithmetic until one has been timed. No call depends on it; it is for
     those who choose patterns, as :func:`set_patterns` does.
 
     Raises:
