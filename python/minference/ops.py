@@ -293,9 +293,9 @@ def density(
 def min_sparse_seqlen(device: torch.device | str = "cpu") -> int:
     """Keys from which on vertical-slash is worth its estimate on ``device``.
 
-    Below, dense attention takes no longer. A constant of the backend, for sizes (500, 700): measured
-    on the CPU, for GPUs by arithmetic until one has been timed. No call depends on it; it is for
-    those who choose patterns, as :func:`set_patterns` does.
+    Below, dense attention takes no longer. A constant of the backend, for sizes (500, 700): on the
+    CPU measured, for GPUs by arithmetic so far. No call depends on it; it is for those who choose
+    patterns, as :func:`set_patterns` does.
 
     Raises:
         NotImplementedError: No backend serves the device.
