@@ -1,9 +1,11 @@
 // sm80's attention kernel on emulated threads.
 // SPDX-License-Identifier: Apache-2.0
+#include <string_view>
+
 #include "attention_checks.h"
 #include "cuda/sm80/attention.h"
 
-int main() {
+int main(int argc, char** argv) {
   using namespace minference;
   test::test_attention(
       {.bytes =
@@ -15,6 +17,7 @@ int main() {
              sm80::attention(args, workspace, {}, {.resident_blocks = resident_blocks});
            },
        .max_shared_bytes = 99 * 1024,
-       .sums_alike = true});
+       .sums_alike = true},
+      /*few=*/argc == 2 && std::string_view(argv[1]) == "few");
   return test::finish();
 }

@@ -1,9 +1,11 @@
 // sm90's attention kernel on emulated threads.
 // SPDX-License-Identifier: Apache-2.0
+#include <string_view>
+
 #include "attention_checks.h"
 #include "cuda/sm90/attention.h"
 
-int main() {
+int main(int argc, char** argv) {
   using namespace minference;
   test::test_attention(
       {.bytes =
@@ -17,6 +19,7 @@ int main() {
                              {.resident_blocks = resident_blocks, .serves_small = true});
            },
        .max_shared_bytes = 227 * 1024,
-       .sums_alike = false});
+       .sums_alike = false},
+      /*few=*/argc == 2 && std::string_view(argv[1]) == "few");
   return test::finish();
 }
