@@ -9,11 +9,11 @@
 //     softmax     of S, while O += P V is under way
 //     release     K once S is there, V once O is
 //
-//     barrier               threads   who                              then
-//     kTurnBarrier + w      256       w waits, the other passes on     w may issue products
-//     kConsumerBarrier + w  128       w, before and after it writes    its queries are read; its
-//     rows
-//                                     rows of out; where it votes      of out stand
+//     barrier               threads   who                           then
+//     kTurnBarrier + w      256       w waits, the other passes on  w may issue products
+//     kConsumerBarrier + w  128       all of w, before and after    its queries are read; its rows
+//                                     it writes rows of out, and    of out stand
+//                                     where it votes
 //
 // The mbarriers are attention_load.h's.
 //

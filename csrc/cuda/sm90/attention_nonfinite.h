@@ -15,6 +15,7 @@
 #include "cuda/arch/matrix.h"
 #include "cuda/arch/named_barrier.h"
 #include "cuda/device/element_pair.h"
+#include "cuda/device/row_fragments.h"
 #include "cuda/sm90/attention_softmax.h"
 
 namespace minference::sm90 {
@@ -54,8 +55,7 @@ __device__ inline void load_values(uint32_t (&b)[2][2], const void* rows, int k,
   uint32_t words[4];
   arch::ldmatrix_x4_transposed(
       words, arch::shared_address(rows) + arch::swizzle_offset(Traits::kSwizzle, offset));
-#pragma unroll
-  for (int i = 0; i < 4; ++i) b[i / 2][i % 2] = words[i];
+  device::split_columns(b, words);
 }
 
 /// Eight dims of O += P V over 16 keys, where no bad element of V reaches a row that does not
