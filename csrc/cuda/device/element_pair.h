@@ -1,11 +1,14 @@
-// Two 16-bit elements in a word: where they are NaN or infinite.
+// Two 16-bit elements in a word: where they are NaN or infinite, and products that such elements
+// must not spoil.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <type_traits>
 
 #include "cuda/arch/element.h"
+#include "cuda/arch/matrix.h"
 
 namespace minference::device {
 
@@ -42,5 +45,25 @@ struct ElementPair {
     return result;
   }
 };
+
+/// Eight dims of O += P V over 16 keys, where no bad element of V reaches a row that does not
+/// attend it.
+template <typename Element>
+__device__ inline void add_nonfinite(float (&out)[4], const uint32_t (&p)[4],
+                                     const uint32_t (&b)[2]) {
+  using Pair = ElementPair<Element>;
+  const uint32_t finite[2] = {Pair::finite(b[0]), Pair::finite(b[1])};
+  const uint32_t plus[2] = {Pair::ones(b[0], false), Pair::ones(b[1], false)};
+  const uint32_t minus[2] = {Pair::ones(b[0], true), Pair::ones(b[1], true)};
+  float by_plus[4] = {}, by_minus[4] = {};
+  arch::mma_m16n8k16<Element>(out, p, finite);
+  arch::mma_m16n8k16<Element>(by_plus, p, plus);
+  arch::mma_m16n8k16<Element>(by_minus, p, minus);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (by_plus[i] > 0) out[i] += INFINITY;
+    if (by_minus[i] > 0) out[i] -= INFINITY;
+  }
+}
 
 }  // namespace minference::device

@@ -38,29 +38,15 @@ __device__ inline bool has_nonfinite(uint32_t values) {
 template <typename Traits>
 __device__ inline void add_nonfinite_values(RowState<Traits>& rows, const Probabilities<Traits>& p,
                                             uint32_t values) {
-  using Element = typename Traits::Element;
-  using Pair = device::ElementPair<Element>;
 #pragma unroll
   for (int k = 0; k < Traits::kStepKeys / 16; ++k) {
 #pragma unroll
     for (int n = 0; n < Traits::kDimV / 8; ++n) {
       uint32_t both[2][2];
       device::load_b_transposed<typename Traits::ValueRows>(both, values, 16 * k, n / 2);
-      const uint32_t* const b = both[n % 2];
-      const uint32_t finite[2] = {Pair::finite(b[0]), Pair::finite(b[1])};
-      const uint32_t plus[2] = {Pair::ones(b[0], false), Pair::ones(b[1], false)};
-      const uint32_t minus[2] = {Pair::ones(b[0], true), Pair::ones(b[1], true)};
 #pragma unroll
       for (int m = 0; m < Traits::kRowMats; ++m) {
-        float by_plus[4] = {}, by_minus[4] = {};
-        arch::mma_m16n8k16<Element>(rows.out[m][n], p.p[m][k], finite);
-        arch::mma_m16n8k16<Element>(by_plus, p.p[m][k], plus);
-        arch::mma_m16n8k16<Element>(by_minus, p.p[m][k], minus);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          if (by_plus[i] > 0) rows.out[m][n][i] += INFINITY;
-          if (by_minus[i] > 0) rows.out[m][n][i] -= INFINITY;
-        }
+        device::add_nonfinite<typename Traits::Element>(rows.out[m][n], p.p[m][k], both[n % 2]);
       }
       __syncwarp();  // Orders nothing: keeps what follows, and its registers, behind.
     }

@@ -9,7 +9,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
 #include "cuda/arch/matrix.h"
@@ -58,26 +57,6 @@ __device__ inline void load_values(uint32_t (&b)[2][2], const void* rows, int k,
   device::split_columns(b, words);
 }
 
-/// Eight dims of O += P V over 16 keys, where no bad element of V reaches a row that does not
-/// attend it.
-template <typename Element>
-__device__ inline void add_nonfinite(float (&out)[4], const uint32_t (&p)[4],
-                                     const uint32_t (&b)[2]) {
-  using Pair = device::ElementPair<Element>;
-  const uint32_t finite[2] = {Pair::finite(b[0]), Pair::finite(b[1])};
-  const uint32_t plus[2] = {Pair::ones(b[0], false), Pair::ones(b[1], false)};
-  const uint32_t minus[2] = {Pair::ones(b[0], true), Pair::ones(b[1], true)};
-  float by_plus[4] = {}, by_minus[4] = {};
-  arch::mma_m16n8k16<Element>(out, p, finite);
-  arch::mma_m16n8k16<Element>(by_plus, p, plus);
-  arch::mma_m16n8k16<Element>(by_minus, p, minus);
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if (by_plus[i] > 0) out[i] += INFINITY;
-    if (by_minus[i] > 0) out[i] -= INFINITY;
-  }
-}
-
 /// add_values() for values that has_nonfinite(), which leaves nothing of p. No product may be under
 /// way. Rare: a loop that hands p on from register to register, rather than the code of all steps.
 template <typename Traits>
@@ -95,7 +74,7 @@ __device__ inline void add_nonfinite_values(RowState<Traits>& rows, Probabilitie
       float quad[4];
 #pragma unroll
       for (int i = 0; i < 4; ++i) quad[i] = rows.out[4 * n + i];
-      add_nonfinite<typename Traits::Element>(quad, p.p[0], both[n % 2]);
+      device::add_nonfinite<typename Traits::Element>(quad, p.p[0], both[n % 2]);
 #pragma unroll
       for (int i = 0; i < 4; ++i) rows.out[4 * n + i] = quad[i];
     }
