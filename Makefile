@@ -18,11 +18,14 @@ export PATH := $(VENV)/bin:$(PATH)
 export SIMT_CUTLASS_DIR = $(wildcard $(VENV)/lib/python3*/site-packages/cutlass_library/source/include)
 CHANGED = $(if $(LINT_BASE),git diff --name-only --diff-filter=d $(LINT_BASE) --,git ls-files)
 FORMATTED := '*.h' '*.hpp' '*.c' '*.cpp' '*.cu' '*.cuh'
-# Of the files that it is given, those that a build compiles: some need nvcc, some need that there is none.
+# One folder for tests and Python package: the library takes minutes to compile, and what is tested is what
+# is used.
+BUILD := build/tests
+export MINF_BUILD_DIR := $(CURDIR)/$(BUILD)
+# Of the files that it is given, those that are compiled here: some need nvcc, some need that there is none.
 BUILT = python -c 'import json, os, sys; \
   built = {os.path.relpath(entry["file"]) for entry in json.load(open(sys.argv[1]))}; \
-  print(*(line for line in sys.stdin.read().split() if line in built), sep="\n")' $(1)/compile_commands.json
-EDITABLE_BUILD = build/cmake-$(shell $(VENV)/bin/python -c 'import sys; print(sys.implementation.cache_tag)')
+  print(*(line for line in sys.stdin.read().split() if line in built), sep="\n")' $(BUILD)/compile_commands.json
 
 .NOTPARALLEL:
 .PHONY: demo test test-python test-cpp bench-cpp build info lint format static static-check sanitize fuzz clean
@@ -38,7 +41,7 @@ test-python: $(VENV)/dev.stamp build info
 test-cpp: $(VENV)/base.stamp
 	cmake --workflow --preset tests
 
-# Builds minference_bench (build/tests/bench/cpp) and checks that it runs; needs Google Benchmark.
+# Builds minference_bench ($(BUILD)/bench/cpp) and checks that it runs; needs Google Benchmark.
 bench-cpp: $(VENV)/base.stamp
 	cmake --workflow --preset bench
 
@@ -58,10 +61,8 @@ lint: $(VENV)/dev.stamp build
 	mypy
 	git ls-files $(FORMATTED) | xargs clang-format --dry-run -Werror
 	cmake --preset tests >build/configure.log || { cat build/configure.log; exit 1; }
-	$(CHANGED) 'csrc/*.cpp' | $(call BUILT,$(EDITABLE_BUILD)) | \
-	  xargs -r -n1 -P$$(nproc) clang-tidy --quiet -p $(EDITABLE_BUILD)
-	$(CHANGED) 'tests/*.cpp' | $(call BUILT,build/tests) | \
-	  xargs -r -n1 -P$$(nproc) clang-tidy --quiet -p build/tests
+	$(CHANGED) 'csrc/*.cpp' 'tests/*.cpp' | $(BUILT) | \
+	  xargs -r -n1 -P$$(nproc) clang-tidy --quiet -p $(BUILD)
 
 format: $(VENV)/dev.stamp
 	ruff check --fix

@@ -2,7 +2,7 @@
 
 Metadata is in pyproject.toml. Here is what setuptools cannot know: which cmake, ninja and torch to
 use. CUDA backends are built where cmake finds an nvcc; MINF_CUDA=OFF or ON in the environment
-decides otherwise.
+decides otherwise. MINF_BUILD_DIR names another build folder, such as one that holds the library.
 
 The op library is compiled against the torch of the environment that minference is installed into;
 any torch from 2.11 on will do, and the binary serves all of them. An isolated build cannot import
@@ -24,7 +24,9 @@ from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
-BUILD_DIR = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
+BUILD_DIR = Path(
+    os.environ.get("MINF_BUILD_DIR", ROOT / "build" / f"cmake-{sys.implementation.cache_tag}")
+)
 MIN_CMAKE = (3, 25)
 
 NO_TORCH = """

@@ -40,6 +40,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "xdist_group(name): pytest-xdist's, also where it is absent")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that share a folder or a GPU's memory must not run beside each other."""
+    if getattr(config.option, "loadgroup", False):  # A worker of `--dist loadgroup`.
+        for item in items:
+            group = item.get_closest_marker("xdist_group")
+            if group is not None and not item.nodeid.endswith(f"@{group.args[0]}"):
+                raise pytest.UsageError(f"{item.nodeid}: this pytest-xdist does not group tests")
+
+
 def pytest_report_header() -> list[str]:
     def described(capabilities: list[dict]) -> str:
         return ", ".join(

@@ -42,7 +42,7 @@ def run(*command: object, **environment: object) -> str:
 @pytest.fixture(scope="module")
 def installed_tree(tmp_path_factory) -> Path:
     """The prefix of a `cmake --install`, moved afterwards: it must not matter where it lies."""
-    run("cmake", "--preset", "tests")
+    run("cmake", "--preset", "tests", "-DMINF_PYTHON=OFF", "-DMINF_TORCH=OFF")
     run("cmake", "--build", "--preset", "tests", "--target", "minference")
     prefix = tmp_path_factory.mktemp("installed")
     run("cmake", "--install", ROOT / "build/tests", "--prefix", prefix / "first")
