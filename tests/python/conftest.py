@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import hypothesis
 import minference
@@ -40,14 +41,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "xdist_group(name): pytest-xdist's, also where it is absent")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that share a folder or a GPU's memory must not run beside each other."""
-    if getattr(config.option, "loadgroup", False):  # A worker of `--dist loadgroup`.
-        for item in items:
-            group = item.get_closest_marker("xdist_group")
-            if group is not None and not item.nodeid.endswith(f"@{group.args[0]}"):
-                raise pytest.UsageError(f"{item.nodeid}: this pytest-xdist does not group tests")
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """Tests of a group share a folder or a GPU's memory: they must not run beside each other."""
+    of_group = [test for test in ids if "test_package.py" in test]
+    if node.config.getoption("dist") == "loadgroup" and any("@" not in test for test in of_group):
+        pytest.exit("this pytest-xdist does not keep groups of tests together", returncode=4)
 
 
 def pytest_report_header() -> list[str]:

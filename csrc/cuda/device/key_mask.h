@@ -18,6 +18,19 @@ struct KeyMask {
   int32_t window;          // ... and as many up to their own. INT32_MAX: no window.
   int32_t dense_from;
 
+  /// Of a tile, for row block `r` of its row tile.
+  __device__ static KeyMask of(const PairTile& tile, int r, const HeadKeys& head,
+                               const Lengths& lengths) {
+    const bool windowed = (tile.mask[r] & kMaskWindow) != 0;
+    return {.keep = tile.keep[r],
+            .first_key = tile.begin,
+            .columns = tile.columns != 0 ? head.columns : nullptr,
+            .causal = (tile.mask[r] & kMaskCausal) != 0,
+            .sink = windowed ? head.sink : 0,
+            .window = windowed ? head.window : INT32_MAX,
+            .dense_from = windowed ? minference::dense_from(head, lengths) : 0};
+  }
+
   /// Bits of the keys that the row at `position` attends.
   __device__ uint64_t attended(int32_t position) const {
     if (columns != nullptr) return causal ? keep & lowest(count_columns(position)) : keep;
@@ -45,11 +58,5 @@ struct KeyMask {
     return lo;
   }
 };
-
-/// Whether some row of row block `r` of the row tile does not attend some key of the tile that is
-/// loaded.
-__device__ inline bool is_exposed(const PairTile& tile, int r) {
-  return tile.mask[r] != 0 || tile.keep[r] != tile.loaded();
-}
 
 }  // namespace minference::device

@@ -15,6 +15,7 @@
 
 #include "cuda/arch/opaque.h"
 #include "cuda/arch/shared.h"
+#include "cuda/device/row_tiles.h"
 #include "cuda/sm80/attention_finish.h"
 #include "cuda/sm80/attention_load.h"
 #include "cuda/sm80/attention_nonfinite.h"
@@ -29,33 +30,20 @@ __device__ inline uint32_t part_of(uint32_t count, uint32_t part, uint32_t parts
   return count / parts * part + min(part, count % parts);
 }
 
-/// The row tile of item number `item`. num_row_blocks is 0 past the last item, and where the row
-/// block belongs to the item of the one before it: such entries are the table's last. Where keys
-/// are split items are few.
+/// The row tile of item number `item`, and its part of the tiles where keys are split: items are
+/// few then. num_row_blocks is 0 where there is no more to do.
 __device__ inline device::RowTile load_item(const AttentionParams& params, int64_t item) {
+  if (params.num_splits == 1) return device::row_tile(params.table, params.lengths, item);
   const auto num_splits = static_cast<uint32_t>(params.num_splits);
-  device::RowTile tile{};
-  if (item >= params.table.num_items * num_splits) return tile;
-  uint32_t split = 0;
-  if (num_splits > 1) {
-    split = static_cast<uint32_t>(item) % num_splits;
-    item = static_cast<uint32_t>(item) / num_splits;
-  }
-  const device::WorkItem entry = params.table.items[item];
-  const device::RowBlockTiles tiles{
-      params.table.tiles[int64_t{entry.head} * params.lengths.row_blocks() + entry.row_block]};
-  if (tiles.is_joined()) return tile;
-  tile = {.head_idx = entry.head,
-          .row_block = entry.row_block,
-          .num_row_blocks = tiles.is_pair() ? 2 : 1,
-          .first_tile = 0,
-          .end_tile = INT32_MAX,
-          .split = static_cast<int32_t>(split)};
-  if (num_splits > 1) {
-    const auto count = static_cast<uint32_t>(tiles.count());
-    tile.first_tile = static_cast<int32_t>(part_of(count, split, num_splits));
-    tile.end_tile = static_cast<int32_t>(part_of(count, split + 1, num_splits));
-  }
+  const uint32_t split = static_cast<uint32_t>(item) % num_splits;
+  device::RowTile tile =
+      device::row_tile(params.table, params.lengths, static_cast<uint32_t>(item) / num_splits);
+  if (tile.num_row_blocks == 0) return tile;
+  const auto count = static_cast<uint32_t>(
+      device::tiles_of(params.table, params.lengths, tile.head_idx, tile.row_block).count());
+  tile.first_tile = static_cast<int32_t>(part_of(count, split, num_splits));
+  tile.end_tile = static_cast<int32_t>(part_of(count, split + 1, num_splits));
+  tile.split = static_cast<int32_t>(split);
   return tile;
 }
 
@@ -113,19 +101,11 @@ __device__ inline void finish_scores(Scores<Traits>& scores, const AttentionPara
   const int r = share.row_block;
   const uint64_t keep = step_keep<Traits>(tile, r, first_key);
   if (tile.mask[r] == 0 && keep == low_bits(Traits::kStepKeys)) return;
-  const HeadKeys& head = walk.head();
-  const int32_t first_position =
-      walk.row_tile().row_block * kBlock + share.first_row + params.lengths.offset();
-  const bool windowed = (tile.mask[r] & kMaskWindow) != 0;
-  mask_scores(scores,
-              device::KeyMask{.keep = keep,
-                              .first_key = tile.begin + first_key,
-                              .columns = tile.columns != 0 ? head.columns : nullptr,
-                              .causal = (tile.mask[r] & kMaskCausal) != 0,
-                              .sink = windowed ? head.sink : 0,
-                              .window = windowed ? head.window : INT32_MAX,
-                              .dense_from = windowed ? dense_from(head, params.lengths) : 0},
-              first_position);
+  auto mask = device::KeyMask::of(tile, r, walk.head(), params.lengths);
+  mask.keep = keep;
+  mask.first_key += first_key;
+  mask_scores(scores, mask,
+              walk.row_tile().row_block * kBlock + share.first_row + params.lengths.offset());
 }
 
 /// Computes the queue's row tile. What is not needed in step 2 is read anew after it.
@@ -189,7 +169,7 @@ __device__ inline void attend(typename Traits::SharedStorage& storage,
       finish_scores(scores, params, walk, tile, share, step_key);
       soften(rows, scores, params.scale_log2, p, i);
     }
-    const bool exposed = device::warp_uniform(device::is_exposed(tile, share.row_block));
+    const bool exposed = device::warp_uniform(is_exposed(tile, share.row_block));
     const uint32_t values = ring.wait_values(part) + value_place;
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {

@@ -16,6 +16,12 @@
 
 namespace minference::sm80 {
 
+/// Whether some row of row block `r` of the row tile does not attend some key of the tile that is
+/// loaded.
+__device__ inline bool is_exposed(const device::PairTile& tile, int r) {
+  return tile.mask[r] != 0 || tile.keep[r] != tile.loaded();
+}
+
 /// Whether V has a NaN or an infinity in these keys. By a warp.
 template <typename Traits>
 __device__ inline bool has_nonfinite(uint32_t values) {

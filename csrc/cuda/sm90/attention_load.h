@@ -10,23 +10,26 @@
 //     barrier          arrivals  by                       waited for by  then
 //     batch_full[b]    1         a finder, behind the     loader         batch b can be read
 //                                finders' barrier
-//     batch_empty[b]   1         loader                   finders        and overwritten
-//     query_full[i]    1, bytes  loader                   consumers      queries and items[i] are
-//     there query_empty[i]   2         a thread of each         loader         ... may be
-//     overwritten: their
-//                                consumer                                rows of out have been read
+//     batch_empty[b]   1         loader                   finders        ... may be overwritten
+//     query_full[i]    1, bytes  loader                   consumers      queries and items[i]
+//                                                                        are there
+//     query_empty[i]   2         a thread of each         loader         ... may be overwritten:
+//                                consumer                                rows of out were read
 //     key_full[s]      1, bytes  loader                   consumers      keys and stage_tiles[s]
+//                                                                        are there
 //     key_empty[s]     8         a lane of each           loader         ... may be overwritten
 //                                consumer warp
 //     value_full[s]    1, bytes  loader                   consumers      values are there
 //     value_empty[s]   8         a lane of each           loader         ... may be overwritten
 //                                consumer warp
+//
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
 
 #include "cuda/arch/bulk_copy.h"
+#include "cuda/device/row_tiles.h"
 #include "cuda/sm90/attention.h"
 #include "cuda/sm90/attention_traits.h"
 
@@ -55,23 +58,6 @@ __device__ inline void prefetch_maps(const AttentionMaps& maps) {
 
 // ---- Finders ------------------------------------------------------------------------------------
 
-/// The row tile of item number `item`. num_row_blocks is 0 past the last item, and where the row
-/// block belongs to the item of the one before it: such entries are the table's last.
-__device__ inline device::RowTile load_item(const AttentionParams& params, int64_t item) {
-  device::RowTile tile{};
-  if (item >= params.table.num_items) return tile;
-  const device::WorkItem entry = params.table.items[item];
-  const device::RowBlockTiles tiles{
-      params.table.tiles[int64_t{entry.head} * params.lengths.row_blocks() + entry.row_block]};
-  if (tiles.is_joined()) return tile;
-  return {.head_idx = entry.head,
-          .row_block = entry.row_block,
-          .num_row_blocks = tiles.is_pair() ? 2 : 1,
-          .first_tile = 0,
-          .end_tile = INT32_MAX,
-          .split = 0};
-}
-
 template <typename Traits>
 class Finder {
  public:
@@ -82,7 +68,7 @@ class Finder {
     int64_t item = blockIdx.x;  // Of the first thread.
     for (;;) {
       if (is_first()) {
-        storage_.queue.row_tile = load_item(params_, item);
+        storage_.queue.row_tile = device::row_tile(params_.table, params_.lengths, item);
         item = gridDim.x + static_cast<int64_t>(atomicAdd(params_.next_item, 1ull));
       }
       FinderGroup::sync();  // The item stands.

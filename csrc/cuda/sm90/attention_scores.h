@@ -98,19 +98,11 @@ __device__ inline void mask_scores(Scores<kTiles>& scores, const AttentionParams
 #pragma unroll
   for (int i = 0; i < kTiles; ++i) {
     const device::PairTile& tile = stage.tiles[first_tile + i];
-    const uint8_t kinds = tile.mask[row_block];
-    const uint64_t keep = tile.keep[row_block];
-    if (device::warp_uniform(kinds == 0 && keep == low_bits(kBlock))) continue;
-    const bool windowed = (kinds & kMaskWindow) != 0;
-    mask_tile(scores, i,
-              device::KeyMask{.keep = keep,
-                              .first_key = tile.begin,
-                              .columns = tile.columns != 0 ? head.columns : nullptr,
-                              .causal = (kinds & kMaskCausal) != 0,
-                              .sink = windowed ? head.sink : 0,
-                              .window = windowed ? head.window : INT32_MAX,
-                              .dense_from = windowed ? dense_from(head, params.lengths) : 0},
-              position);
+    if (device::warp_uniform(tile.mask[row_block] == 0 &&
+                             tile.keep[row_block] == low_bits(kBlock))) {
+      continue;
+    }
+    mask_tile(scores, i, device::KeyMask::of(tile, row_block, head, params.lengths), position);
   }
 }
 
