@@ -8,6 +8,7 @@ set(
   cuda/resources.cpp
   cuda/device/head_keys.cu
   cuda/device/select_rows.cu
+  cuda/device/table.cu
   cuda/device/work_table.cu
   cuda/sm80/attention.cu
   cuda/sm80/backend.cpp

@@ -105,11 +105,16 @@ __global__ void run_kernel(const uint32_t* input, uint32_t* output) {
   const auto block = static_cast<int>(blockIdx.x);
   if (threadIdx.x == 0) {
     const auto bytes = static_cast<uint32_t>(16 * (block + 1));
-    // Two announcements, the bytes' before the arrival: together they are one of arrive_expect_tx.
-    arch::mbarrier_expect_tx(storage.barrier, bytes);
+    // Bytes announced before the copy, by itself, or after it, with the arrival.
+    const bool before = block % 2 == 0;
+    if (before) arch::mbarrier_expect_tx(storage.barrier, bytes);
     arch::cp_async_bulk_load(storage.tile + 4 * (block % 3), input + 4 * block, bytes,
                              storage.barrier, arch::l2_evict_first());
-    arch::mbarrier_arrive(storage.barrier);
+    if (before) {
+      arch::mbarrier_arrive(storage.barrier);
+    } else {
+      arch::mbarrier_arrive_expect_tx(storage.barrier, bytes);
+    }
   }
   arch::mbarrier_wait(storage.barrier, /*parity=*/0);
   for (int i = static_cast<int>(threadIdx.x); i < Traits::kWords; i += 32) {
@@ -133,7 +138,7 @@ void expect_runs(std::span<const uint32_t> input, std::span<Expected> output) {
 CaseList hopper_load_cases() {
   using arch::Swizzle;
   return {
-      {.name = "cp_async_bulk_load, mbarrier_expect_tx",
+      {.name = "cp_async_bulk_load, mbarrier_expect_tx before or after",
        .min_arch = 90,
        .input_words = 4 * 2 * RunTraits::kBlocks,
        .output_words = RunTraits::kBlocks * RunTraits::kWords,

@@ -32,11 +32,16 @@ inline EncodeTiled encode_tiled_function() {
 #if defined(MINF_SIMT)
   return &cuTensorMapEncodeTiled;
 #else
-  constexpr unsigned kIntroducedIn = 12000;
+  [[maybe_unused]] constexpr unsigned kIntroducedIn = 12000;
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+#if CUDART_VERSION >= 12050
   MINF_CUDA(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, kIntroducedIn,
                                              cudaEnableDefault, &found));
+#else  // The entry point as of the runtime's own version, 12.4.
+  MINF_CUDA(
+      cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found));
+#endif
   if (found != cudaDriverEntryPointSuccess || function == nullptr) {
     minference::detail::throw_error(MINF_ERROR_DRIVER_TOO_OLD,
                                     "the driver has no cuTensorMapEncodeTiled (CUDA 12.0)");

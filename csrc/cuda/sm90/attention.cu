@@ -185,10 +185,11 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
   const GatheredRows keys{memory.column_k, num_columns(args), shape.head_dim};
   const GatheredRows values{memory.column_v, num_columns(args), shape.head_dim_v};
 
+  const AttentionMaps maps = make_maps(shape, tensors, keys, values, instance.panel);
   device::prepare_head_keys(shape, args.patterns, args.index, memory.heads, stream);
   const device::QueryScale scale(args.softmax_scale);
   const AttentionParams params{
-      .maps = make_maps(shape, tensors, keys, values, instance.panel),
+      .maps = maps,
       .lse = args.lse,
       .lengths = shape.lengths,
       .num_heads_q = shape.num_heads_q,

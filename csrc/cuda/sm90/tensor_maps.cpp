@@ -12,10 +12,10 @@ bool has_stride(int64_t stride, int32_t size) {
   return size == 1 || (stride > 0 && stride < kEnd / kElementBytes);
 }
 
-/// Of a dimension of one element any stride will do, and the tensor's may be anything.
-uint64_t stride_bytes(int64_t stride, int32_t size) {
-  constexpr int64_t kLeast = 16;
-  return static_cast<uint64_t>(size == 1 ? kLeast : stride * kElementBytes);
+/// Of a dimension of one element the tensor's stride may be anything; a row, which the driver's
+/// documentation wants at least, is a multiple of 16 bytes.
+uint64_t stride_bytes(int64_t stride, int32_t size, int32_t dims) {
+  return static_cast<uint64_t>((size == 1 ? dims : stride) * kElementBytes);
 }
 
 }  // namespace
@@ -31,9 +31,9 @@ CUtensorMap tensor_map(const ConstTokens& tensor, const RowSizes& sizes, const P
       {.base = tensor.data,
        .sizes = {static_cast<uint64_t>(sizes.dims), static_cast<uint64_t>(sizes.rows),
                  static_cast<uint64_t>(sizes.heads), static_cast<uint64_t>(sizes.batch)},
-       .stride_bytes = {0, stride_bytes(tensor.token_stride, sizes.rows),
-                        stride_bytes(tensor.head_stride, sizes.heads),
-                        stride_bytes(tensor.batch_stride, sizes.batch)},
+       .stride_bytes = {0, stride_bytes(tensor.token_stride, sizes.rows, sizes.dims),
+                        stride_bytes(tensor.head_stride, sizes.heads, sizes.dims),
+                        stride_bytes(tensor.batch_stride, sizes.batch, sizes.dims)},
        .box = {static_cast<uint32_t>(panel.dims), static_cast<uint32_t>(panel.rows), 1, 1},
        .swizzle = panel.swizzle});
 }

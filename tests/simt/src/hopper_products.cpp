@@ -233,6 +233,7 @@ void Warpgroup::wait(Engine& engine, const Thread& thread, int64_t target) {
   for (int64_t& number = waited_[index]; number < target; ++number) {
     Product& product = this->product(number);
     if (!product.done) engine.complete_async(product.operation);
+    product.waited_by |= 1u << (index / 32);
     clear_readers(engine, product);
     engine.clocks().inherit_count(thread.id, agent());
     const Product::PerThread& part = product.threads[index];
@@ -243,9 +244,9 @@ void Warpgroup::wait(Engine& engine, const Thread& thread, int64_t target) {
   forget_old();
 }
 
-/// The shared operands are free again once one warp has waited: the product is the warpgroup's.
+/// The shared operands are free again once every warp has waited: each waits for its own part.
 void Warpgroup::clear_readers(Engine& engine, Product& product) {
-  if (product.readers_cleared) return;
+  if (product.readers_cleared || product.waited_by != 0xF) return;
   product.readers_cleared = true;
   const auto finish = [&](uint32_t address, uint32_t, uint32_t) {
     engine.finish_read(engine.shared().base() + address - SharedMemory::kFirstAddress, kChunkBytes);

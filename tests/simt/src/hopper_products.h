@@ -48,6 +48,7 @@ struct Product {
   ProductCall call{};
   int64_t group = 0;
   unsigned issued_by = 0;  // A bit per warp.
+  unsigned waited_by = 0;
   bool done = false;
   bool readers_cleared = false;
   uint64_t operation = 0;
