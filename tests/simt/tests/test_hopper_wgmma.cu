@@ -174,6 +174,8 @@ enum class Misuse {
   kNoFenceAfterWait,
   kNoFenceForRegisters,
   kWriteOperand,
+  kWriteAfterOwnWait,
+  kWriteAfterAllWaits,
   kWriteAccumulator,
   kReadEarly,
   kKeepEarly,
@@ -240,7 +242,18 @@ void misuse(Misuse how, const uint16_t* in, float* out) {
   if (is(Misuse::kWriteAccumulator)) simt::wgmma_shared(d, 16, a, b, true, false, true);
   if (is(Misuse::kReadEarly)) out[threadIdx.x] = d[0];
   if (is(Misuse::kKeepEarly)) simt::keep_registers(d, 8);
+  if (is(Misuse::kWriteAfterOwnWait)) {
+    if (warp == 0) {
+      simt::wgmma_wait(0);
+      if (threadIdx.x == 3) shared.a[0][63][7] = 1;
+    }
+    __syncthreads();  // The other warps wait for the product after that.
+  }
   simt::wgmma_wait(0);
+  if (is(Misuse::kWriteAfterAllWaits)) {
+    __syncthreads();
+    if (threadIdx.x == 3) shared.a[0][63][7] = 1;
+  }
   if (is(Misuse::kKeepPart)) simt::keep_registers(d, 4);
   simt::keep_registers(d, 8);
   if (is(Misuse::kNoFenceAfterWait)) simt::wgmma_shared(d, 16, a, b, true, false, true);
@@ -257,6 +270,7 @@ void test_misuse() {
   };
   run(Misuse::kNone);
   run(Misuse::kFencedThreadCopy);
+  run(Misuse::kWriteAfterAllWaits);
   run(Misuse::kReadEarly);
   for (std::size_t i = 0; i < out.size(); ++i) CHECK(std::isnan(out[i]), "whatever it is, not d");
   CHECK_VIOLATION(run(Misuse::kReservedBits), "descriptor of B has reserved bits set");
@@ -272,6 +286,7 @@ void test_misuse() {
   CHECK_VIOLATION(run(Misuse::kNoFenceForRegisters), "A in registers and no wgmma.fence");
   CHECK_VIOLATION(run(Misuse::kWriteOperand), "thread (64,0,0)", "writes 2 bytes",
                   "an asynchronous operation");
+  CHECK_VIOLATION(run(Misuse::kWriteAfterOwnWait), "writes 2 bytes", "an asynchronous operation");
   CHECK_VIOLATION(run(Misuse::kWriteAccumulator), "thread (6,0,0)",
                   "has written accumulators of a wgmma that it has not waited for");
   CHECK_VIOLATION(run(Misuse::kKeepEarly), "keeps accumulators of a wgmma that it has not waited");
