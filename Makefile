@@ -22,6 +22,7 @@ FORMATTED := '*.h' '*.hpp' '*.c' '*.cpp' '*.cu' '*.cuh'
 # is used.
 BUILD := build/tests
 export MINF_BUILD_DIR := $(CURDIR)/$(BUILD)
+export CTEST_PARALLEL_LEVEL ?= $(shell nproc)
 # Of the files that it is given, those that are compiled here: some need nvcc, some need that there is none.
 BUILT = python -c 'import json, os, sys; \
   built = {os.path.relpath(entry["file"]) for entry in json.load(open(sys.argv[1]))}; \
