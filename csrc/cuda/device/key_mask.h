@@ -12,8 +12,8 @@ namespace minference::device {
 struct KeyMask {
   uint64_t keep;           // Of the keys, from bit 0 on.
   int32_t first_key;       // Key of bit 0; of a column tile, its entry.
-  const int32_t* columns;  // Null: keys are contiguous.
-  bool causal;             // Some key that is kept is after some row.
+  bool contiguous;         // Else entries of the column list.
+  const int32_t* columns;  // The list, if some entry that is kept is after some row; else null.
   int32_t sink;            // Window: rows before dense_from attend keys before sink, ...
   int32_t window;          // ... and as many up to their own. INT32_MAX: no window.
   int32_t dense_from;
@@ -21,11 +21,12 @@ struct KeyMask {
   /// Of a tile, for row block `r` of its row tile.
   __device__ static KeyMask of(const PairTile& tile, int r, const HeadKeys& head,
                                const Lengths& lengths) {
+    const bool by_column = tile.columns != 0 && (tile.mask[r] & kMaskCausal) != 0;
     const bool windowed = (tile.mask[r] & kMaskWindow) != 0;
     return {.keep = tile.keep[r],
             .first_key = tile.begin,
-            .columns = tile.columns != 0 ? head.columns : nullptr,
-            .causal = (tile.mask[r] & kMaskCausal) != 0,
+            .contiguous = tile.columns == 0,
+            .columns = by_column ? head.columns : nullptr,
             .sink = windowed ? head.sink : 0,
             .window = windowed ? head.window : INT32_MAX,
             .dense_from = windowed ? minference::dense_from(head, lengths) : 0};
@@ -33,7 +34,7 @@ struct KeyMask {
 
   /// Bits of the keys that the row at `position` attends.
   __device__ uint64_t attended(int32_t position) const {
-    if (columns != nullptr) return causal ? keep & lowest(count_columns(position)) : keep;
+    if (!contiguous) return columns == nullptr ? keep : keep & lowest(count_columns(position));
     uint64_t bits = keep & lowest(position - first_key + 1);
     if (window != INT32_MAX && position < dense_from) {
       bits &= ~lowest(position - window + 1 - first_key) | lowest(sink - first_key);

@@ -42,28 +42,35 @@ struct RowTile {
 };
 
 inline constexpr int kBatchTiles = 16;
-/// A batch is found while the tile before it is still in use.
-inline constexpr int kQueueTiles = 2 * kBatchTiles;
 
 /// Written by refill() between its barriers, and read after them by all. The state of a walk is
-/// here too, and not in registers, of which products need all there are.
+/// here too, and not in registers, of which products need all there are. At least two batches: one
+/// is found while the tile before it is still in use.
+template <int kBatches = 2>
 struct TileQueue {
   RowTile row_tile;
-  PairTile tiles[kQueueTiles];  // Tile number t at t % kQueueTiles.
-  KeyTiles walk[2];             // Of each row block, behind the tiles already queued.
-  int32_t last_begin[2];        // Of the tile that each walk yielded last.
-  int32_t next_column;          // First entry of the column tile to look at next; -1: none.
-  int32_t to_skip;              // Tiles before the first one wanted.
-  int32_t wanted;               // Tiles still to be queued.
-  int32_t batch;                // Tiles of the batch found last. 0: there are no more.
+  PairTile tiles[kBatches * kBatchTiles];
+  KeyTiles walk[2];       // Of each row block, behind the tiles already queued.
+  int32_t last_begin[2];  // Of the tile that each walk yielded last.
+  int32_t next_column;    // First entry of the column tile to look at next; -1: none.
+  int32_t to_skip;        // Tiles before the first one wanted.
+  int32_t wanted;         // Tiles still to be queued.
+  int32_t batch;          // Tiles of the batch found last. 0: there are no more.
+
+  /// The place of tile number `number`.
+  __device__ PairTile& operator[](uint32_t number) {
+    return tiles[number % (kBatches * kBatchTiles)];
+  }
 };
 
 /// Finds tiles in batches. All threads of the group call every function together.
-template <typename Group>
+template <typename Group, int kQueueBatches = 2>
 class TileWalk {
  public:
+  using Queue = TileQueue<kQueueBatches>;
+
   /// Of queue.row_tile, which is there. Tiles are numbered from `first` on.
-  __device__ TileWalk(TileQueue& queue, const HeadKeys* heads, const Lengths& lengths,
+  __device__ TileWalk(Queue& queue, const HeadKeys* heads, const Lengths& lengths,
                       uint32_t first = 0)
       : queue_(queue), heads_(heads), lengths_(lengths), queued_(first) {
     const int thread = Group::thread();
@@ -93,7 +100,7 @@ class TileWalk {
   }
 
   /// Queues the next batch, at most kBatchTiles; how many tiles it has, 0 at the end. Has barriers;
-  /// the batch before the last one is overwritten.
+  /// the batch kQueueBatches before is overwritten.
   __device__ int32_t find() {
     if (warp_uniform(queue_.batch == 0)) return 0;
     int32_t found = 0;
@@ -105,12 +112,10 @@ class TileWalk {
 
   __device__ const RowTile& row_tile() const { return queue_.row_tile; }
   __device__ const HeadKeys& head() const { return heads_[queue_.row_tile.head_idx]; }
-  __device__ const PairTile& operator[](uint32_t tile) const {
-    return queue_.tiles[tile % kQueueTiles];
-  }
+  __device__ const PairTile& operator[](uint32_t tile) const { return queue_[tile]; }
 
  private:
-  __device__ PairTile& slot(uint32_t tile) { return queue_.tiles[tile % kQueueTiles]; }
+  __device__ PairTile& slot(uint32_t tile) { return queue_[tile]; }
 
   // ---- Columns
 
@@ -281,7 +286,7 @@ class TileWalk {
     return below;
   }
 
-  TileQueue& queue_;
+  Queue& queue_;
   const HeadKeys* const heads_;
   const Lengths& lengths_;
   uint32_t queued_;

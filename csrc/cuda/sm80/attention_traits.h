@@ -83,7 +83,7 @@ struct AttentionTraits {
   struct SharedStorage {
     alignas(128) Element query[kRows * kDim];  // Then the rows of out.
     alignas(128) Element fills[kFills][kFillKeys * kDim];
-    device::TileQueue queue;
+    device::TileQueue<> queue;
     int64_t next_item;
   };
   // Of a tile that is computed by halves of the keys, one half's sums.

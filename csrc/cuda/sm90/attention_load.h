@@ -88,11 +88,12 @@ class Finder {
       wait_for_room();
       return publish(/*count=*/0, /*starts_item=*/true);
     }
-    device::TileWalk<FinderGroup> walk(storage_.queue, params_.heads, params_.lengths, num_found_);
+    device::TileWalk<FinderGroup, kTileBatches> walk(storage_.queue, params_.heads, params_.lengths,
+                                                     num_found_);
     bool starts_item = true;
     int32_t count = 0;
     do {
-      // The batch before the last one, which the next one overwrites, has been loaded.
+      // The batch that the next one overwrites has been loaded.
       wait_for_room();
       count = walk.find();
       publish(count, starts_item);
@@ -119,7 +120,7 @@ class Finder {
 
   typename Traits::SharedStorage& storage_;
   const AttentionParams& params_;
-  RingPosition<2> batch_;
+  RingPosition<kTileBatches> batch_;
   uint32_t num_found_ = 0;
 };
 
@@ -133,15 +134,14 @@ class Loader {
       : storage_(storage), params_(params) {}
 
   __device__ void load_all() {
-    for (RingPosition<2> position;; position.advance()) {
+    for (RingPosition<kTileBatches> position;; position.advance()) {
       arch::mbarrier_wait(storage_.batch_full[position.stage], position.parity);
       const TileBatch& batch = storage_.batches[position.stage];
       if (batch.starts_item) start_item(batch.row_tile);
       if (batch.row_tile.num_row_blocks == 0) return;
 #pragma unroll 1
       for (int32_t i = 0; i < batch.count; ++i) {
-        add_tile(
-            storage_.queue.tiles[(batch.first + static_cast<uint32_t>(i)) % device::kQueueTiles]);
+        add_tile(storage_.queue[batch.first + static_cast<uint32_t>(i)]);
       }
       if (batch.count == 0) end_item();
       arch::mbarrier_arrive(storage_.batch_empty[position.stage]);
@@ -231,7 +231,7 @@ class Loader {
   /// A tile's rows of K or of V, where the stage's tile number `place` lies.
   template <int kNumPanels>
   __device__ void load_rows(Element (&to)[kNumPanels][Traits::kStageKeys][Traits::kPanelDims],
-                            int place, const device::PairTile& tile, const CUtensorMap& map,
+                            int place, device::PairTile tile, const CUtensorMap& map,
                             const CUtensorMap& column_map, arch::Mbarrier& full) {
     const bool gathered = tile.columns != 0;
 #pragma unroll
