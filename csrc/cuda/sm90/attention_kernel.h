@@ -119,11 +119,11 @@ class Consumer {
     }
   }
 
-  /// Waits for the values of the stage before; adds them here if they need care.
+  /// Looks at the values of the stage before where some need care; adds them here if so.
   __device__ void prepare_values(RowState<Traits>& rows, Probabilities<Traits>& p,
                                  AttendedTiles& before) {
-    wait_for_values();
     if (!before.exposed) return;
+    wait_for_values();
     if (!has_nonfinite<Traits>(storage_, values_.stage, before, warpgroup_)) return;
     add_nonfinite_values(rows, p, storage_, values_.stage, before);
     before = {};
@@ -138,8 +138,9 @@ class Consumer {
     constexpr int kWhole = Traits::kStageTiles;
     wait_for_turn();
     if (device::warp_uniform(attended.count == kWhole && before.count == kWhole)) {
-      return attend_beside(rows, p, stage);
+      return attend_beside(rows, p, stage, attended.exposed);
     }
+    if (has_before) wait_for_values();
     // Without products of its own after them the values need not be waited for within the turn.
     const bool is_last = device::warp_uniform(attended.count == 0);
     const auto pass_if_last = [&] {
@@ -152,41 +153,48 @@ class Consumer {
     }
     if (has_before) release_values();
     if (device::warp_uniform(attended.count == kWhole)) {
-      attend_alone<kWhole>(rows, p, stage, /*first_tile=*/0);
+      attend_alone<kWhole>(rows, p, stage, attended);
     } else if (!is_last) {
-      attend_alone<1>(rows, p, stage, attended.first);
+      attend_alone<1>(rows, p, stage, attended);
     } else {
       release(storage_.key_empty[keys_.stage]);
       release_query_before();
     }
   }
 
-  /// Softmax runs beside the product of P with the values of the stage before.
+  /// Softmax runs beside the product of P with the values of the stage before, which are waited for
+  /// once the product before it is under way, and handed back before the second tile's
+  /// exponentials.
   __device__ void attend_beside(RowState<Traits>& rows, Probabilities<Traits>& p,
-                                const StageTiles& stage) {
+                                const StageTiles& stage, bool exposed) {
     constexpr int kTiles = Traits::kStageTiles;
     Scores<kTiles> scores;
     arch::wgmma_fence();
     multiply_keys<Traits>(scores, query(), storage_, keys_.stage, /*first_tile=*/0);
     arch::wgmma_commit_group();
+    wait_for_values();
+    arch::wgmma_fence();  // Of the sums, behind the branches of the wait.
     multiply_values<Traits, kTiles>(rows, p, storage_, values_.stage, /*first_tile=*/0);
     arch::wgmma_commit_group();
     pass_turn();
     release_query_before();
     arch::wgmma_wait<1>();
     arch::keep_registers(scores.s);
-    const Rescale rescale = soften(rows, scores, stage, /*first_tile=*/0);
-    arch::finish_before(fminf(rows.sum[0], rows.sum[1]));  // All exponentials are in them.
+    const Rescale rescale = find_maxima(rows, scores, stage, /*first_tile=*/0, exposed);
+    exponentiate<Traits, 0, 1>(rows, scores, params_.scale_log2);
+    arch::finish_before(fminf(rows.sum[0], rows.sum[1]));  // The exponentials are in them.
     arch::wgmma_wait<0>();
     arch::keep_registers(rows.out);
     release_values();
+    exponentiate<Traits, 1, kTiles>(rows, scores, params_.scale_log2);
     rows.scale_out(rescale);
     pack_probabilities(p, scores);
   }
 
   template <int kTiles>
   __device__ void attend_alone(RowState<Traits>& rows, Probabilities<Traits>& p,
-                               const StageTiles& stage, int first_tile) {
+                               const StageTiles& stage, const AttendedTiles& attended) {
+    const int first_tile = kTiles == Traits::kStageTiles ? 0 : attended.first;
     Scores<kTiles> scores;
     arch::wgmma_fence();
     multiply_keys<Traits>(scores, query(), storage_, keys_.stage, first_tile);
@@ -195,24 +203,27 @@ class Consumer {
     release_query_before();
     arch::wgmma_wait<0>();
     arch::keep_registers(scores.s);
-    rows.scale_out(soften(rows, scores, stage, first_tile));
+    rows.scale_out(find_maxima(rows, scores, stage, first_tile, attended.exposed));
+    exponentiate<Traits, 0, kTiles>(rows, scores, params_.scale_log2);
     pack_probabilities(p, scores);
   }
 
-  /// Softmax of scores that are there; hands the keys back.
+  /// Of scores that are there: signed and masked, their maxima taken; hands the keys back.
   template <int kTiles>
-  __device__ Rescale soften(RowState<Traits>& rows, Scores<kTiles>& scores, const StageTiles& stage,
-                            int first_tile) {
+  __device__ Rescale find_maxima(RowState<Traits>& rows, Scores<kTiles>& scores,
+                                 const StageTiles& stage, int first_tile, bool exposed) {
     if (params_.score_sign != 1) {
 #pragma unroll
       for (float& score : scores.s) score *= params_.score_sign;
     }
-    mask_scores(scores, params_, params_.heads[item().head_idx], stage, first_tile, warpgroup_,
-                first_row() + params_.lengths.offset());
+    // What the tiles say of it is in a register: read anew it would be four loads, one after the
+    // other, with nothing else to do.
+    if (device::warp_uniform(exposed)) {
+      mask_scores(scores, params_, params_.heads[item().head_idx], stage, first_tile, warpgroup_,
+                  first_row() + params_.lengths.offset());
+    }
     release(storage_.key_empty[keys_.stage]);
-    const Rescale rescale = raise_maxima(rows, scores, params_.scale_log2);
-    exponentiate(rows, scores, params_.scale_log2);
-    return rescale;
+    return raise_maxima(rows, scores, params_.scale_log2);
   }
 
   /// Rows of out.

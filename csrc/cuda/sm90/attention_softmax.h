@@ -109,12 +109,13 @@ __device__ inline Rescale raise_maxima(RowState<Traits>& rows, Scores<kTiles>& s
   return rescale;
 }
 
-/// Scores become P = 2^(scale S - max), still float32, and are added to the sums.
-template <typename Traits, int kTiles>
+/// Scores of tiles [kBegin, kEnd) become P = 2^(scale S - max), still float32, and are added to the
+/// sums.
+template <typename Traits, int kBegin, int kEnd, int kTiles>
 __device__ inline void exponentiate(RowState<Traits>& rows, Scores<kTiles>& scores,
                                     float scale_log2) {
 #pragma unroll
-  for (int i = 0; i < kTiles; ++i) {
+  for (int i = kBegin; i < kEnd; ++i) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       // Of a tile by itself: of 128K keys that weigh alike, one by one, the last digits of the sum
