@@ -6,9 +6,10 @@
 // for both row blocks at once; the two sequences, ascending both, are merged by rank. Columns: a
 // lane per entry of the list, a search over the runs each, votes give the tile's `keep`.
 //
-// Cost, by counted instructions: about 1500 cycles for 16 contiguous tiles, some 7000 for 16 column
-// tiles (four searches over the runs for each warp), beside the 29,000 cycles that a multiprocessor
-// multiplies 16 joined tiles in; its other block fills them in part.
+// Cost, by the machine code's stalls and latencies assumed: about 1500 cycles for 16 contiguous
+// tiles; for 16 column tiles (four searches over the runs for each of a warp's) 8,000 without runs,
+// 20,000 and more with many. A multiprocessor multiplies 16 joined tiles in 29,000 on sm_80; its
+// other block, or on sm_90 finding four batches ahead, fills them.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -136,11 +136,10 @@ class Consumer {
                                const StageTiles& stage, const AttendedTiles& attended,
                                const AttendedTiles& before, bool has_before) {
     constexpr int kWhole = Traits::kStageTiles;
+    const bool beside = device::warp_uniform(attended.count == kWhole && before.count == kWhole);
+    if (!beside && has_before) wait_for_values();
     wait_for_turn();
-    if (device::warp_uniform(attended.count == kWhole && before.count == kWhole)) {
-      return attend_beside(rows, p, stage, attended.exposed);
-    }
-    if (has_before) wait_for_values();
+    if (beside) return attend_beside(rows, p, stage, attended.exposed);
     // Without products of its own after them the values need not be waited for within the turn.
     const bool is_last = device::warp_uniform(attended.count == 0);
     const auto pass_if_last = [&] {

@@ -1,11 +1,11 @@
 // Stage 3 on sm90: the producer warpgroup. Three warps find the tiles of items, batch by batch; one
 // thread fills queries, keys and values with TMA.
 //
-// The finders work ahead: the next item's first tiles are found while the last ones of the item
-// before are loaded. A row tile is loaded as the tiles of core/key_tiles.h come, two to a stage: 64
-// keys from wherever they begin (TMA asks for no alignment), or 64 gathered columns. So a stage is
-// whatever two tiles follow each other, and each consumer multiplies those that its row block
-// attends. Rows outside the tensor arrive as zeros.
+// The finders work up to four batches ahead: the next item's first tiles are found while those of
+// the item before are loaded. A row tile is loaded as the tiles of core/key_tiles.h come, two to a
+// stage: 64 keys from wherever they begin (TMA asks for no alignment), or 64 gathered columns. So a
+// stage is whatever two tiles follow each other, and each consumer multiplies those that its row
+// block attends. Rows outside the tensor arrive as zeros.
 //
 //     barrier          arrivals  by                       waited for by  then
 //     batch_full[b]    1         a finder, behind the     loader         batch b can be read

@@ -42,10 +42,10 @@ struct StageTiles {
   bool is_end;                // No tiles: the item is over.
 };
 
-/// Batches that the finders may be ahead of the loader: the end of an item is one too, an empty
-/// one. By counted instructions 16 column tiles take 8 to 26 thousand cycles to find, as the head
-/// has runs, and a stage takes 2 to 3 thousand to multiply: with two batches the first columns of
-/// an item were looked for when three stages of the one before were left.
+/// Batches that the finders may be ahead of the loader; an item's end is one too, an empty one.
+/// Columns take 8,000 cycles a batch and more to find (device/tile_walk.h), a stage 2,000 to 3,000
+/// to multiply: with two batches the first of an item were looked for when three stages of the
+/// item before were left.
 inline constexpr int kTileBatches = 4;
 
 /// What the finders hand to the loader: tiles number [first, first + count) of the queue.
