@@ -19,19 +19,50 @@ struct SortPlan {
   int64_t num_items;
   int64_t items_per_block;
   int64_t num_blocks;
+  int weight_bits;
+  int32_t section_heads;  // Query heads of a section.
+  int32_t num_sections;
   int num_passes;
 };
 
-SortPlan make_sort_plan(const Shape& shape) {
+constexpr int kMaxSectionBits = 8;
+
+constexpr int64_t ceil_div(int64_t value, int64_t divisor) {
+  return (value + divisor - 1) / divisor;
+}
+
+/// KV heads of a section. head_dim_v is not known where memory is asked for: as if it were
+/// head_dim.
+int64_t section_kv_heads(const Shape& shape, const SectionLimits& limits) {
+  constexpr int64_t kElementBytes = 2;
+  const int64_t num_heads = int64_t{shape.batch} * shape.num_heads_kv;
+  const int64_t head_bytes = 2 * kElementBytes * shape.head_dim * shape.lengths.seqlen_k;
+  const int64_t head_tiles = int64_t{shape.group_size()} * ((shape.lengths.row_blocks() + 1) / 2);
+  const int64_t fit = limits.bytes / std::max<int64_t>(head_bytes, 1);
+  const int64_t enough = ceil_div(limits.min_row_tiles, std::max<int64_t>(head_tiles, 1));
+  const int64_t few_sections = ceil_div(num_heads, int64_t{1} << kMaxSectionBits);
+  const int64_t wanted = std::max({fit, enough, few_sections, int64_t{1}});
+  return std::min(wanted, std::max<int64_t>(num_heads, 1));
+}
+
+SortPlan make_sort_plan(const Shape& shape, const SectionLimits& limits) {
   const int64_t num_items = int64_t{shape.batch} * shape.num_heads_q * shape.lengths.row_blocks();
+  if (num_items == 0) return {};
   const int64_t num_tiles = (num_items + SortTraits::kTile - 1) / SortTraits::kTile;
   const int64_t tiles_per_block =
       std::max<int64_t>(1, (num_tiles + SortTraits::kMaxBlocks - 1) / SortTraits::kMaxBlocks);
-  const int bits = std::bit_width(static_cast<unsigned>(max_weight(shape.lengths)));
-  return {.num_items = num_items,
-          .items_per_block = tiles_per_block * SortTraits::kTile,
-          .num_blocks = (num_tiles + tiles_per_block - 1) / tiles_per_block,
-          .num_passes = (bits + SortTraits::kDigitBits - 1) / SortTraits::kDigitBits};
+  const int64_t kv_heads = section_kv_heads(shape, limits);
+  const int64_t num_sections = ceil_div(int64_t{shape.batch} * shape.num_heads_kv, kv_heads);
+  const int weight_bits = std::bit_width(static_cast<unsigned>(max_weight(shape.lengths)));
+  const int section_bits = std::bit_width(static_cast<unsigned>(num_sections - 1));
+  return {
+      .num_items = num_items,
+      .items_per_block = tiles_per_block * SortTraits::kTile,
+      .num_blocks = (num_tiles + tiles_per_block - 1) / tiles_per_block,
+      .weight_bits = weight_bits,
+      .section_heads = static_cast<int32_t>(kv_heads * shape.group_size()),
+      .num_sections = static_cast<int32_t>(num_sections),
+      .num_passes = static_cast<int>(ceil_div(weight_bits + section_bits, SortTraits::kDigitBits))};
 }
 
 struct TableMemory {
@@ -75,6 +106,9 @@ void sort_items(const Shape& shape, const SortPlan& plan, const TableMemory& mem
                     .group_size = shape.group_size(),
                     .row_blocks = shape.lengths.row_blocks(),
                     .max_weight = max_weight(shape.lengths),
+                    .weight_bits = plan.weight_bits,
+                    .section_heads = plan.section_heads,
+                    .last_section = plan.num_sections - 1,
                     .digit_shift = 0};
   const arch::LaunchShape grid{dim3(static_cast<unsigned>(plan.num_blocks)),
                                dim3(SortTraits::kThreads), sizeof(SortTraits::SharedStorage)};
@@ -90,15 +124,15 @@ void sort_items(const Shape& shape, const SortPlan& plan, const TableMemory& mem
 
 }  // namespace
 
-std::size_t work_table_bytes(const Shape& shape) {
+std::size_t work_table_bytes(const Shape& shape, const SectionLimits& limits) {
   WorkspaceAllocator allocator;
-  take_memory(allocator, make_sort_plan(shape));
+  take_memory(allocator, make_sort_plan(shape, limits));
   return allocator.bytes();
 }
 
 WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, Joining joining,
-                           Workspace workspace, cudaStream_t stream) {
-  const SortPlan plan = make_sort_plan(shape);
+                           Workspace workspace, cudaStream_t stream, const SectionLimits& limits) {
+  const SortPlan plan = make_sort_plan(shape, limits);
   if (plan.num_items == 0) return {};
   WorkspaceAllocator allocator(workspace);
   const TableMemory memory = take_memory(allocator, plan);

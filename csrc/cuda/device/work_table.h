@@ -1,10 +1,15 @@
 // What stage 3 computes, in the order in which blocks should take it: one item per (batch, query
 // head, row block), or per two neighbouring row blocks that share enough of their key tiles; those
-// with the most tiles first, so that no long item starts last.
+// with the most tiles first, so that no long item starts last. Where the keys and values of all
+// heads are more than L2 keeps, items come in sections of some KV heads, each longest first.
 //
-// Memory: 12 bytes per item where a pair's weight has at most 8 bits (seqlen_k to about 4K), else
-// 20, plus at most 256 KiB: 10.5 MB for 32 heads of 1M tokens. Time there, by bytes and operations
-// estimated for an H200: 0.1 ms to count, most of it the columns' searches, and 0.05 ms to order.
+// Memory: 12 bytes per item where weight and section have at most 8 bits (seqlen_k to about 4K),
+// else 20, plus at most 256 KiB: 10.5 MB for 32 heads of 1M tokens. Time there, by bytes and
+// operations estimated for an H200: 0.1 ms to count, most of it the columns' searches, and 0.08 ms
+// to order.
+//
+// Source: FlashAttention-3 (hopper/tile_scheduler.hpp): longest first within as many heads as L2
+// holds.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -57,24 +62,37 @@ enum class Joining : int32_t {
 /// makes up for in part. Weighed: joined 1 per tile, apart 3/4.
 inline constexpr int32_t kPairShareOf4 = 3;
 
+/// How many KV heads are a section: as many as have `bytes` of keys and values together, but at
+/// least one, and enough for `min_row_tiles` pairs of row blocks, so that a section occupies the
+/// device and its last items are short beside it.
+///
+/// In one section of 32 heads of 128K tokens, blocks that run together would stream the keys and
+/// values of all eight KV heads, 537 MB: a tile is in L2 for those who want it only as long as they
+/// keep in step to within 12,000 keys. In sections of one KV head it is to within 100,000.
+struct SectionLimits {
+  int64_t bytes = int64_t{32} << 20;  // An H200 has 50 MB of L2 in two halves, an A100 40.
+  int64_t min_row_tiles = 1024;
+};
+
 /// In device memory, within the workspace. For calls without items the pointers may be null.
 struct WorkTable {
-  const WorkItem* items;  // [num_items], longest first; those joined to others last.
+  const WorkItem* items;  // [num_items], as above; those joined to others last.
   const int32_t* tiles;   // [batch * num_heads_q, row_blocks]: RowBlockTiles::code.
   int64_t num_items;      // batch * num_heads_q * row_blocks.
 };
 
 /// Bytes of work memory that build_work_table() needs.
-std::size_t work_table_bytes(const Shape& shape);
+std::size_t work_table_bytes(const Shape& shape, const SectionLimits& limits = {});
 
 /// Counts and orders the items of `heads` (device memory, from prepare_head_keys); where
 /// none are joined an item's count is what KeyTiles yields. A pair counts twice its tiles; from
-/// 2^15 tiles on counts are as good as equal. Among items that count as much the order is (batch,
-/// KV head, row block, query head of the group), so that blocks that run together share K and V.
-/// Only enqueues on `stream`: 1 kernel, and 2 for every 8 bits of the largest weight that the shape
-/// admits, at most 16. Deterministic.
+/// 2^15 tiles on counts are as good as equal. Among items of a section that count as much the order
+/// is (batch, KV head, row block, query head of the group), so that blocks that run together share
+/// K and V. Only enqueues on `stream`: 1 kernel, and 2 for every 8 bits of the largest weight that
+/// the shape admits, at most 16, and of the number of sections, at most 8. Deterministic.
 /// @throws Error{MINF_ERROR_LAUNCH_FAILED}
 WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, Joining joining,
-                           Workspace workspace, cudaStream_t stream);
+                           Workspace workspace, cudaStream_t stream,
+                           const SectionLimits& limits = {});
 
 }  // namespace minference::device

@@ -149,6 +149,9 @@ struct SortParams {
   int32_t group_size;
   int32_t row_blocks;
   int32_t max_weight;
+  int weight_bits;        // Of max_weight.
+  int32_t section_heads;  // Query heads of a section.
+  int32_t last_section;
   int32_t digit_shift;
 };
 
@@ -172,11 +175,15 @@ __device__ inline ItemRange block_items(const SortParams& params) {
   return {begin, begin + (left < params.items_per_block ? left : params.items_per_block)};
 }
 
-/// Ascending digits are descending weights.
+/// A digit of the key: section, then descending weights; joined items behind all others, as the
+/// last section's only ones of weight 0.
 __device__ inline int32_t digit_of(const SortParams& params, const WorkItem& item) {
   const RowBlockTiles tiles{params.tiles[int64_t{item.head} * params.row_blocks + item.row_block]};
   const int32_t weight = min_of(item_weight(tiles), params.max_weight);
-  return (params.max_weight - weight) >> params.digit_shift & (SortTraits::kDigits - 1);
+  const int32_t section =
+      tiles.is_joined() ? params.last_section : item.head / params.section_heads;
+  const int32_t key = section << params.weight_bits | (params.max_weight - weight);
+  return key >> params.digit_shift & (SortTraits::kDigits - 1);
 }
 
 /// Grid: blocks of items_per_block items.

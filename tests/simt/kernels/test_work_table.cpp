@@ -27,8 +27,22 @@ using test::ListSizes;
 using test::RandomHeads;
 
 Shape make_shape(int32_t batch, int32_t num_heads_q, int32_t num_heads_kv, const Lengths& lengths) {
-  return {
-      .batch = batch, .num_heads_q = num_heads_q, .num_heads_kv = num_heads_kv, .lengths = lengths};
+  return {.batch = batch,
+          .num_heads_q = num_heads_q,
+          .num_heads_kv = num_heads_kv,
+          .head_dim = 64,
+          .lengths = lengths};
+}
+
+/// Sections of `kv_heads` KV heads.
+device::SectionLimits sections_of(const Shape& shape, int32_t kv_heads) {
+  return {.bytes = int64_t{2} * kv_heads * shape.lengths.seqlen_k * shape.head_dim * 2,
+          .min_row_tiles = 0};
+}
+constexpr int32_t kOneSection = INT32_MAX;  // Of all KV heads.
+
+int32_t section(const Shape& shape, const device::WorkItem& item, int32_t kv_heads) {
+  return item.head / shape.group_size() / kv_heads;
 }
 
 /// What the iterator yields, [batch * num_heads_q, row_blocks].
@@ -82,9 +96,9 @@ void check_totals(const Shape& shape, const RandomHeads& heads,
   }
 }
 
-/// Every item once, longest first, ties by (batch, KV head, row block, head in group).
+/// Every item once, by section, longest first, ties by (batch, KV head, row block, head in group).
 void check_order(const Shape& shape, const std::vector<device::WorkItem>& items,
-                 const std::vector<int32_t>& tiles) {
+                 const std::vector<int32_t>& tiles, int32_t section_kv_heads) {
   const int32_t row_blocks = shape.lengths.row_blocks();
   std::vector<device::WorkItem> expected;
   const int32_t group = shape.group_size();
@@ -93,10 +107,12 @@ void check_order(const Shape& shape, const std::vector<device::WorkItem>& items,
       for (int32_t g = 0; g < group; ++g) expected.push_back({kv * group + g, r});
     }
   }
-  const auto tiles_of = [&](const device::WorkItem& item) {
-    return tiles[static_cast<std::size_t>(int64_t{item.head} * row_blocks + item.row_block)];
+  const auto key_of = [&](const device::WorkItem& item) {
+    return std::pair(
+        section(shape, item, section_kv_heads),
+        -tiles[static_cast<std::size_t>(int64_t{item.head} * row_blocks + item.row_block)]);
   };
-  std::ranges::stable_sort(expected, std::ranges::greater{}, tiles_of);
+  std::ranges::stable_sort(expected, std::ranges::less{}, key_of);
   const bool equal = std::ranges::equal(items, expected, [](const auto& a, const auto& b) {
     return a.head == b.head && a.row_block == b.row_block;
   });
@@ -129,14 +145,18 @@ int32_t weight_of(device::RowBlockTiles tiles) {
   return tiles.is_joined() ? 0 : std::min((tiles.is_pair() ? 2 : 1) * tiles.count() + 1, 0xffff);
 }
 
-void check_longest_first(const device::WorkTable& table, const Lengths& lengths) {
-  int32_t previous = INT32_MAX;
+/// Within sections; joined ones last.
+void check_longest_first(const device::WorkTable& table, const Shape& shape,
+                         int32_t section_kv_heads) {
+  auto previous = std::pair(INT32_MIN, INT32_MIN);
   for (int64_t i = 0; i < table.num_items; ++i) {
     const device::WorkItem& item = table.items[i];
     const int32_t weight = weight_of(device::RowBlockTiles{
-        table.tiles[int64_t{item.head} * lengths.row_blocks() + item.row_block]});
-    CHECK(weight <= previous, "item", i, "weight", weight, "after", previous);
-    previous = weight;
+        table.tiles[int64_t{item.head} * shape.lengths.row_blocks() + item.row_block]});
+    const auto key =
+        std::pair(weight == 0 ? INT32_MAX : section(shape, item, section_kv_heads), -weight);
+    CHECK(key >= previous, "item", i, "weight", weight, "after", -previous.second);
+    previous = key;
   }
 }
 
@@ -144,9 +164,12 @@ void check_longest_first(const device::WorkTable& table, const Lengths& lengths)
 /// that of both apart, every item once, longest first, joined ones last.
 void check_joined(const Shape& shape, const std::vector<HeadKeys>& keys,
                   const DeviceArray<HeadKeys>& heads, const std::vector<int32_t>& apart) {
-  const DeviceArray<std::byte> workspace(device::work_table_bytes(shape));
-  const device::WorkTable table = device::build_work_table(
-      shape, heads.data(), device::Joining::kWhereShared, workspace.span(), /*stream=*/nullptr);
+  constexpr int32_t kSection = 2;
+  const device::SectionLimits limits = sections_of(shape, kSection);
+  const DeviceArray<std::byte> workspace(device::work_table_bytes(shape, limits));
+  const device::WorkTable table =
+      device::build_work_table(shape, heads.data(), device::Joining::kWhereShared, workspace.span(),
+                               /*stream=*/nullptr, limits);
   const Lengths& lengths = shape.lengths;
   for (std::size_t h = 0; h < keys.size(); ++h) {
     for (int32_t r = 0; r < lengths.row_blocks(); ++r) {
@@ -175,22 +198,23 @@ void check_joined(const Shape& shape, const std::vector<HeadKeys>& keys,
   for (int64_t i = 0; i < table.num_items; ++i) {
     items.emplace(table.items[i].head, table.items[i].row_block);
   }
-  check_longest_first(table, lengths);
+  check_longest_first(table, shape, kSection);
   CHECK(items.size() == apart.size(), items.size(), apart.size());
 }
 
 void check_table(const Shape& shape, const DeviceArray<HeadKeys>& heads,
-                 const std::vector<int32_t>& expected_tiles) {
-  const DeviceArray<std::byte> workspace(device::work_table_bytes(shape));
+                 const std::vector<int32_t>& expected_tiles, int32_t section_kv_heads,
+                 const device::SectionLimits& limits) {
+  const DeviceArray<std::byte> workspace(device::work_table_bytes(shape, limits));
   const device::WorkTable table =
       device::build_work_table(shape, heads.data(), device::Joining::kNone, workspace.span(),
-                               /*stream=*/nullptr);
+                               /*stream=*/nullptr, limits);
   const auto num_items = static_cast<std::size_t>(table.num_items);
   CHECK(num_items == expected_tiles.size());
   if (num_items != expected_tiles.size() || num_items == 0) return;
   const bool same_tiles = std::equal(expected_tiles.begin(), expected_tiles.end(), table.tiles);
   CHECK(same_tiles, "seqlen_q", shape.lengths.seqlen_q, "seqlen_k", shape.lengths.seqlen_k);
-  check_order(shape, {table.items, table.items + num_items}, expected_tiles);
+  check_order(shape, {table.items, table.items + num_items}, expected_tiles, section_kv_heads);
 }
 
 /// Joining::kAll: row blocks 2 i and 2 i + 1 are one item, of no fewer tiles than either has.
@@ -209,7 +233,7 @@ void check_all_joined(const Shape& shape, const DeviceArray<HeadKeys>& heads,
     const auto at = static_cast<std::size_t>(i);
     CHECK(tiles.is_joined() || tiles.count() >= apart[at], "row block", r);
   }
-  check_longest_first(table, shape.lengths);
+  check_longest_first(table, shape, kOneSection);
 }
 
 void check_call(const Shape& shape, const ListSizes& sizes, bool spoilt, uint64_t seed) {
@@ -220,7 +244,12 @@ void check_call(const Shape& shape, const ListSizes& sizes, bool spoilt, uint64_
   check_key_sets(shape, heads, prepared);
   const std::vector<int32_t> expected = iterated_tiles(heads.expected(), shape.lengths);
   check_totals(shape, heads, expected);
-  check_table(shape, prepared, expected);
+  check_table(shape, prepared, expected, kOneSection, {.bytes = INT64_MAX});
+  for (const int32_t section : {1, 3}) {
+    const int32_t at_most_256 = (shape.batch * shape.num_heads_kv + 255) / 256;
+    check_table(shape, prepared, expected, std::max(section, at_most_256),
+                sections_of(shape, section));
+  }
   if (!spoilt) check_all_joined(shape, prepared, expected);
   if (!spoilt) check_joined(shape, heads.expected(), prepared, expected);
 }
@@ -251,7 +280,13 @@ void check_many_items() {
   const Shape shape = make_shape(/*batch=*/2, /*num_heads_q=*/4096, /*num_heads_kv=*/1024,
                                  {.seqlen_q = 8320, .seqlen_k = 8320});
   const std::vector<HeadKeys> heads(static_cast<std::size_t>(shape.batch * shape.num_heads_q));
-  check_table(shape, DeviceArray<HeadKeys>(heads), iterated_tiles(heads, shape.lengths));
+  const DeviceArray<HeadKeys> prepared(heads);
+  const std::vector<int32_t> tiles = iterated_tiles(heads, shape.lengths);
+  check_table(shape, prepared, tiles, kOneSection, {.bytes = INT64_MAX});
+  // A KV head has 2.1 MB of keys and values and 260 row tiles; of 2048, 256 sections at most.
+  check_table(shape, prepared, tiles, /*section_kv_heads=*/15, {});
+  check_table(shape, prepared, tiles, /*section_kv_heads=*/10, {.bytes = 1, .min_row_tiles = 2600});
+  check_table(shape, prepared, tiles, /*section_kv_heads=*/8, {.bytes = 1, .min_row_tiles = 0});
 }
 
 }  // namespace
