@@ -149,9 +149,8 @@ def draw_pipeline(axes: Axes) -> None:
             color="white",
         )
 
-    for i in range(5):
-        box(3.1, 2.0 * i, 0.98, f"K{i}", LOAD_COLOR, 0.7)
-        box(3.1, 2.0 * i + 1.0, 0.98, f"V{i}", "#8793ab", 0.7)
+    for i, load in enumerate(["K0", "K1", "V0", "K2", "V1", "K3", "V2", "K4", "V3", "K5"]):
+        box(3.1, 1.0 * i, 0.98, load, LOAD_COLOR if load[0] == "K" else "#8793ab", 0.7)
     for consumer, lane in ((0, 1.6), (1, 0.1)):
         color = CONSUMER_COLORS[consumer]
         for i in range(4):
