@@ -23,20 +23,20 @@ FORMATTED := '*.h' '*.hpp' '*.c' '*.cpp' '*.cu' '*.cuh'
 BUILD := build/tests
 export MINF_BUILD_DIR := $(CURDIR)/$(BUILD)
 export CTEST_PARALLEL_LEVEL ?= $(shell nproc)
-# What clang-tidy goes by: of the library's sources their own commands, for tests/simt compiles some of them
-# once more, in words of its own.
-define LINT_COMMANDS
-import json, os
+# Writes the commands that clang-tidy goes by: of the library's sources their own, for tests/simt compiles some
+# of them once more, in words of its own. Prints those of the files given that are compiled here: some need
+# nvcc, some need that there is none.
+define LINTED
+import json, os, sys
 commands = json.load(open("$(BUILD)/compile_commands.json"))
+commands = [c for c in commands if "/csrc/" not in c["file"] or "-DMINF_SIMT" not in c["command"]]
 os.makedirs("build/lint", exist_ok=True)
 with open("build/lint/compile_commands.json", "w") as file:
-    json.dump([c for c in commands if "/csrc/" not in c["file"] or "-DMINF_SIMT" not in c["command"]], file)
+    json.dump(commands, file)
+compiled = {os.path.relpath(c["file"]) for c in commands}
+print(*(name for name in sys.stdin.read().split() if name in compiled), sep="\n")
 endef
-export LINT_COMMANDS
-# Of the files that it is given, those that are compiled here: some need nvcc, some need that there is none.
-BUILT = python -c 'import json, os, sys; \
-  built = {os.path.relpath(entry["file"]) for entry in json.load(open(sys.argv[1]))}; \
-  print(*(line for line in sys.stdin.read().split() if line in built), sep="\n")' build/lint/compile_commands.json
+export LINTED
 
 .NOTPARALLEL:
 .PHONY: demo test test-python test-cpp bench-cpp build info lint format static static-check sanitize fuzz clean
@@ -72,8 +72,7 @@ lint: $(VENV)/dev.stamp build
 	mypy
 	git ls-files $(FORMATTED) | xargs clang-format --dry-run -Werror
 	cmake --preset tests >build/configure.log || { cat build/configure.log; exit 1; }
-	python -c "$$LINT_COMMANDS"
-	$(CHANGED) 'csrc/*.cpp' 'tests/*.cpp' | $(BUILT) | \
+	$(CHANGED) 'csrc/*.cpp' 'tests/*.cpp' | python -c "$$LINTED" | \
 	  xargs -r -n1 -P$$(nproc) clang-tidy --quiet -p build/lint
 
 format: $(VENV)/dev.stamp

@@ -32,10 +32,10 @@ inline EncodeTiled encode_tiled_function() {
 #if defined(MINF_SIMT)
   return &cuTensorMapEncodeTiled;
 #else
-  [[maybe_unused]] constexpr unsigned kIntroducedIn = 12000;
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
 #if CUDART_VERSION >= 12050
+  constexpr unsigned kIntroducedIn = 12000;
   MINF_CUDA(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, kIntroducedIn,
                                              cudaEnableDefault, &found));
 #else  // The entry point as of the runtime's own version, 12.4.

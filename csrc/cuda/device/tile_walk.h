@@ -116,8 +116,6 @@ class TileWalk {
   __device__ const PairTile& operator[](uint32_t tile) const { return queue_[tile]; }
 
  private:
-  __device__ PairTile& slot(uint32_t tile) { return queue_[tile]; }
-
   // ---- Columns
 
   /// Looks at the next kBatchTiles column tiles and queues those that are not empty.
@@ -139,14 +137,14 @@ class TileWalk {
 #pragma unroll 1
     for (int i = warp; warp_uniform(i < kBatchTiles); i += Group::kWarps) {
       const PairTile tile = column_tile(head, first + i * kBlock);
-      if (lane_index() == 0) slot(queued_ + i) = tile;
+      if (lane_index() == 0) queue_[queued_ + i] = tile;
     }
     Group::sync();  // The batch is complete.
 
     // 2. Empty ones, and those before the first one wanted, are closed up.
     if (warp_uniform(warp == 0)) {
       const int i = lane_index() % kBatchTiles;
-      const PairTile tile = slot(queued_ + i);
+      const PairTile tile = queue_[queued_ + i];
       const uint32_t present =
           __ballot_sync(kFullWarp, lane_index() < kBatchTiles && tile.loaded() != 0);
       const int32_t rank = __popc(present & lanes_below());
@@ -154,7 +152,7 @@ class TileWalk {
       const int32_t count = min(__popc(present) - skipped, queue_.wanted);
       __syncwarp();  // All have read.
       if ((present >> lane_index() & 1) != 0 && rank >= skipped && rank - skipped < count) {
-        slot(queued_ + rank - skipped) = tile;
+        queue_[queued_ + rank - skipped] = tile;
       }
       if (lane_index() == 0) {
         queue_.next_column = first + kBatchTiles * kBlock;
@@ -248,7 +246,7 @@ class TileWalk {
     const bool taken = valid && rank < limit;
     const bool writes = taken && !(same && r == 1);
     if (writes) {
-      PairTile& to = slot(queued_ + rank);
+      PairTile& to = queue_[queued_ + rank];
       to.begin = tile.begin;
       to.columns = 0;
       to.reserved = 0;

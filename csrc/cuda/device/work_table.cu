@@ -4,6 +4,7 @@
 #include <bit>
 #include <limits>
 
+#include "core/ceil_div.h"
 #include "core/check.h"
 #include "core/tile_counts.h"
 #include "core/workspace.h"
@@ -27,42 +28,35 @@ struct SortPlan {
 
 constexpr int kMaxSectionBits = 8;
 
-constexpr int64_t ceil_div(int64_t value, int64_t divisor) {
-  return (value + divisor - 1) / divisor;
-}
-
-/// KV heads of a section. head_dim_v is not known where memory is asked for: as if it were
-/// head_dim.
+/// KV heads of a section, for a shape that has items. head_dim_v is not known where memory is asked
+/// for: as if it were head_dim.
 int64_t section_kv_heads(const Shape& shape, const SectionLimits& limits) {
   constexpr int64_t kElementBytes = 2;
   const int64_t num_heads = int64_t{shape.batch} * shape.num_heads_kv;
   const int64_t head_bytes = 2 * kElementBytes * shape.head_dim * shape.lengths.seqlen_k;
-  const int64_t head_tiles = int64_t{shape.group_size()} * ((shape.lengths.row_blocks() + 1) / 2);
+  const int64_t head_tiles = int64_t{shape.group_size()} * ceil_div(shape.lengths.row_blocks(), 2);
   const int64_t fit = limits.bytes / std::max<int64_t>(head_bytes, 1);
-  const int64_t enough = ceil_div(limits.min_row_tiles, std::max<int64_t>(head_tiles, 1));
-  const int64_t few_sections = ceil_div(num_heads, int64_t{1} << kMaxSectionBits);
-  const int64_t wanted = std::max({fit, enough, few_sections, int64_t{1}});
-  return std::min(wanted, std::max<int64_t>(num_heads, 1));
+  const int64_t enough = ceil_div(limits.min_row_tiles, head_tiles);
+  const int64_t few_sections = ceil_div(num_heads, int64_t{1} << kMaxSectionBits);  // 1 or more.
+  return std::min(std::max({fit, enough, few_sections}), num_heads);
 }
 
 SortPlan make_sort_plan(const Shape& shape, const SectionLimits& limits) {
   const int64_t num_items = int64_t{shape.batch} * shape.num_heads_q * shape.lengths.row_blocks();
   if (num_items == 0) return {};
-  const int64_t num_tiles = (num_items + SortTraits::kTile - 1) / SortTraits::kTile;
-  const int64_t tiles_per_block =
-      std::max<int64_t>(1, (num_tiles + SortTraits::kMaxBlocks - 1) / SortTraits::kMaxBlocks);
+  const int64_t num_tiles = ceil_div(num_items, SortTraits::kTile);
+  const int64_t tiles_per_block = ceil_div(num_tiles, SortTraits::kMaxBlocks);
   const int64_t kv_heads = section_kv_heads(shape, limits);
   const int64_t num_sections = ceil_div(int64_t{shape.batch} * shape.num_heads_kv, kv_heads);
   const int weight_bits = std::bit_width(static_cast<unsigned>(max_weight(shape.lengths)));
   const int section_bits = std::bit_width(static_cast<unsigned>(num_sections - 1));
-  return {
-      .num_items = num_items,
-      .items_per_block = tiles_per_block * SortTraits::kTile,
-      .num_blocks = (num_tiles + tiles_per_block - 1) / tiles_per_block,
-      .weight_bits = weight_bits,
-      .section_heads = static_cast<int32_t>(kv_heads * shape.group_size()),
-      .num_sections = static_cast<int32_t>(num_sections),
-      .num_passes = static_cast<int>(ceil_div(weight_bits + section_bits, SortTraits::kDigitBits))};
+  return {.num_items = num_items,
+          .items_per_block = tiles_per_block * SortTraits::kTile,
+          .num_blocks = ceil_div(num_tiles, tiles_per_block),
+          .weight_bits = weight_bits,
+          .section_heads = static_cast<int32_t>(kv_heads * shape.group_size()),
+          .num_sections = static_cast<int32_t>(num_sections),
+          .num_passes = ceil_div(weight_bits + section_bits, SortTraits::kDigitBits)};
 }
 
 struct TableMemory {

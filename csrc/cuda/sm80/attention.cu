@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "core/ceil_div.h"
 #include "core/workspace.h"
 #include "cuda/arch/element.h"
 #include "cuda/check.h"
@@ -60,8 +61,6 @@ const Instance& instance_of(const Shape& shape) {
 int64_t num_row_blocks(const Shape& shape) {
   return int64_t{shape.batch} * shape.num_heads_q * shape.lengths.row_blocks();
 }
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// Parts of its keys that each row block may be split into; no fewer with more blocks. Two rounds
 /// of parts at most, each of 4 tiles at least: shorter ones would be mostly their beginning and

@@ -15,6 +15,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/ceil_div.h"
 #include "cuda/arch/launch.h"
 #include "cuda/arch/math.h"
 #include "cuda/arch/shared.h"
@@ -140,8 +141,6 @@ std::size_t count_alike(const EstimateVerticalSlashArgs& args, std::size_t first
   }
   return end - first;
 }
-
-std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
