@@ -11,6 +11,7 @@
 from typing import TYPE_CHECKING, Any
 
 from minference._C import version as _version
+from minference import integrations as _integrations
 from minference.config import HeadConfig, load_config, save_config
 from minference.ops import (
     a_shape_attn,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from minference.integrations.transformers import set_patterns
 
 __version__ = _version()
+_integrations.register_when_imported()
 
 __all__ = [
     "AShape",

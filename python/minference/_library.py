@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -42,7 +43,10 @@ def load() -> None:
 
 
 def call(op: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a raw op; its RuntimeError becomes one of EXCEPTIONS, with the same text."""
+    """Call a raw op; its RuntimeError becomes one of EXCEPTIONS, with the same text.
+
+    An argument of a type that the op does not take never reaches the library: ValueError too.
+    """
     if torch.compiler.is_compiling():
         return op(*args, **kwargs)
     try:
@@ -52,7 +56,27 @@ def call(op: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         for prefix, exception in EXCEPTIONS.items():
             if text.startswith(prefix):
                 raise exception(text) from None
+        if (wrong_type := _wrong_type(op, args, text)) is not None:
+            msg = f"minference: invalid argument: {wrong_type}"
+            raise ValueError(msg) from None
         raise
+
+
+WRONG_TYPE = re.compile(
+    r"Expected a value of type '(.+?)' for argument '(.+?)' but instead found type '(.+?)'"
+)
+
+
+def _wrong_type(op: Any, args: tuple[Any, ...], text: str) -> str | None:
+    """Say of torch's own error about an argument's type what was expected, and what came."""
+    if (found := WRONG_TYPE.search(text)) is not None:
+        expected, name, got = found.groups()
+        got = f"{got} beyond 64 bits" if expected == got else got
+        return f"{name}: expected {expected}, got {got}"
+    for argument, value in zip(op._schema.arguments, args, strict=False):
+        if value is None and str(argument.type) == "Tensor":
+            return f"{argument.name}: expected Tensor, got None"
+    return None
 
 
 # ---- Fake kernels: shapes, dtypes and devices of the results, for tracing and meta tensors -------
@@ -66,6 +90,15 @@ def _check_devices(q: Tensor, **others: Tensor) -> None:
                 f" first argument, got {tensor.device}"
             )
             raise RuntimeError(msg)
+
+
+def _check_patterns(patterns: Tensor) -> None:
+    if patterns.device.type != "cpu":
+        msg = (
+            "minference: invalid argument: patterns: expected a tensor on the CPU, got"
+            f" {patterns.device}"
+        )
+        raise RuntimeError(msg)
 
 
 def _out_like(q: Tensor, v: Tensor) -> Tensor:
@@ -130,6 +163,7 @@ def _fake_prefill_attn(
     local: int = 100,
 ) -> tuple[Tensor, Tensor]:
     _check_devices(q, k=k, v=v)
+    _check_patterns(patterns)
     return _out_like(q, v), _lse_like(q)
 
 
@@ -196,6 +230,7 @@ def _fake_count_key_tiles(
     q: Tensor, k: Tensor, patterns: Tensor, *, softmax_scale: float | None = None
 ) -> Tensor:
     _check_devices(q, k=k)
+    _check_patterns(patterns)
     return q.new_empty((q.shape[0], q.shape[2]), dtype=torch.int64)
 
 
@@ -211,6 +246,33 @@ def _refuse_backward(name: str) -> Callable[..., NoReturn]:
         raise NotImplementedError(msg)
 
     return backward
+
+
+# ---- Autocast ------------------------------------------------------------------------------------
+
+
+def _autocast(name: str, device_type: str, key: str) -> Callable[..., Any]:
+    """Return the op as SDPA is under autocast: in autocast's dtype, whatever mixture comes."""
+    op = getattr(torch.ops.minference, name).default
+    autocast_only = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+
+    def cast(value: Any) -> Any:
+        if not isinstance(value, Tensor) or value.device.type != device_type:
+            return value
+        if not value.is_floating_point() or value.dtype == torch.float64:
+            return value
+        return value.to(torch.get_autocast_dtype(device_type))
+
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(autocast_only):
+            return op(*map(cast, args), **{name: cast(value) for name, value in kwargs.items()})
+
+    return kernel
+
+
+# Not merge_attn: what it merges has been computed, lse in float32.
+NOT_AUTOCAST = ("merge_attn",)
+AUTOCAST_KEYS = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
 
 
 FAKES: dict[str, Callable[..., Any]] = {
@@ -230,3 +292,6 @@ load()
 for _name, _fake in FAKES.items():
     torch.library.register_fake(f"minference::{_name}", _fake)
     torch.library.register_autograd(f"minference::{_name}", _refuse_backward(_name))
+    if _name not in NOT_AUTOCAST:
+        for _device, _key in AUTOCAST_KEYS.items():
+            torch.library.impl(f"minference::{_name}", _key, _autocast(_name, _device, _key))

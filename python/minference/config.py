@@ -46,10 +46,26 @@ class HeadConfig:
     Attributes:
         layers: ``layers[layer][head]``.
         scores: Same shape, or empty: the numbers a search left in the file.
+
+    Raises:
+        ValueError: ``layers`` holds anything else.
     """
 
     layers: tuple[tuple[Pattern, ...], ...]
     scores: tuple[tuple[float, ...], ...] = field(default=(), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layers, Sequence) or isinstance(self.layers, str):
+            msg = f"layers: expected a sequence of layers, got {type(self.layers).__name__}"
+            raise ValueError(msg)
+        for index, layer in enumerate(self.layers):
+            is_sequence = isinstance(layer, Sequence) and not isinstance(layer, str)
+            if not is_sequence or not all(isinstance(head, Pattern) for head in layer):
+                msg = f"layers: layer {index}: expected a sequence of patterns, got {layer!r}"
+                raise ValueError(msg)
+        object.__setattr__(
+            self, "layers", tuple(map(tuple, self.layers))
+        )  # Hashable, whatever came.
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -96,7 +112,12 @@ def load_config(
 
     Raises:
         ValueError: The file is damaged or does not fit the model; the message names layer and head.
+            Or ``path`` is no path.
+        OSError: The file cannot be read.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        msg = f"path: expected str or os.PathLike, got {type(path).__name__}"
+        raise ValueError(msg)
     try:
         text = Path(path).read_text(encoding="utf-8")
         content = json.loads(text, object_pairs_hook=_object_without_duplicates)
@@ -125,7 +146,18 @@ def load_config(
 
 
 def save_config(config: HeadConfig, path: str | os.PathLike[str]) -> None:
-    """Write a head config as JSON, one line per layer; :func:`load_config` reads it back."""
+    """Write a head config as JSON, one line per layer; :func:`load_config` reads it back.
+
+    Raises:
+        ValueError: An argument has another type.
+        OSError: The file cannot be written.
+    """
+    if not isinstance(config, HeadConfig):
+        msg = f"config: expected a HeadConfig, got {type(config).__name__}"
+        raise ValueError(msg)
+    if not isinstance(path, (str, os.PathLike)):
+        msg = f"path: expected str or os.PathLike, got {type(path).__name__}"
+        raise ValueError(msg)
     lines = []
     for index, layer in enumerate(config.layers):
         scores = config.scores[index] if config.scores else (1.0,) * len(layer)

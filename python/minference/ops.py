@@ -298,7 +298,15 @@ def min_sparse_seqlen(device: torch.device | str = "cpu") -> int:
     patterns, as :func:`set_patterns` does.
 
     Raises:
+        ValueError: ``device`` is none that torch knows.
         NotImplementedError: No backend serves the device.
     """
-    device = torch.device(device)
+    try:
+        device = torch.device(device)
+    except (RuntimeError, TypeError):
+        msg = f"device: expected one that torch knows, got {device!r}"
+        raise ValueError(msg) from None
+    if device.type not in ("cpu", "cuda"):
+        msg = f"device: no backend serves {device.type} devices"
+        raise NotImplementedError(msg)
     return _C.min_sparse_seqlen(cuda=device.type == "cuda", index=device.index or 0)

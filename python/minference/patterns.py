@@ -93,13 +93,27 @@ def to_tensor(patterns: Pattern | Sequence[Pattern]) -> Tensor:
     """Return the patterns as the ops take them: int32 ``[num_heads_q, 4]``, or ``[1, 4]`` for one.
 
     Raises:
-        ValueError: A size is no int32, so that it could not even be handed over.
+        ValueError: Something else was given, or a size is no int32, so that it could not even be
+            handed over.
     """
     if isinstance(patterns, Pattern):
         patterns = [patterns]
+    if not isinstance(patterns, Sequence) or isinstance(patterns, str):
+        msg = (
+            "patterns: expected a pattern, or a sequence of one per query head, got"
+            f" {type(patterns).__name__}"
+        )
+        if hasattr(patterns, "layers"):
+            msg += ", which is of many layers: pass those of one, config[layer]"
+        raise ValueError(msg)
     for head, pattern in enumerate(patterns):
+        if not isinstance(pattern, Pattern):
+            msg = f"patterns: head {head}: expected a pattern, got {type(pattern).__name__}"
+            raise ValueError(msg)
         for size in pattern.row:
             if not isinstance(size, int) or not -(2**31) <= size < 2**31:
                 msg = f"patterns: head {head}: expected sizes that are int32, got {pattern}"
                 raise ValueError(msg)
-    return torch.tensor([pattern.row for pattern in patterns], dtype=torch.int32).reshape(-1, 4)
+    # The ops read it on the CPU, whatever device the user has made the default.
+    rows = [pattern.row for pattern in patterns]
+    return torch.tensor(rows, dtype=torch.int32, device="cpu").reshape(-1, 4)
