@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ __all__ = ["minference_attention_forward"]
 
 # Rows that are computed at a time where scores are written out, [batch, num_heads_q, rows, keys].
 SCORE_ROWS = 128
+EVERY_ROW = slice(None)
 
 
 def minference_attention_forward(
@@ -217,8 +217,10 @@ def _shares(
 def _shares_of(placements: Sequence[Placement], rows: int) -> Iterator[Share]:
     """Neighbouring sequences that lie alike, without the rows that are padding."""
     end = 0
-    for placed, group in itertools.groupby(placements):
-        begin, end = end, end + len(list(group))
+    while end < len(placements):  # Not itertools.groupby: torch.compile cannot follow it.
+        begin, placed = end, placements[end]
+        while end < len(placements) and placements[end] == placed:
+            end += 1
         first = max(0, placed.first_key - placed.first_row)
         last = min(rows, placed.end_key - placed.first_row)
         if first < last:
@@ -316,19 +318,25 @@ def _attend_by_sdpa(
 ) -> Tensor:
     """torch's SDPA, as transformers calls it, with a mask that is written out."""
     # The keys that a model has chosen are a mask for every head: not all rows of it at once.
-    rows = query.shape[2]
-    step = rows if visible.lists is None else SCORE_ROWS
+    parts = [EVERY_ROW] if visible.lists is None else _parts(query)
     outs = []
-    for begin in range(0, rows, step):
-        part = slice(begin, min(begin + step, rows))
+    for part in parts:
         mask = visible.rows(part)
         if position_bias is not None:
-            mask = _with_bias(mask, position_bias[:, :, part] if step < rows else position_bias)
+            mask = _with_bias(mask, position_bias[:, :, part])
         out, _ = sdpa_attention_forward(
             layer, query[:, :, part], key, value, mask, scaling=scaling, is_causal=False
         )
         outs.append(out)
     return outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)
+
+
+def _parts(query: Tensor) -> list[slice]:
+    """Rows of a call that are computed together; in a graph, all: it may serve other lengths."""
+    if is_tracing(query):
+        return [EVERY_ROW]
+    starts = range(0, query.shape[2], SCORE_ROWS)
+    return [slice(begin, begin + SCORE_ROWS) for begin in starts] or [EVERY_ROW]
 
 
 def _with_bias(mask: Tensor | None, position_bias: Tensor) -> Tensor:
@@ -353,10 +361,8 @@ def _attend_by_scores(
     groups = query.shape[1] // key.shape[1]
     k, v = (x.repeat_interleave(groups, dim=1) if groups > 1 else x for x in (key, value))
     scale = query.shape[3] ** -0.5 if scaling is None else scaling
-    rows = query.shape[2]
     outs = []
-    for begin in range(0, rows, SCORE_ROWS):
-        part = slice(begin, min(begin + SCORE_ROWS, rows))
+    for part in _parts(query):
         scores = (query[:, :, part] @ k.transpose(2, 3)) * scale
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)

@@ -152,7 +152,7 @@ class CausalMask(Tensor):
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         return memo.setdefault(id(self), self.dense().clone())
 
-    # These read memory without asking __torch_dispatch__.
+    # These reach for memory without asking __torch_dispatch__.
 
     def tolist(self) -> Any:
         """See :meth:`torch.Tensor.tolist`."""
@@ -163,16 +163,17 @@ class CausalMask(Tensor):
         return self.dense().numpy(force=force)
 
     def __array__(self, dtype: Any = None) -> Any:
-        return self.dense().__array__(dtype)
+        return self.numpy() if dtype is None else self.numpy().astype(dtype)
 
-    def data_ptr(self) -> int:
-        """Refuse: there is no memory to point at.
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.dense().clone().__dlpack__(**kwargs)
 
-        Raises:
-            NotImplementedError: Always.
-        """
-        msg = "minference: the mask is not written out; take mask.clone() to get its elements"
+    def _refuse_memory(self, *args: Any, **kwargs: Any) -> Any:
+        msg = "minference: the mask is not written out; mask.clone() is a tensor with memory"
         raise NotImplementedError(msg)
+
+    data_ptr = untyped_storage = storage = set_ = resize_ = _refuse_memory
+    is_shared = share_memory_ = _refuse_memory
 
 
 # ---- Operations that leave a causal mask one. Each returns None where it does not. -------------
@@ -335,9 +336,12 @@ def minference_mask(
 def is_tracing(*values: Any) -> bool:
     """Whether a graph is being recorded, of these tensors among others, so that none may be read.
 
-    By torch.compile, export, jit.trace, make_fx, fake tensors or a captured CUDA stream.
+    By torch.compile, export, jit.trace, make_fx, fake tensors or a captured CUDA stream; or there
+    is nothing to read, on the device "meta".
     """
     if torch.compiler.is_compiling():
+        return True
+    if any(isinstance(value, Tensor) and value.is_meta for value in values):
         return True
     return get_proxy_mode() is not None or any(map(_is_tracing, values))
 

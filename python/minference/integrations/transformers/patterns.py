@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Patterns of a model: which attention layers it has, and which pattern each of their heads gets."""
+"""Patterns of a model: its attention layers, and which pattern each of their heads gets."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ class LayerPatterns:
 
     heads: tuple[Pattern, ...]
     min_seqlen: int | None  # None: what the backend of the call is known to need.
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether no call is ever sparse: a graph that is exported then serves all lengths."""
+        return all(isinstance(pattern, Dense) for pattern in self.heads)
 
 
 def set_patterns(
@@ -97,7 +102,7 @@ def pattern_table(layer: nn.Module, q: Tensor, k: Tensor, window: int) -> Tensor
 
 
 def wants_sparse(layer: nn.Module, query: Tensor, key: Tensor) -> bool:
-    """Whether a call, ``[batch, heads, rows, head_dim]``, would be sparse if the kernels took it."""
+    """Whether a call, of ``[batch, heads, rows, dim]``, would be sparse if the kernels took it."""
     return _sparse_heads(layer, query.shape[2], key.shape[2], query.device) is not None
 
 
@@ -105,7 +110,7 @@ def _sparse_heads(
     layer: nn.Module, rows: int, keys: int, device: torch.device
 ) -> tuple[Pattern, ...] | None:
     patterns: LayerPatterns | None = getattr(layer, "minference_patterns", None)
-    if patterns is None or rows < MIN_ROWS:
+    if patterns is None or patterns.is_dense or rows < MIN_ROWS:
         return None
     least = patterns.min_seqlen
     if least is None:
