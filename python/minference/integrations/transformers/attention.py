@@ -141,8 +141,7 @@ def _read_mask(mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None
         return mask
     if mask.is_floating_point():
         # The smallest number of a wider dtype must not become -inf: a row that is all -inf is NaN.
-        least = torch.finfo(query.dtype).min
-        return mask.masked_fill(mask < least, least).to(query.dtype)
+        return mask.to(query.dtype).clamp(min=torch.finfo(query.dtype).min)
     return _mask_of_integers(mask)
 
 

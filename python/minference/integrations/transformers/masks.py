@@ -162,8 +162,8 @@ class CausalMask(Tensor):
         """See :meth:`torch.Tensor.numpy`."""
         return self.dense().numpy(force=force)
 
-    def __array__(self, dtype: Any = None) -> Any:
-        return self.numpy() if dtype is None else self.numpy().astype(dtype)
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return self.numpy().astype(dtype or "bool")  # A copy, always.
 
     def __dlpack__(self, **kwargs: Any) -> Any:
         return self.dense().clone().__dlpack__(**kwargs)

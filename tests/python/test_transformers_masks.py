@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A mask that is not written out means what the written-out one means, whatever is done to it."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from collections.abc import Callable
+
+import minference
+import pytest
+import torch
+from families import (
+    KernelCalls,
+    assert_as_eager,
+    logits_of,
+    random_ids,
+    tiny_model,
+    transformers,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+integration = pytest.importorskip("minference.integrations.transformers")
+
+from minference.integrations.transformers.masks import CausalMask, Placement  # noqa: E402
+from transformers.masking_utils import (  # noqa: E402
+    sdpa_mask,
+    sliding_window_causal_mask_function,
+)
+
+ROWS, KEYS = 7, 11
+SHIFT = KEYS - ROWS
+
+
+def make(window: int = 0) -> CausalMask:
+    """Two sequences, the second padded on both sides."""
+    placements = [
+        Placement(0, KEYS, SHIFT, window),
+        Placement(3, KEYS - 1, SHIFT, window),
+    ]
+    return CausalMask(placements, ROWS, KEYS, "cpu")
+
+
+def written_out(window: int = 0) -> Tensor:
+    """The same, element by element."""
+    mask = torch.zeros(2, 1, ROWS, KEYS, dtype=torch.bool)
+    for sequence, (first, end) in enumerate([(0, KEYS), (3, KEYS - 1)]):
+        for row in range(ROWS):
+            for key in range(first, end):
+                distance = row + SHIFT - key
+                mask[sequence, 0, row, key] = distance >= 0 and (not window or distance < window)
+    return mask
+
+
+def plain(value: Tensor) -> Tensor:
+    return value.dense() if isinstance(value, CausalMask) else value
+
+
+def saved_and_loaded(mask: Tensor) -> Tensor:
+    file = io.BytesIO()
+    torch.save(mask, file)
+    file.seek(0)
+    return torch.load(file)
+
+
+ROW_IS_EVEN = torch.arange(ROWS) % 2 == 0
+
+# What models and users do to masks. `stays`: the result is not written out either.
+READS: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
+    "last rows": (lambda m: m[:, :, -2:], True),
+    "rows and keys": (lambda m: m[:, :, 1:4, :5], True),
+    "keys from": (lambda m: m[..., 4:], True),
+    "no rows": (lambda m: m[:, :, 3:3], True),
+    "more rows than there are": (lambda m: m[:, :, -50:], True),
+    "one sequence": (lambda m: m[1:], True),
+    "expand heads": (lambda m: m.expand(-1, 4, -1, -1), True),
+    "expand a batch": (lambda m: m[:1].expand(3, -1, -1, -1), True),
+    "narrow": (lambda m: m.narrow(3, 2, 5), True),
+    "detach": (lambda m: m.detach(), True),
+    "contiguous": (lambda m: m.contiguous(), True),
+    "to device": (lambda m: m.to("cpu", non_blocking=True), True),
+    "bool": (lambda m: m.bool(), True),
+    "row": (lambda m: m[:, :, 3], False),
+    "sequence": (lambda m: m[1], False),
+    "every second row": (lambda m: m[:, :, ::2], False),
+    "every second key": (lambda m: m[..., ::2], False),
+    "flip": (lambda m: m.flip(2), False),
+    "list of rows": (lambda m: m[:, :, [1, 3, -1]], False),
+    "tensor of rows": (lambda m: m[:, :, torch.tensor([5, 0], dtype=torch.int32)], False),
+    "rows by bool": (lambda m: m[:, :, ROW_IS_EVEN], False),
+    "list of sequences": (lambda m: m[[1, 0, 1]], False),
+    "rows of sequences": (lambda m: m[torch.tensor([0, 1]), :, torch.tensor([2, 3])], False),
+    "None": (lambda m: m[None], False),
+    "iterate": (lambda m: torch.stack(list(m)), False),
+    "index_select": (lambda m: m.index_select(2, torch.tensor([2, 1])), False),
+    "gather": (lambda m: m.gather(3, torch.zeros(2, 1, ROWS, 2, dtype=torch.int64)), False),
+    "concatenate": (lambda m: torch.cat([m, m[..., :2]], dim=-1), False),
+    "concatenate with others": (lambda m: torch.cat([m, torch.ones(2, 1, ROWS, 1) > 0], -1), False),
+    "pad": (lambda m: F.pad(m, (0, 3)), False),
+    "pad with True": (lambda m: F.pad(m, (2, 0), value=True), False),
+    "to float": (lambda m: m.float(), False),
+    "to int64": (lambda m: m.to(torch.int64), False),
+    "type_as": (lambda m: m.type_as(torch.zeros(1)), False),
+    "not": (lambda m: ~m, False),
+    "and": (lambda m: m & (torch.arange(KEYS) % 2 == 0), False),
+    "and itself": (lambda m: m & m, False),
+    "additive by where": (lambda m: torch.where(m, 0.0, -1e9), False),
+    "additive by arithmetic": (lambda m: (1.0 - m.float()) * -1e4, False),
+    "masked_fill": (lambda m: torch.zeros(m.shape).masked_fill(~m, -1.0), False),
+    "repeat": (lambda m: m.repeat(1, 3, 1, 1), False),
+    "repeat_interleave": (lambda m: m.repeat_interleave(2, dim=0), False),
+    "squeeze": (lambda m: m.squeeze(1), False),
+    "view": (lambda m: m.view(2, ROWS, KEYS), False),
+    "transpose": (lambda m: m.transpose(2, 3), False),
+    "flatten": (lambda m: m.flatten(2), False),
+    "split": (lambda m: torch.cat(m.split(3, dim=2), dim=2), False),
+    "chunk": (lambda m: torch.cat(m.chunk(2, dim=0)), False),
+    "roll": (lambda m: m.roll(1, dims=-1), False),
+    "tril": (lambda m: m.tril(), False),
+    "any": (lambda m: m.any(dim=-1), False),
+    "sum": (lambda m: m.sum(dim=-1), False),
+    "equal": (lambda m: m == written_out(), False),
+    "ones_like": (lambda m: torch.ones_like(m), False),
+    "vmap": (lambda m: torch.vmap(lambda x: x.float() * 2)(m), False),
+    "item": (lambda m: torch.tensor(m[0, 0, 0, 0].item()), False),
+    "tolist": (lambda m: torch.tensor(m.tolist()), False),
+    "numpy": (lambda m: torch.from_numpy(m.numpy().copy()), False),
+    "dlpack": (lambda m: torch.from_dlpack(m), False),
+    "clone": (lambda m: m.clone(), False),
+    "deepcopy": (lambda m: copy.deepcopy(m), False),
+    "pickle": (lambda m: pickle.loads(pickle.dumps(m)), False),
+    "save": (saved_and_loaded, False),
+}
+
+
+@pytest.mark.parametrize("window", [0, 3])
+@pytest.mark.parametrize("name", READS)
+def test_reading_gives_what_it_would_of_the_elements(name, window):
+    read, stays = READS[name]
+    mask = make(window)
+    got, want = read(mask), read(written_out(window))
+    assert isinstance(got, CausalMask) == stays
+    assert (got.shape, got.dtype, got.device) == (want.shape, want.dtype, want.device)
+    assert torch.equal(plain(got), want)
+    if stays:
+        assert got.placements is not None
+    assert torch.equal(mask.dense(), written_out(window))
+
+
+def write_item(m: Tensor) -> Tensor:
+    m[:, :, 2, 3] = False
+    return m
+
+
+def write_through_slice(m: Tensor) -> Tensor:
+    rows = m[:, :, 2:]
+    rows[..., 0] = False
+    return m
+
+
+def write_before_reading_slice(m: Tensor) -> Tensor:
+    rows = m[:, :, 3:]
+    m[...] = True
+    return rows
+
+
+def write_through_expanded(m: Tensor) -> Tensor:
+    m.expand(-1, 1, -1, -1)[0] = False
+    return m
+
+
+def write_through_row(m: Tensor) -> Tensor:
+    m[1].zero_()
+    return m[:, :, 3:]
+
+
+def write_where_masked(m: Tensor) -> Tensor:
+    m[m.clone()] = False
+    return m
+
+
+def write_out(m: Tensor) -> Tensor:
+    torch.logical_or(m, m.flip(3), out=m)
+    return m
+
+
+def write_and(m: Tensor) -> Tensor:
+    m &= torch.arange(KEYS) > 4
+    return m
+
+
+WRITES = [
+    write_item,
+    write_through_slice,
+    write_before_reading_slice,
+    write_through_expanded,
+    write_through_row,
+    write_where_masked,
+    write_out,
+    write_and,
+    lambda m: m.logical_not_(),
+    lambda m: m.masked_fill_(torch.ones(ROWS, KEYS, dtype=torch.bool).tril(), value=False),
+]
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_write_is_never_lost(write):
+    got, want = write(make()), write(written_out())
+    assert torch.equal(plain(got), want)
+    if isinstance(got, CausalMask):
+        assert got.placements is None  # The kernels must not go by what it was.
+
+
+@pytest.mark.parametrize("name", ["data_ptr", "untyped_storage", "share_memory_"])
+def test_memory_that_is_not_there_is_refused(name):
+    with pytest.raises(NotImplementedError, match="the mask is not written out; mask.clone"):
+        getattr(make(), name)()
+
+
+def test_it_says_what_it_is():
+    assert "shape=(2, 1, 7, 11)" in repr(make())
+    assert "first_key=3" in str(make())
+
+
+def test_sdpa_takes_it():
+    q, k = torch.randn(2, 4, ROWS, 16), torch.randn(2, 4, KEYS, 16)
+    got = F.scaled_dot_product_attention(q, k, k, make())
+    assert torch.equal(got, F.scaled_dot_product_attention(q, k, k, written_out()))
+
+
+# ---- Properties ----------------------------------------------------------------------------------
+
+
+@st.composite
+def slices(draw: st.DrawFn) -> tuple[slice, ...]:
+    bound = st.one_of(st.none(), st.integers(-13, 13))
+    return tuple(slice(draw(bound), draw(bound)) for _ in range(draw(st.integers(1, 4))))
+
+
+OPERATIONS = st.one_of(
+    slices().map(lambda parts: lambda m: m[parts]),
+    st.just(lambda m: m.expand(-1, 3, -1, -1) if m.shape[1] == 1 else m),
+    st.just(lambda m: m.detach()),
+    st.just(lambda m: m.clone()),
+    st.just(lambda m: torch.cat([m, m], dim=2)),
+    st.just(lambda m: F.pad(m, (1, 0), value=True)),
+    st.just(lambda m: ~m),
+    st.just(lambda m: m.masked_fill_(torch.tensor(True), value=False) if m.numel() else m),
+)
+
+
+@given(
+    st.integers(0, 5),
+    st.lists(OPERATIONS, min_size=1, max_size=5),
+    st.booleans(),
+)
+def test_any_chain_of_operations(window, operations, keep_first):
+    """Views of views, and writes through them; the first mask sees the writes."""
+    got, want = make(window), written_out(window)
+    first, first_want = got, want
+    for operation in operations:
+        got, want = operation(got), operation(want)
+    assert torch.equal(plain(got), want)
+    if keep_first:
+        assert torch.equal(first.dense(), first_want)
+
+
+@given(
+    seqlen_q=st.integers(1, 9),
+    before=st.integers(0, 6),
+    capacity=st.integers(0, 5),
+    kv_offset=st.integers(0, 3),
+    window=st.one_of(st.none(), st.integers(1, 12)),
+    padding=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), max_size=3),
+)
+def test_mask_function_means_what_sdpas_does(
+    seqlen_q, before, capacity, kv_offset, window, padding
+):
+    """Chunks over a cache that may have dropped its first keys, may have room, may be padded."""
+    before = max(before, kv_offset)
+    written = before + seqlen_q
+    attention_mask = None
+    if padding:
+        attention_mask = torch.ones(len(padding), written, dtype=torch.bool)
+        for sequence, (left, right) in enumerate(padding):
+            attention_mask[sequence, :left] = False
+            attention_mask[sequence, max(0, written - right) :] = False
+    arguments = {
+        "batch_size": max(1, len(padding)),
+        "q_length": seqlen_q,
+        "kv_length": written - kv_offset + capacity,
+        "q_offset": before,
+        "kv_offset": kv_offset,
+        "attention_mask": attention_mask,
+    }
+    if window is not None:
+        arguments["mask_function"] = sliding_window_causal_mask_function(window)
+        arguments["local_size"] = window
+    want = sdpa_mask(**arguments, allow_is_causal_skip=False)
+    got = integration.minference_mask(**arguments)
+    assert isinstance(got, CausalMask)
+    assert torch.equal(got.dense(), want)
+
+
+# ---- In a model ----------------------------------------------------------------------------------
+
+
+def test_mask_of_three_dimensions_is_refused():
+    model, ids = tiny_model("llama"), random_ids(1, 8)
+    with pytest.raises(ValueError, match=r"attention_mask: expected \[batch, keys\] or 4 dim"):
+        logits_of(model, "minference", ids, attention_mask=torch.ones(1, 8, 8))
+
+
+def test_generate_hands_masks_back():
+    """generate() makes 4D masks for a cache of fixed size, and the model must take them as they are."""
+    model, ids = tiny_model("gemma3"), random_ids(2, 40)
+    padding = torch.ones_like(ids)
+    padding[1, :11] = 0
+    mask = integration.minference_mask(2, 40, 40, attention_mask=padding.bool(), device=ids.device)
+    with KernelCalls() as kernel:
+        got = logits_of(
+            model,
+            "minference",
+            ids,
+            attention_mask={"full_attention": mask, "sliding_attention": mask},
+        )
+    assert len(kernel.calls) == 4  # Two layers of two sequences.
+    visible = mask.dense()
+    additive_mask = torch.where(visible, 0.0, torch.finfo(torch.float32).min)
+    assert_as_eager(
+        model,
+        got,
+        ids,
+        rows=padding.bool(),
+        attention_mask={"full_attention": additive_mask, "sliding_attention": additive_mask},
+    )
+
+
+def test_last_rows_stay_with_the_kernels():
+    """Gemma 4's last layers see only the rows whose logits are asked for."""
+    config = (
+        transformers.Gemma4TextConfig(
+            vocab_size=97,
+            hidden_size=64,
+            intermediate_size=48,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            pad_token_id=0,
+            head_dim=16,
+            global_head_dim=32,
+            vocab_size_per_layer_input=97,
+            hidden_size_per_layer_input=8,
+            sliding_window=24,
+            layer_types=["sliding_attention", "full_attention"] * 2,
+            num_kv_shared_layers=2,
+            initializer_range=0.2,
+        )
+        if hasattr(transformers, "Gemma4TextConfig")
+        else pytest.skip("no Gemma 4 here")
+    )
+    torch.manual_seed(0)
+    model, ids = transformers.Gemma4ForCausalLM(config).eval(), random_ids(2, 70)
+    padding = torch.ones_like(ids)
+    padding[1, :33] = 0
+    calls = [
+        {"logits_to_keep": 1},
+        {"logits_to_keep": 1, "attention_mask": padding},
+        {"logits_to_keep": 3},
+    ]
+    for inputs in calls:
+        with torch.no_grad():
+            model.set_attn_implementation("eager")
+            want = model(ids, use_cache=True, **inputs).logits
+            minference.set_patterns(model, minference.Dense())
+            with KernelCalls() as kernel:
+                got = model(ids, use_cache=True, **inputs).logits
+        assert {q[1] for q, _, _ in kernel.calls} >= {inputs["logits_to_keep"]}
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-4 * want.abs().max().item())
