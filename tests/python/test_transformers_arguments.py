@@ -143,7 +143,8 @@ def test_users_masks_of_any_dtype(dtype, shape):
     visible[..., :2] = True
     mask = visible.to(dtype)
     if dtype.is_floating_point:
-        mask = torch.where(visible, 0.0, torch.finfo(dtype).min).to(dtype)
+        mask = torch.zeros(visible.shape, dtype=dtype)
+        mask.masked_fill_(~visible, torch.finfo(dtype).min)
     assert_same(attend(Layer(), q, k, v, mask)[0], eager(q, k, v, visible))
 
 
@@ -232,7 +233,9 @@ def test_sinks_under_every_name(mask, name, kind, softcap):
         "padded": integration.minference_mask(BATCH, 40, 70, q_offset=30, attention_mask=padding),
         "users": a_shape_mask(40, 70, sink=3, window=9)[None, None],
     }[mask]
-    visible = causal(40, 70) if given is None else torch.ones_like(given) & given
+    visible = causal(40, 70) if given is None else given.clone()
+    if visible.dtype != torch.bool:
+        visible = visible == 0
     got, _ = attend(Layer(), q, k, v, given, softcap=softcap, **{name: SINKS[kind]})
     want = eager(q, k, v, visible, sinks=SINKS[kind], softcap=softcap)
     rows = visible.any(dim=3)[:, 0].expand(BATCH, -1)
@@ -529,7 +532,14 @@ def test_columns_that_a_model_appends_to_its_mask():
         sliding_window=24,
         index_n_heads=2,
         index_head_dim=16,
-        index_topk=16,
+        index_topk=5,
+        layer_types=[
+            "sliding_attention",
+            "compressed_sparse_attention",
+            "heavily_compressed_attention",
+        ],
+        compress_rates={"compressed_sparse_attention": 4, "heavily_compressed_attention": 16},
+        initializer_range=0.3,
     )
     torch.manual_seed(0)
     model, ids = transformers.DeepseekV4ForCausalLM(config).eval(), random_ids(2, 70)

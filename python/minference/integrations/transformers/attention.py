@@ -100,7 +100,7 @@ def minference_attention_forward(
     if shares == [EVERYTHING] and mask is None:
         rows, keys = query.shape[2], key.shape[2]
         placed = Placement(0, keys, keys - rows, window=0)
-        mask = CausalMask([placed] * query.shape[0], rows, keys, query.device)
+        mask = CausalMask([placed] * query.shape[0], rows, keys, query.device, torch.bool)
     visible = _Visible(mask, lists)
     if softcap is not None or extra is not None:
         out = _attend_by_scores(query, key, value, visible, scaling, softcap, extra, position_bias)
@@ -168,7 +168,7 @@ class _Visible(NamedTuple):
         """The mask of some rows: bool, or added to the logits; None: everything."""
         mask = self.mask
         if isinstance(mask, CausalMask):
-            mask = mask.dense(part)
+            mask = mask.visible(part)
         elif mask is not None and mask.shape[2] != 1:
             mask = mask[:, :, part]
         if self.lists is None:

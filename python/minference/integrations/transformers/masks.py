@@ -3,10 +3,13 @@
 
 transformers asks for a mask once per forward and hands it to every layer, and on the way models do
 to it what they would do to any mask: take the last rows, append columns, index, cast, move. So what
-:func:`minference_mask` returns *is* a mask, ``bool [batch, 1, rows, keys]``, that has not been
-written out: a :class:`CausalMask` keeps four numbers per sequence. Where an operation leaves it a
-causal mask (a slice of rows or keys, another device) the numbers change; before any other it is
-written out, and what was done is done to real elements.
+:func:`minference_mask` returns *is* a mask, ``[batch, 1, rows, keys]``, that has not been written
+out: a :class:`CausalMask` keeps four numbers per sequence. Where an operation leaves it a causal
+mask (a slice of rows or keys, another device) the numbers change; before any other it is written
+out, and what was done is done to real elements.
+
+Its elements are those of eager attention's mask, 0 and the smallest number, to be added to the
+logits. Every model knows how to handle these; bools, as SDPA takes, only those that support SDPA.
 """
 
 from __future__ import annotations
@@ -39,9 +42,10 @@ class Placement(NamedTuple):
 
 
 class CausalMask(Tensor):
-    """A causal mask that is not written out: ``bool [batch, heads, rows, keys]``, True is visible.
+    """A causal mask that is not written out: ``[batch, heads, rows, keys]``.
 
-    Behaves as the tensor it stands for. An operation that it knows gives another CausalMask; for
+    Of dtype bool, True is visible; of a floating point one, 0 is, and what is not is its smallest
+    number. Behaves as the tensor it stands for. An operation that it knows gives another CausalMask; for
     any other it is written out first. A write, or a view through which one could be written, leaves
     the written-out elements as the only truth, and :attr:`placements` is None from then on.
     """
@@ -58,13 +62,14 @@ class CausalMask(Tensor):
         rows: int,
         keys: int,
         device: torch.device | str,
+        dtype: torch.dtype,
         *,
         heads: int = 1,
     ) -> CausalMask:
         """Create the mask; see :class:`Placement`."""
         shape = (len(placements), heads, rows, keys)
         mask: CausalMask = torch.Tensor._make_wrapper_subclass(
-            cls, shape, dtype=torch.bool, device=torch.device(device)
+            cls, shape, dtype=dtype, device=torch.device(device)
         )
         mask._placements = tuple(placements)
         mask._root, mask._views, mask._elements = mask, (), None
@@ -80,6 +85,11 @@ class CausalMask(Tensor):
         if self._root._elements is not None:
             elements = self._shared_elements()
             return elements if rows is None else elements[:, :, rows]
+        visible = self.visible(rows)
+        return visible if self.dtype == torch.bool else additive(visible, self.dtype)
+
+    def visible(self, rows: slice | Tensor | None = None) -> Tensor:
+        """Return the mask as bools, True is visible. Only while there are :attr:`placements`."""
         batch, heads, all_rows, keys = self.shape
         if not isinstance(rows, Tensor):
             begin, end, _ = (rows or slice(None)).indices(all_rows)
@@ -107,7 +117,7 @@ class CausalMask(Tensor):
         self, placements: Sequence[Placement], shape: Sequence[int], device: torch.device
     ) -> CausalMask:
         _, heads, rows, keys = shape
-        return CausalMask(placements, rows, keys, device, heads=heads)
+        return CausalMask(placements, rows, keys, device, self.dtype, heads=heads)
 
     # ---- What torch asks of a tensor that has no memory of its own -------------------------------
 
@@ -144,7 +154,7 @@ class CausalMask(Tensor):
         shape = tuple(self.shape)
         if (placements := self.placements) is None:
             return f"CausalMask({self.dense()!r})"
-        return f"CausalMask(shape={shape}, device={self.device}, placements={list(placements)})"
+        return f"CausalMask(shape={shape}, dtype={self.dtype}, placements={list(placements)})"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.dense().clone().__reduce_ex__(protocol)
@@ -163,7 +173,8 @@ class CausalMask(Tensor):
         return self.dense().numpy(force=force)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        return self.numpy().astype(dtype or "bool")  # A copy, always.
+        array = self.numpy()
+        return array.astype(dtype or array.dtype)  # A copy, always.
 
     def __dlpack__(self, **kwargs: Any) -> Any:
         return self.dense().clone().__dlpack__(**kwargs)
@@ -240,7 +251,7 @@ def _alias(mask: CausalMask) -> CausalMask:
 def _to_copy(
     mask: CausalMask, *, dtype: Any = None, device: Any = None, **kwargs: Any
 ) -> CausalMask | None:
-    if dtype not in (None, torch.bool):
+    if dtype not in (None, mask.dtype):
         return None
     device = mask.device if device is None else torch.device(device)
     return mask._derive(mask._placements, mask.shape, device)
@@ -282,12 +293,13 @@ def minference_mask(
     attention_mask: Tensor | None = None,
     local_size: int | None = None,
     allow_is_causal_skip: bool = True,
+    dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     **kwargs: Any,
 ) -> Tensor | None:
-    """Return the mask of a forward, bool ``[batch, 1, q_length, kv_length]``.
+    """Return the mask of a forward, ``[batch, 1, q_length, kv_length]``, added to the logits.
 
-    The arguments are those of transformers' ``sdpa_mask``. A causal mask, with a sliding window or
+    The arguments are those of transformers' ``eager_mask``. A causal mask, with a sliding window or
     without, over sequences without holes becomes a :class:`CausalMask`; any other is written out.
     While a graph is traced no tensor may be read, and masks are written out in the graph, but for
     the one case where nothing needs to be read: a prompt from its start, without padding nor
@@ -315,9 +327,9 @@ def minference_mask(
             if placed is not None:
                 window = window if window < kv_length else 0
                 placements = [Placement(*bounds, first_row, window) for bounds in placed]
-                return CausalMask(placements, q_length, kv_length, device)
+                return CausalMask(placements, q_length, kv_length, device, dtype)
     kwargs["allow_is_bidirectional_skip"] = False  # None would be taken for plain causal.
-    mask: Tensor = sdpa_mask(
+    visible = sdpa_mask(
         batch_size=batch_size,
         q_length=q_length,
         kv_length=kv_length,
@@ -330,7 +342,17 @@ def minference_mask(
         device=device,
         **kwargs,
     )
-    return mask
+    return additive(visible, dtype)
+
+
+def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a bool mask as one that is added to the logits; expanded, where that one is."""
+    once = visible
+    for dim, (size, stride) in enumerate(zip(visible.shape, visible.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            once = once.narrow(dim, 0, 1)
+    zero = torch.zeros((), dtype=dtype, device=visible.device)
+    return torch.where(once, zero, torch.finfo(dtype).min).expand(visible.shape)
 
 
 def is_tracing(*values: Any) -> bool:
