@@ -97,11 +97,8 @@ def minference_attention_forward(
 
     if wants_sparse(module, query, key):
         _warn_of_dense(type(module).__name__)
-    if shares == [EVERYTHING] and mask is None:
-        rows, keys = query.shape[2], key.shape[2]
-        placed = Placement(0, keys, keys - rows, window=0)
-        mask = CausalMask([placed] * query.shape[0], rows, keys, query.device, torch.bool)
-    visible = _Visible(mask, lists)
+    causal_shape = (query.shape[2], key.shape[2]) if mask is None and shares is not None else None
+    visible = _Visible(mask, lists, causal_shape, query.device)
     if softcap is not None or extra is not None:
         out = _attend_by_scores(query, key, value, visible, scaling, softcap, extra, position_bias)
     else:
@@ -163,11 +160,17 @@ class _Visible(NamedTuple):
 
     mask: Tensor | None
     lists: KeyLists | None
+    causal_shape: tuple[int, int] | None  # Rows and keys of a call that is causal without a mask.
+    device: torch.device
 
     def rows(self, part: slice) -> Tensor | None:
         """The mask of some rows: bool, or added to the logits; None: everything."""
         mask = self.mask
-        if isinstance(mask, CausalMask):
+        if self.causal_shape is not None:
+            rows, keys = self.causal_shape
+            row = torch.arange(rows, device=self.device)[part, None]
+            mask = (torch.arange(keys, device=self.device) <= row + keys - rows)[None, None]
+        elif isinstance(mask, CausalMask):
             mask = mask.visible(part)
         elif mask is not None and mask.shape[2] != 1:
             mask = mask[:, :, part]

@@ -319,7 +319,9 @@ def minference_mask(
     if window is not None and allow_is_causal_skip:
         if is_tracing(attention_mask, q_offset):
             starts = attention_mask is None and isinstance(q_offset, int) and q_offset == 0
-            if starts and kv_offset == 0 and q_length == kv_length and not 0 < window < kv_length:
+            # What is exported serves lengths on both sides of the window.
+            is_plain = window == 0 or (not torch.compiler.is_exporting() and kv_length <= window)
+            if starts and kv_offset == 0 and q_length == kv_length and is_plain:
                 return None
         else:
             first_row = int(q_offset) - kv_offset
