@@ -19,11 +19,12 @@ from typing import Any
 
 import minference
 import torch
-from bench.machine import environment, environment_line
 from minference.demo.inputs import find_weights, first_tokens, load_model, read_text
 from minference.integrations import transformers as integration
 from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import AttentionInterface, AttentionMaskInterface
+
+from bench.machine import environment, environment_line
 
 RANGES = {"mask": "minference.mask", "attention": "minference.attention"}
 PATTERNS = {
@@ -53,9 +54,9 @@ def outermost_ops(event: Any) -> Iterator[Any]:
 
 def measure(model: Any, ids: torch.Tensor) -> dict[str, float]:
     """Milliseconds of one prefill: all of it, and what our functions spend outside the ops."""
-    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU]) as profiler:
-        with record_function(PREFILL):
-            model.model(ids, use_cache=True)
+    cpu = [ProfilerActivity.CPU]
+    with torch.no_grad(), profile(activities=cpu) as profiler, record_function(PREFILL):
+        model.model(ids, use_cache=True)
     found: dict[str, float] = dict.fromkeys(["total", "outside_all", *RANGES], 0.0)
     for event in profiler.events():
         if event.name == PREFILL:
@@ -96,8 +97,9 @@ def main() -> None:
         row["share_all"] = row["outside_all"] / row["total"]
         rows[name] = row
         print(
-            f"{name:24s} prefill {row['total']:8.1f} ms; outside the ops: mask {row['mask']:.2f} ms,"
-            f" attention {row['attention']:.2f} ms: {row['share']:.3%} of the prefill;"
+            f"{name:24s} prefill {row['total']:8.1f} ms; outside the ops: mask"
+            f" {row['mask']:.2f} ms, attention {row['attention']:.2f} ms:"
+            f" {row['share']:.3%} of the prefill;"
             f" with the model's own Python {row['share_all']:.3%}"
         )
     if args.json:

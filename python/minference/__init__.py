@@ -10,8 +10,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from minference._C import version as _version
 from minference import integrations as _integrations
+from minference._C import version as _version
 from minference.config import HeadConfig, load_config, save_config
 from minference.ops import (
     a_shape_attn,

@@ -229,7 +229,7 @@ def test_a_write_is_never_lost(write, dtype):
 
 @pytest.mark.parametrize("name", ["data_ptr", "untyped_storage", "share_memory_"])
 def test_memory_that_is_not_there_is_refused(name):
-    with pytest.raises(NotImplementedError, match="the mask is not written out; mask.clone"):
+    with pytest.raises(NotImplementedError, match=r"the mask is not written out; mask\.clone"):
         getattr(make(), name)()
 
 
@@ -336,7 +336,7 @@ def test_mask_of_three_dimensions_is_refused():
 
 
 def test_generate_hands_masks_back():
-    """generate() makes 4D masks for a cache of fixed size, and the model must take them as they are."""
+    """generate() makes 4D masks for a cache of fixed size; the model takes them as they are."""
     model, ids = tiny_model("gemma3"), random_ids(2, 40)
     padding = torch.ones_like(ids)
     padding[1, :11] = 0

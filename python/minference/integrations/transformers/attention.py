@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from minference._library import ROW_BLOCK, call
+from minference._library import call
 from minference.integrations.transformers.arguments import read_sinks, refuse_unknown
 from minference.integrations.transformers.key_lists import KeyLists, read_key_lists
 from minference.integrations.transformers.masks import CausalMask, Placement, is_tracing
@@ -318,7 +318,7 @@ def _attend_by_sdpa(
     scaling: float | None,
     position_bias: Tensor | None,
 ) -> Tensor:
-    """torch's SDPA, as transformers calls it, with a mask that is written out."""
+    """Torch's SDPA, as transformers calls it, with a mask that is written out."""
     # The keys that a model has chosen are a mask for every head: not all rows of it at once.
     parts = [EVERY_ROW] if visible.lists is None else _parts(query)
     outs = []
@@ -359,7 +359,7 @@ def _attend_by_scores(
     sinks: Tensor | None,
     position_bias: Tensor | None,
 ) -> Tensor:
-    """transformers' eager attention, some rows at a time: rows do not depend on each other."""
+    """Transformers' eager attention, some rows at a time: rows do not depend on each other."""
     groups = query.shape[1] // key.shape[1]
     k, v = (x.repeat_interleave(groups, dim=1) if groups > 1 else x for x in (key, value))
     scale = query.shape[3] ** -0.5 if scaling is None else scaling

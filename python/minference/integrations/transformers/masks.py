@@ -45,9 +45,10 @@ class CausalMask(Tensor):
     """A causal mask that is not written out: ``[batch, heads, rows, keys]``.
 
     Of dtype bool, True is visible; of a floating point one, 0 is, and what is not is its smallest
-    number. Behaves as the tensor it stands for. An operation that it knows gives another CausalMask; for
-    any other it is written out first. A write, or a view through which one could be written, leaves
-    the written-out elements as the only truth, and :attr:`placements` is None from then on.
+    number. It behaves as the tensor it stands for. An operation that it knows gives another
+    CausalMask; for any other it is written out first. A write, or a view through which one could be
+    written, leaves the written-out elements as the only truth, and :attr:`placements` is None from
+    then on.
     """
 
     _placements: tuple[Placement, ...]  # One per sequence.
@@ -57,7 +58,7 @@ class CausalMask(Tensor):
 
     @staticmethod
     def __new__(
-        cls,
+        cls: type[CausalMask],
         placements: Sequence[Placement],
         rows: int,
         keys: int,
@@ -121,10 +122,10 @@ class CausalMask(Tensor):
 
     # ---- What torch asks of a tensor that has no memory of its own -------------------------------
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Keep the mask as it is where the operation allows, else write it out."""
@@ -150,16 +151,16 @@ class CausalMask(Tensor):
             return mask
         return result
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> Any:  # type: ignore[override]
         shape = tuple(self.shape)
         if (placements := self.placements) is None:
             return f"CausalMask({self.dense()!r})"
         return f"CausalMask(shape={shape}, dtype={self.dtype}, placements={list(placements)})"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.dense().clone().__reduce_ex__(protocol)
+        return self.dense().clone().__reduce_ex__(protocol)  # type: ignore[no-untyped-call]
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return memo.setdefault(id(self), self.dense().clone())
 
     # These reach for memory without asking __torch_dispatch__.
@@ -344,6 +345,7 @@ def minference_mask(
         device=device,
         **kwargs,
     )
+    assert visible is not None  # Neither kind of mask may be skipped.
     return additive(visible, dtype)
 
 

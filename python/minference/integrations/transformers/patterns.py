@@ -177,7 +177,7 @@ def _find_decoders(model: nn.Module) -> list[Decoder]:
         if not _is_causal_attention(module):
             continue
         stack = _stack_of(model, name)
-        layer = AttentionLayer(module, module.layer_idx, _num_heads(module))  # type: ignore[arg-type]
+        layer = AttentionLayer(module, int(module.layer_idx), _num_heads(module))
         stacks.setdefault(stack, []).append(layer)
         blocks = model.get_submodule(stack)
         length = len(blocks) if isinstance(blocks, nn.ModuleList) else 0
@@ -208,9 +208,9 @@ def _num_heads(layer: Any) -> int:
     for name in HEAD_COUNTS:
         if isinstance(count := getattr(layer, name, None), int):
             return count
-    head_dim = getattr(layer, "head_dim", None)
-    groups = getattr(layer, "num_key_value_groups", None)
-    width = getattr(getattr(layer, "k_proj", None), "out_features", None)
+    head_dim: Any = getattr(layer, "head_dim", None)
+    groups: Any = getattr(layer, "num_key_value_groups", None)
+    width: Any = getattr(getattr(layer, "k_proj", None), "out_features", None)
     if all(isinstance(size, int) for size in (head_dim, groups, width)) and width % head_dim == 0:
         return int(width // head_dim * groups)
     count = layer.config.num_attention_heads
@@ -227,11 +227,12 @@ def _fit(
         source = os.fspath(patterns)
         patterns = load_config(patterns)
     if isinstance(patterns, Pattern):
+        one: tuple[Pattern, ...] = (patterns,)
         most = max(layer.num_heads for decoder in decoders for layer in decoder.layers)
-        layers = []
+        layers: list[tuple[Pattern, ...]] = []
         for decoder in decoders:
-            heads = {layer.index: layer.num_heads for layer in decoder.layers}
-            layers += [(patterns,) * heads.get(i, most) for i in range(decoder.num_layers)]
+            counts = {layer.index: layer.num_heads for layer in decoder.layers}
+            layers += [one * counts.get(i, most) for i in range(decoder.num_layers)]
         return HeadConfig(tuple(layers))
     if len(decoders) > 1:
         parts = ", ".join(f"{d.name} ({d.num_layers} layers)" for d in decoders)
