@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -80,6 +81,12 @@ def additive(visible: Tensor) -> Tensor:
 
 def random_ids(batch: int, seqlen: int) -> Tensor:
     return torch.randint(1, VOCAB, (batch, seqlen), generator=torch.Generator().manual_seed(1))
+
+
+def cache_argument(model: Any, cache: Any) -> dict[str, Any]:
+    """The cache as a keyword argument of the model: its name changed in transformers 5.24."""
+    parameters = inspect.signature(model.forward).parameters
+    return {"cache" if "cache" in parameters else "past_key_values": cache}
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from families import (
     KernelCalls,
     additive,
     assert_as_eager,
+    cache_argument,
     logits_of,
     random_ids,
     tiny_model,
@@ -78,12 +79,9 @@ def test_padded_batch_is_eager(family, side):
 def test_chunked_prefill_is_eager(family, chunks):
     model, ids = tiny_model(family), random_ids(2, 100)
     model.set_attn_implementation("minference")
-    cache = transformers.DynamicCache(config=model.config)
+    cache = cache_argument(model, transformers.DynamicCache(config=model.config))
     with torch.no_grad():
-        got = [
-            model(part, past_key_values=cache, use_cache=True).logits
-            for part in ids.split(chunks, dim=1)
-        ]
+        got = [model(part, use_cache=True, **cache).logits for part in ids.split(chunks, dim=1)]
     assert_as_eager(model, torch.cat(got, dim=1), ids)
 
 
@@ -93,10 +91,10 @@ def test_static_cache_is_eager(family):
     model, ids = tiny_model(family), random_ids(2, 100)
     model.set_attn_implementation("minference")
     cache = transformers.StaticCache(config=model.config, max_cache_len=160)
+    cache = cache_argument(model, cache)
     with torch.no_grad():
         got = [
-            model(part, past_key_values=cache, use_cache=True).logits
-            for part in ids.split([70, 29, 1], dim=1)
+            model(part, use_cache=True, **cache).logits for part in ids.split([70, 29, 1], dim=1)
         ]
     assert_as_eager(model, torch.cat(got, dim=1), ids)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 
 import torch
 from torch import Tensor
@@ -71,14 +72,16 @@ def is_retrieved(
     Only the prefill is sparse: single query rows are decoded densely, from the cache it left.
     """
     model = loaded.model
-    cache = DynamicCache(config=model.config)
+    # transformers 5.24 renames the argument, and warns of the old name.
+    name = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
+    cache = {name: DynamicCache(config=model.config)}
     ids, answer = passkey.ids[None], []
     with (
         torch.inference_mode(),
         probe_attention(model.config._attn_implementation, advance=advance),
     ):
         for _ in range(ANSWER_TOKENS):
-            logits = model(input_ids=ids, past_key_values=cache, logits_to_keep=1).logits
+            logits = model(input_ids=ids, logits_to_keep=1, **cache).logits
             ids = logits[:, -1:].argmax(-1)
             answer.append(int(ids))
     return passkey.key in loaded.tokenizer.decode(answer)

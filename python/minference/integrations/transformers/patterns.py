@@ -243,6 +243,7 @@ def _fit(
         raise ValueError(msg)
     (decoder,) = decoders
     if not isinstance(patterns, HeadConfig):
+        heads: tuple[Any, ...]
         heads = tuple(patterns) if isinstance(patterns, Sequence) else (patterns,)
         patterns = HeadConfig((heads,) * decoder.num_layers)
     # Layers without attention may have any number of heads.
