@@ -111,6 +111,31 @@ def test_by_name_alone_a_decoder_that_says_it_is_not_causal_is_served():
         torch.testing.assert_close(got, want, rtol=0, atol=1e-4 * want.abs().max().item())
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_family_that_computes_attention_itself_is_right_and_says_so():
+    """transformers takes the name for it too; traced, it must not get None, which hides nothing."""
+    config = transformers.BloomConfig(
+        vocab_size=97, hidden_size=64, n_layer=2, n_head=4, initializer_range=0.3
+    )
+    torch.manual_seed(0)
+    model = transformers.BloomForCausalLM._from_config(config, attn_implementation="minference")
+    model.eval()
+    ids = random_ids(2, 70)
+    warns = pytest.warns(UserWarning, match="models of a BloomConfig may compute attention them")
+    with torch.no_grad():
+        with warns:
+            got = model(ids, use_cache=True).logits
+        with warns:
+            compiled = torch.compile(model, backend="eager")(ids, use_cache=True).logits
+        config._attn_implementation = "eager"
+        model.config._attn_implementation = "eager"
+        want = model(ids, use_cache=True).logits
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(compiled, want)
+    with pytest.raises(NotImplementedError, match="BloomForCausalLM: expected causal attention"):
+        minference.set_patterns(model, SPARSE)
+
+
 def test_encoder_with_padding_is_eager():
     model = build(
         "BartForConditionalGeneration",

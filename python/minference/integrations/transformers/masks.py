@@ -14,6 +14,9 @@ logits. Every model knows how to handle these; bools, as SDPA takes, only those 
 
 from __future__ import annotations
 
+import functools
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from types import CellType, FunctionType
 from typing import Any, NamedTuple
@@ -22,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils._pytree import tree_map_only
+from transformers import PreTrainedModel
 from transformers.masking_utils import (
     causal_mask_function,
     sdpa_mask,
@@ -296,6 +300,7 @@ def minference_mask(
     allow_is_causal_skip: bool = True,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    config: Any = None,
     **kwargs: Any,
 ) -> Tensor | None:
     """Return the mask of a forward, ``[batch, 1, q_length, kv_length]``, added to the logits.
@@ -306,6 +311,9 @@ def minference_mask(
     the one case where nothing needs to be read: a prompt from its start, without padding nor
     window. Its mask is None, which :func:`minference_attention_forward` takes for plain causal.
 
+    A family that computes attention by itself, whatever the name says, gets a mask it can use, and
+    its user a warning.
+
     Raises:
         ValueError: ``attention_mask`` is not ``[batch, keys]``.
     """
@@ -315,6 +323,9 @@ def minference_mask(
             f" {tuple(attention_mask.shape)}"
         )
         raise ValueError(msg)
+    calls_us = config is None or _calls_attention_functions(type(config).__module__)
+    if not calls_us:
+        _warn_of_own_attention(type(config).__name__)
     window = _window_of(mask_function, local_size)
     # A caller that does not allow to skip the mask is about to compute with it, or to compile.
     if window is not None and allow_is_causal_skip:
@@ -322,7 +333,8 @@ def minference_mask(
             starts = attention_mask is None and isinstance(q_offset, int) and q_offset == 0
             # What is exported serves lengths on both sides of the window.
             is_plain = window == 0 or (not torch.compiler.is_exporting() and kv_length <= window)
-            if starts and kv_offset == 0 and q_length == kv_length and is_plain:
+            starts = starts and kv_offset == 0 and q_length == kv_length
+            if starts and is_plain and calls_us:  # Others would take None for no mask at all.
                 return None
         else:
             first_row = int(q_offset) - kv_offset
@@ -347,6 +359,36 @@ def minference_mask(
     )
     assert visible is not None  # Neither kind of mask may be skipped.
     return additive(visible, dtype)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _calls_attention_functions(config_module: str) -> bool:
+    return _models_call_attention_functions(config_module)
+
+
+@functools.cache
+def _models_call_attention_functions(config_module: str) -> bool:
+    """Whether the models of a config take their attention from transformers' interface.
+
+    transformers accepts a registered name for all models; those that were written before there was
+    an interface compute attention themselves, with the mask that the name's mask function makes.
+    """
+    name = config_module.replace(".configuration_", ".modeling_")
+    if (module := sys.modules.get(name)) is None:
+        return False
+    values = [value for value in vars(module).values() if isinstance(value, type)]
+    models = [value for value in values if issubclass(value, PreTrainedModel)]
+    return any(m._can_set_attn_implementation() for m in models if m.__module__ == name)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _warn_of_own_attention(config: str) -> bool:
+    warnings.warn(
+        f"minference: models of a {config} may compute attention themselves, whatever"
+        " attn_implementation says; minference.set_patterns tells",
+        stacklevel=2,
+    )
+    return True
 
 
 def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
