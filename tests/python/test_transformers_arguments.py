@@ -282,7 +282,7 @@ def test_users_own_subclass_of_a_layer_is_served():
     ("arguments", "error", "message"),
     [
         ({"dropout": 0.1}, NotImplementedError, r"dropout: expected 0, got 0\.1"),
-        ({"cache": object()}, NotImplementedError, "cache: continuous batching is not supported"),
+        ({"cache": object()}, NotImplementedError, "cache: caches of continuous batching"),
         ({"cu_seq_lens_q": torch.arange(3)}, NotImplementedError, "Layer: cu_seq_lens_q: packed"),
         ({"block_table": torch.arange(3)}, NotImplementedError, "block_table: paged caches"),
         ({"alibi": torch.ones(4)}, NotImplementedError, "Layer: alibi: not known, and it may"),
@@ -323,6 +323,7 @@ def test_what_may_change_the_result_is_refused_by_name(arguments, error, message
 def test_harmless_arguments_change_nothing():
     q, k, v = make_qkv()
     harmless = {"position_ids": torch.arange(40), "use_cache": True, "sliding_window": 3}
+    harmless["past_key_values"] = transformers.DynamicCache()
     got, _ = attend(Layer(), q, k, v, None, **harmless, alibi=None)
     assert torch.equal(got, attend(Layer(), q, k, v, None)[0])
 

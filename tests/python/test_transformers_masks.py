@@ -28,7 +28,9 @@ integration = pytest.importorskip("minference.integrations.transformers")
 
 from minference.integrations.transformers.masks import CausalMask, Placement  # noqa: E402
 from transformers.masking_utils import (  # noqa: E402
+    bidirectional_mask_function,
     eager_mask,
+    sliding_window_bidirectional_mask_function,
     sliding_window_causal_mask_function,
 )
 
@@ -324,6 +326,44 @@ def test_mask_function_means_what_eager_attentions_does(
     got = integration.minference_mask(**arguments, dtype=torch.float16)
     assert isinstance(got, CausalMask)
     assert torch.equal(got.dense(), want)
+
+
+@pytest.mark.parametrize("is_causal", [True, False])
+def test_a_mask_that_hides_nothing_is_none(is_causal):
+    """Encoders' masks; some models hand one of another size to a cache that drops keys."""
+    everything = integration.minference_mask(
+        2,
+        ROWS,
+        KEYS,
+        mask_function=bidirectional_mask_function,
+        allow_is_causal_skip=False,
+        allow_is_bidirectional_skip=True,
+        attention_mask=torch.ones(2, KEYS, dtype=torch.bool),
+    )
+    assert isinstance(everything, CausalMask)
+    assert torch.equal(everything.dense(), torch.zeros(2, 1, ROWS, KEYS))
+    layer = torch.nn.Module()
+    layer.is_causal = is_causal
+    for keys in (KEYS, KEYS + 5):
+        q, k = torch.randn(2, 4, ROWS, 16), torch.randn(2, 4, keys, 16)
+        got, _ = integration.minference_attention_forward(layer, q, k, k, everything[:, :, 2:])
+        want = F.scaled_dot_product_attention(q, k, k)
+        torch.testing.assert_close(got.transpose(1, 2), want)
+
+
+@pytest.mark.parametrize("hidden", ["a key", "by a window", "as the mask is too short"])
+def test_a_bidirectional_mask_that_hides_something_is_written_out(hidden):
+    attention_mask = torch.ones(2, KEYS - (hidden == "as the mask is too short"), dtype=torch.bool)
+    arguments = {"mask_function": bidirectional_mask_function}
+    if hidden == "a key":
+        attention_mask[1, 4] = False
+    elif hidden == "by a window":
+        window = sliding_window_bidirectional_mask_function(3)
+        arguments = {"mask_function": window, "local_size": 3}
+    arguments |= {"attention_mask": attention_mask, "allow_is_bidirectional_skip": True}
+    got = integration.minference_mask(2, ROWS, KEYS, allow_is_causal_skip=False, **arguments)
+    assert not isinstance(got, CausalMask)
+    assert torch.equal(got, eager_mask(2, ROWS, KEYS, **arguments))
 
 
 # ---- In a model ----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache
 
 __all__ = ["read_sinks", "refuse_unknown"]
 
@@ -45,10 +46,11 @@ PACKED = (
 )
 REFUSED: dict[str, str] = {
     "block_table": "paged caches are not supported",
-    "cache": "continuous batching is not supported; generate without it",
+    "cache": "caches of continuous batching are not supported; generate without it",
     "cu_seq_lens_k": PACKED,
     "cu_seq_lens_q": PACKED,
 }
+CACHE_NAMES = ("cache", "past_key_values")
 
 
 def refuse_unknown(layer: nn.Module, kwargs: dict[str, Any]) -> None:
@@ -56,6 +58,8 @@ def refuse_unknown(layer: nn.Module, kwargs: dict[str, Any]) -> None:
     for name, value in kwargs.items():
         if value is None or name in HARMLESS:
             continue
+        if name in CACHE_NAMES and isinstance(value, Cache):
+            continue  # Keys and values have been put into it, and are here in full.
         if name == "output_attentions":
             if value:
                 _warn_of_weights()

@@ -83,6 +83,8 @@ def minference_attention_forward(
         raise NotImplementedError(msg)
     refuse_unknown(module, kwargs)
     extra = read_sinks(s_aux, sinks, query)
+    if isinstance(attention_mask, CausalMask) and attention_mask.hides_nothing:
+        attention_mask, is_causal = None, False
     if attention_mask is None and is_causal is None:
         is_causal = getattr(module, "is_causal", True)
     mask = _read_mask(attention_mask, query, key)

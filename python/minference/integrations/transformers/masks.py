@@ -85,6 +85,16 @@ class CausalMask(Tensor):
         """One per sequence; None where the elements may have been changed."""
         return self._placements if self._root._elements is None else None
 
+    @property
+    def hides_nothing(self) -> bool:
+        """Whether every row sees every key: it is no mask, and fits a call of any size."""
+        keys = self.shape[3]
+        placements = self.placements
+        return placements is not None and all(
+            (p.first_key, p.end_key, p.window) == (0, keys, 0) and p.first_row >= keys - 1
+            for p in placements
+        )
+
     def dense(self, rows: slice | Tensor | None = None) -> Tensor:
         """Return the mask as a plain tensor, all rows of it or some: to be read, not written."""
         if self._root._elements is not None:
@@ -298,6 +308,7 @@ def minference_mask(
     attention_mask: Tensor | None = None,
     local_size: int | None = None,
     allow_is_causal_skip: bool = True,
+    allow_is_bidirectional_skip: bool = False,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     config: Any = None,
@@ -343,7 +354,11 @@ def minference_mask(
                 window = window if window < kv_length else 0
                 placements = [Placement(*bounds, first_row, window) for bounds in placed]
                 return CausalMask(placements, q_length, kv_length, device, dtype)
-    kwargs["allow_is_bidirectional_skip"] = False  # None would be taken for plain causal.
+    elif allow_is_bidirectional_skip and not is_tracing(attention_mask, q_offset):
+        is_whole = local_size is None or kv_length < local_size
+        if is_whole and _all_exist(attention_mask, kv_offset, kv_length):
+            everything = Placement(0, kv_length, first_row=kv_length, window=0)
+            return CausalMask([everything] * batch_size, q_length, kv_length, device, dtype)
     visible = sdpa_mask(
         batch_size=batch_size,
         q_length=q_length,
@@ -354,6 +369,7 @@ def minference_mask(
         attention_mask=attention_mask,
         local_size=local_size,
         allow_is_causal_skip=False,
+        allow_is_bidirectional_skip=False,  # None would be taken for plain causal.
         device=device,
         **kwargs,
     )
@@ -434,6 +450,13 @@ def _is_same_function(a: Any, b: Any) -> bool:
     if isinstance(a, CellType) and isinstance(b, CellType):
         return _is_same_function(a.cell_contents, b.cell_contents)
     return isinstance(a, int) and isinstance(b, int) and a == b
+
+
+def _all_exist(attention_mask: Tensor | None, kv_offset: int, kv_length: int) -> bool:
+    if attention_mask is None:
+        return True
+    exists = attention_mask[:, kv_offset : kv_offset + kv_length]
+    return exists.shape[1] == kv_length and bool(exists.all())
 
 
 def _place(
