@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+from typing import Any
+
 import minference
 import pytest
 import torch
@@ -22,6 +26,8 @@ from families import (
     random_ids,
     tiny_model,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 from reference import a_shape_mask, dense_mask, tri_shape_mask
 from torch import Tensor
 
@@ -397,3 +403,56 @@ def test_compiled_prefill_is_one_graph(use_cache):
         got = compiled(ids)
     visible = head_masks(110) if use_cache else dense_mask(110, 110)[None]
     assert_as_eager(model, got, ids, attention_mask=additive(visible)[None])
+
+
+# ---- All of it together --------------------------------------------------------------------------
+
+
+@functools.cache
+def model_of(family: str, window: int) -> Any:
+    overrides = {"sliding_window": window} if "sliding_window" in FAMILIES[family][1] else {}
+    return tiny_model(family, **overrides)
+
+
+@given(
+    family=st.sampled_from(list(FAMILIES)),
+    window=st.integers(1, 90),
+    cuts=st.lists(st.integers(1, 79), max_size=4),
+    padding=st.lists(st.integers(0, 79), min_size=1, max_size=3),
+    cache=st.sampled_from(["dynamic", "static"]),
+    capacity=st.integers(80, 120),
+)
+def test_any_padding_in_any_chunks_over_any_cache(family, window, cuts, padding, cache, capacity):
+    """Left padding, as in a batch that is about to be continued; windows from one key to all."""
+    model = model_of(family, window)
+    ids = random_ids(len(padding), 80)
+    mask = torch.ones_like(ids)
+    for sequence, count in enumerate(padding):
+        mask[sequence, :count] = 0
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    model.set_attn_implementation("minference")
+    kinds = {
+        "dynamic": lambda: transformers.DynamicCache(config=model.config),
+        "static": lambda: transformers.StaticCache(config=model.config, max_cache_len=capacity),
+    }
+    held = cache_argument(model, kinds[cache]())
+    bounds = sorted({0, 80, *cuts})
+    with torch.no_grad():
+        got = [
+            model(
+                ids[:, begin:end],
+                attention_mask=mask[:, :end],
+                position_ids=positions[:, begin:end],
+                use_cache=True,
+                **held,
+            ).logits
+            for begin, end in itertools.pairwise(bounds)
+        ]
+    assert_as_eager(
+        model,
+        torch.cat(got, dim=1),
+        ids,
+        rows=mask.bool(),
+        attention_mask=mask,
+        position_ids=positions,
+    )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import textwrap
@@ -209,6 +210,30 @@ def test_patterns_set_after_a_compiled_call_are_used():
         want = model(ids, use_cache=True).logits
     assert torch.equal(got, want)
     assert not torch.allclose(got, dense, rtol=0.1)
+
+
+@pytest.mark.parametrize("family", TRACED)
+def test_nothing_is_read_while_a_stream_is_captured(family, monkeypatch):
+    """There is no GPU here: transformers is told that a stream is being captured."""
+    model, ids = make(family), random_ids(2, 70)
+    padding = paddings(70)[0]
+    utils = importlib.import_module("transformers.utils.import_utils")
+    monkeypatch.setattr(utils, "is_cuda_stream_capturing", lambda: True)
+    masks = []
+    attention = integration.minference_attention_forward
+
+    def watched(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, **options: Any) -> Any:
+        masks.append(mask)
+        return attention(module, q, k, v, mask, **options)
+
+    transformers.AttentionInterface.register("minference", watched)
+    try:
+        got = logits_of(model, "minference", ids, attention_mask=padding)
+    finally:
+        integration.register()
+    assert {type(mask) for mask in masks} == {Tensor}  # Written out, by the ops of the graph.
+    monkeypatch.undo()
+    assert_as_eager(model, got, ids, rows=padding.bool(), attention_mask=padding)
 
 
 # ---- Autocast ------------------------------------------------------------------------------------
