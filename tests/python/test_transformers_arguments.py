@@ -323,7 +323,7 @@ def test_what_may_change_the_result_is_refused_by_name(arguments, error, message
 def test_harmless_arguments_change_nothing():
     q, k, v = make_qkv()
     harmless = {"position_ids": torch.arange(40), "use_cache": True, "sliding_window": 3}
-    harmless["past_key_values"] = transformers.DynamicCache()
+    harmless |= {"past_key_values": transformers.DynamicCache(), "max_new_tokens": 5}
     got, _ = attend(Layer(), q, k, v, None, **harmless, alibi=None)
     assert torch.equal(got, attend(Layer(), q, k, v, None)[0])
 

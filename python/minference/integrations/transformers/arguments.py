@@ -21,16 +21,23 @@ __all__ = ["read_sinks", "refuse_unknown"]
 ROUTING = "of the layers around attention"
 POSITIONS = "rotary embeddings and the mask are made of it before"
 CACHE = "keys and values have been put into the cache before"
+GENERATION = "an option of generate(), which some models hand on to their encoder"
 OUTPUTS = "says what the model returns, not what attention computes"
 
 # Each of these may be ignored, for the reason given.
 HARMLESS: dict[str, str] = {
     "cache_position": POSITIONS,
     "deterministic": "these kernels always are",
+    "do_sample": GENERATION,
     "labels": "of the loss",
     "logits_to_keep": OUTPUTS,
+    "max_length": GENERATION,
     "max_length_k": "a bound of cu_seq_lens_k, which is refused",
     "max_length_q": "a bound of cu_seq_lens_q, which is refused",
+    "max_new_tokens": GENERATION,
+    "min_length": GENERATION,
+    "min_new_tokens": GENERATION,
+    "num_beams": GENERATION,
     "num_items_in_batch": "of the loss",
     "output_hidden_states": OUTPUTS,
     "output_router_logits": ROUTING,
