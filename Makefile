@@ -22,6 +22,7 @@ FORMATTED := '*.h' '*.hpp' '*.c' '*.cpp' '*.cu' '*.cuh'
 # is used.
 BUILD := build/tests
 export MINF_BUILD_DIR := $(CURDIR)/$(BUILD)
+OLDEST := $(CURDIR)/build/oldest-transformers
 export CTEST_PARALLEL_LEVEL ?= $(shell nproc)
 # Writes the commands that clang-tidy goes by: of the library's sources their own, for tests/simt compiles some
 # of them once more, in words of its own. Prints those of the files given that are compiled here: some need
@@ -39,15 +40,23 @@ endef
 export LINTED
 
 .NOTPARALLEL:
-.PHONY: demo test test-python test-cpp bench-cpp build info lint format static static-check sanitize fuzz clean
+.PHONY: demo test test-python test-oldest test-models test-cpp bench-cpp build info lint format static static-check sanitize fuzz clean
 
 demo: $(VENV)/demo.stamp build
 	minference demo --out out
 
-test: test-cpp test-python
+test: test-cpp test-python test-oldest
 
 test-python: $(VENV)/dev.stamp build info
 	pytest $(PYTEST_ARGS)
+
+# The oldest transformers that pyproject.toml allows, beside the one that is installed.
+test-oldest: $(OLDEST)/stamp build
+	PYTHONPATH=$(OLDEST) pytest $(PYTEST_ARGS) tests/python/test_transformers*.py
+
+# Every family of transformers, tiny and random, against its own eager attention; docs/models.md anew.
+test-models: $(VENV)/dev.stamp build
+	PYTHONPATH=tests/python python -m tiny_models.sweep --jobs $$(nproc) --out docs/models.md
 
 test-cpp: $(VENV)/base.stamp
 	cmake --workflow --preset tests
@@ -120,6 +129,11 @@ $(VENV)/base.stamp: pyproject.toml
 
 $(VENV)/dev.stamp: $(VENV)/base.stamp
 	pip install -qq --no-build-isolation --editable '.[dev]'
+	touch $@
+
+$(OLDEST)/stamp: $(VENV)/dev.stamp
+	rm -rf $(OLDEST)
+	pip install -qq --target $(OLDEST) 'transformers==5.4.0'
 	touch $@
 
 $(VENV)/demo.stamp: $(VENV)/base.stamp

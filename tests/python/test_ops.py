@@ -335,11 +335,45 @@ def test_python_and_raw_op_say_the_same():
         (lambda q, k, v: minference.prefill_attn(q, k, v, [minference.Dense()] * 3), "patterns"),
         (lambda q, k, v: minference.prefill_attn(q, k, v, []), "patterns"),
         (lambda q, k, v: minference.prefill_attn(q, k, v, minference.AShape(-1, 5)), "patterns"),
+        # Of another type altogether: torch's own checks come before the library's.
+        (lambda q, k, v: minference.vs_attn(q, k, v, 10.0, 20), "vertical_size: .*int, got float"),
+        (lambda q, k, v: minference.vs_attn(q, k, v, 10, [20]), "slash_size: .*int, got list"),
+        (lambda q, k, v: minference.vs_attn(q, k, v, 10, 2**70), "slash_size: .*beyond 64 bits"),
+        (lambda q, k, v: minference.vs_attn(q, k, v, 10, 20, last_q=None), "last_q: .*NoneType"),
+        (lambda q, k, v: minference.vs_attn(q.numpy(), k, v, 5, 5), "q: .*Tensor, got ndarray"),
+        (lambda q, k, v: minference.vs_attn(q, None, v, 5, 5), "k: expected Tensor, got None"),
+        (lambda q, k, v: minference.merge_attn(q, q, "q", q), "out_b: .*Tensor, got str"),
+        (lambda q, k, v: minference.estimate_vs(q, k, "a", 5), "vertical_size: .*int, got str"),
+        (
+            lambda q, k, v: minference.prefill_attn(q, k, v, minference.Dense(), softmax_scale="x"),
+            "softmax_scale: expected .*float.*, got str",
+        ),
+        (lambda q, k, v: minference.prefill_attn(q, k, v, "dense"), "patterns: .*, got str"),
+        (lambda q, k, v: minference.prefill_attn(q, k, v, None), "patterns: .*, got NoneType"),
+        (lambda q, k, v: minference.prefill_attn(q, k, v, [1]), "head 0: .*pattern, got int"),
+        (
+            lambda q, k, v: minference.prefill_attn(q, k, v, minference.HeadConfig(())),
+            "got HeadConfig, which is of many layers: pass those of one",
+        ),
+        (lambda q, k, v: minference.density(q, k, "dense"), "patterns: .*, got str"),
+        (lambda q, k, v: minference.min_sparse_seqlen("warp"), "device: .*, got 'warp'"),
+        (lambda q, k, v: minference.min_sparse_seqlen(None), "device: .*, got None"),
+        (lambda q, k, v: minference.HeadConfig("llama"), "layers: .*, got str"),
+        (lambda q, k, v: minference.HeadConfig((("dense",),)), "layer 0: .*sequence of patterns"),
+        (lambda q, k, v: minference.load_config(3), "path: expected str or os.PathLike, got int"),
+        (lambda q, k, v: minference.save_config("a", "b"), "config: .*HeadConfig, got str"),
+        (lambda q, k, v: minference.save_config(minference.HeadConfig(()), 3), "path: .*got int"),
     ],
 )
 def test_bad_argument_is_a_value_error(call, message):
     with pytest.raises(ValueError, match=message):
         call(*make_qkv())
+
+
+@pytest.mark.parametrize("kind", ["mps", "meta", "xpu"])
+def test_device_that_no_backend_serves(kind):
+    with pytest.raises(NotImplementedError, match=f"device: no backend serves {kind} devices"):
+        minference.min_sparse_seqlen(kind)
 
 
 @pytest.mark.parametrize(
