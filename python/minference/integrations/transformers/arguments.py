@@ -18,7 +18,7 @@ from transformers import Cache
 
 __all__ = ["read_sinks", "refuse_unknown"]
 
-ROUTING = "of the layers around attention"
+ROUTING = "it concerns the layers around attention"
 POSITIONS = "rotary embeddings and the mask are made of it before"
 CACHE = "keys and values have been put into the cache before"
 GENERATION = "an option of generate(), which some models hand on to their encoder"
@@ -26,10 +26,14 @@ OUTPUTS = "says what the model returns, not what attention computes"
 
 # Each of these may be ignored, for the reason given.
 HARMLESS: dict[str, str] = {
+    "bos_token_id": GENERATION,
+    "cache_implementation": GENERATION,
     "cache_position": POSITIONS,
     "deterministic": "these kernels always are",
+    "disable_compile": GENERATION,
     "do_sample": GENERATION,
-    "labels": "of the loss",
+    "eos_token_id": GENERATION,
+    "labels": "it concerns the loss",
     "logits_to_keep": OUTPUTS,
     "max_length": GENERATION,
     "max_length_k": "a bound of cu_seq_lens_k, which is refused",
@@ -38,11 +42,15 @@ HARMLESS: dict[str, str] = {
     "min_length": GENERATION,
     "min_new_tokens": GENERATION,
     "num_beams": GENERATION,
-    "num_items_in_batch": "of the loss",
+    "num_items_in_batch": "it concerns the loss",
     "output_hidden_states": OUTPUTS,
+    "output_logits": GENERATION,
     "output_router_logits": ROUTING,
+    "output_scores": GENERATION,
+    "pad_token_id": GENERATION,
     "position_ids": POSITIONS,
     "return_dict": OUTPUTS,
+    "return_dict_in_generate": GENERATION,
     "sliding_window": "the mask has it",
     "use_cache": CACHE,
 }
