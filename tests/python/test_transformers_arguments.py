@@ -244,10 +244,20 @@ def test_sinks_under_every_name(mask, name, kind, softcap):
 
 @pytest.mark.parametrize("kind", SINKS)
 @pytest.mark.parametrize("mask", [None, causal(40, 70), additive(causal(40, 70))])
-@pytest.mark.parametrize("batch", [1, BATCH])
-def test_position_bias(kind, mask, batch):
+@pytest.mark.parametrize(
+    "shape", [(1, HEADS, 40), (BATCH, HEADS, 40), (1, HEADS, 1), (BATCH, 1, 1)]
+)
+@pytest.mark.parametrize("listed", [False, True])
+def test_position_bias(kind, mask, shape, listed):
     q, k, v = make_qkv()
-    bias = torch.randn(batch, HEADS, 40, 70, generator=torch.Generator().manual_seed(4))
+    bias = torch.randn(*shape, 70, generator=torch.Generator().manual_seed(4))
+    if listed:  # Which are computed some rows at a time.
+        every_key = torch.arange(70).expand(BATCH, 40, 70)
+        got, _ = attend(
+            Layer(), q, k, v, mask, position_bias=bias, sinks=SINKS[kind], indices=every_key
+        )
+        assert_same(got, eager(q, k, v, causal(40, 70), bias=bias, sinks=SINKS[kind]))
+        return
     got, _ = attend(Layer(), q, k, v, mask, position_bias=bias, sinks=SINKS[kind])
     assert_same(got, eager(q, k, v, causal(40, 70), bias=bias, sinks=SINKS[kind]))
 
@@ -257,6 +267,18 @@ def test_position_bias_without_causality():
     bias = torch.randn(1, HEADS, 40, 70)
     got, _ = attend(Layer(is_causal=False), q, k, v, None, position_bias=bias)
     assert_same(got, eager(q, k, v, None, bias=bias))
+
+
+def test_biases_over_many_parts_of_rows():
+    q, k, v = make_qkv(300, 333)
+    every_key = torch.arange(333).expand(BATCH, 300, 333)
+    for shape in [(1, HEADS, 1, 333), (1, HEADS, 300, 333)]:
+        bias = torch.randn(shape)
+        want = eager(q, k, v, causal(300, 333), bias=bias)
+        got, _ = attend(Layer(), q, k, v, None, position_bias=bias, indices=every_key)
+        assert_same(got, want)
+        sinks = torch.full((HEADS,), -90.0)
+        assert_same(attend(Layer(), q, k, v, None, position_bias=bias, sinks=sinks)[0], want)
 
 
 def test_softcap_over_many_parts_of_rows():

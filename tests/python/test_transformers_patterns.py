@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import minference
@@ -22,7 +24,7 @@ from families import (
 )
 from minference import AShape, BlockSparse, Dense, HeadConfig, TriShape, VerticalSlash
 from reference import a_shape_mask
-from torch import nn
+from torch import Tensor, nn
 
 pytest.importorskip("minference.integrations.transformers")
 
@@ -43,6 +45,23 @@ SEQ2SEQ = {
 def build(name: str, config: str, **arguments: Any) -> Any:
     torch.manual_seed(0)
     return getattr(transformers, name)(getattr(transformers, config)(**arguments)).eval()
+
+
+@torch.no_grad()
+def assert_logits_as_eager(
+    model: Any, switch: Callable[[Any], object], rows: Tensor | None = None, **inputs: Any
+) -> None:
+    model.set_attn_implementation("eager")
+    want = model(**inputs).logits
+    switch(model)
+    got = model(**inputs).logits
+    if rows is not None:
+        got, want = got[rows], want[rows]
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-4 * want.abs().max().item())
+
+
+def to_dense_patterns(model: Any) -> HeadConfig:
+    return minference.set_patterns(model, Dense())
 
 
 # ---- Encoder-decoders ----------------------------------------------------------------------------
@@ -67,12 +86,8 @@ def test_layers_of_a_decoder_are_counted_by_themselves(
         decoder_attention_heads=decoder_heads,
     )
     inputs = {"input_features": torch.randn(2, 80, 100), "decoder_input_ids": random_ids(2, 100)}
-    with torch.no_grad():
-        model.set_attn_implementation("eager")
-        want = model(**inputs).logits
-        config = minference.set_patterns(model, Dense())
-        got = model(**inputs).logits
-    torch.testing.assert_close(got, want, rtol=0, atol=1e-4 * want.abs().max().item())
+    assert_logits_as_eager(model, to_dense_patterns, **inputs)
+    config = to_dense_patterns(model)
     assert config.layers == ((Dense(),) * decoder_heads,) * decoder_layers
 
     heads = [AShape(1, 5 + head) for head in range(decoder_heads)]
@@ -103,12 +118,9 @@ def test_by_name_alone_a_decoder_that_says_it_is_not_causal_is_served():
     padding[1, :33] = 0
     for inputs in ({}, {"attention_mask": padding}, {"decoder_attention_mask": padding}):
         rows = inputs.get("decoder_attention_mask", torch.ones_like(ids)).bool()
-        with torch.no_grad():
-            model.set_attn_implementation("eager")
-            want = model(input_ids=ids, decoder_input_ids=ids, **inputs).logits[rows]
-            model.set_attn_implementation("minference")
-            got = model(input_ids=ids, decoder_input_ids=ids, **inputs).logits[rows]
-        torch.testing.assert_close(got, want, rtol=0, atol=1e-4 * want.abs().max().item())
+        by_name = operator.methodcaller("set_attn_implementation", "minference")
+        inputs = {**inputs, "input_ids": ids, "decoder_input_ids": ids}
+        assert_logits_as_eager(model, by_name, rows, **inputs)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -149,12 +161,8 @@ def test_encoder_with_padding_is_eager():
     ids = random_ids(2, 70)
     padding = torch.ones_like(ids)
     padding[1, 50:] = 0
-    with torch.no_grad():
-        model.set_attn_implementation("eager")
-        want = model(input_ids=ids, attention_mask=padding, decoder_input_ids=ids).logits
-        minference.set_patterns(model, Dense())
-        got = model(input_ids=ids, attention_mask=padding, decoder_input_ids=ids).logits
-    torch.testing.assert_close(got, want, rtol=0, atol=1e-4 * want.abs().max().item())
+    inputs = {"input_ids": ids, "attention_mask": padding, "decoder_input_ids": ids}
+    assert_logits_as_eager(model, to_dense_patterns, **inputs)
 
 
 # ---- Layers that differ, and layers without attention --------------------------------------------

@@ -60,7 +60,8 @@ def minference_attention_forward(
         s_aux: Sinks: logits that take part in the softmax without a value, ``[num_heads_q]``, or
             ``[batch, num_heads_q, seqlen_q, 1]``.
         sinks: The same under another name.
-        position_bias: Added to the logits, ``[batch or 1, num_heads_q, seqlen_q, seqlen_k]``.
+        position_bias: Added to the logits, ``[batch or 1, num_heads_q or 1, seqlen_q or 1,
+            seqlen_k]``.
         indices: The only keys that a row attends, int ``[batch, seqlen_q, keys per row]``, as the
             indexers of DeepSeek-V3.2 and its kin choose them; those below 0 are none.
         block_indices: The only blocks of keys that a row attends, int ``[batch, num_heads_kv,
@@ -174,8 +175,8 @@ class _Visible(NamedTuple):
             mask = (torch.arange(keys, device=self.device) <= row + keys - rows)[None, None]
         elif isinstance(mask, CausalMask):
             mask = mask.visible(part)
-        elif mask is not None and mask.shape[2] != 1:
-            mask = mask[:, :, part]
+        elif mask is not None:
+            mask = _rows_of(mask, part)
         if self.lists is None:
             return mask
         listed = self.lists.rows(part)
@@ -327,7 +328,7 @@ def _attend_by_sdpa(
     for part in parts:
         mask = visible.rows(part)
         if position_bias is not None:
-            mask = _with_bias(mask, position_bias[:, :, part])
+            mask = _with_bias(mask, _rows_of(position_bias, part))
         out, _ = sdpa_attention_forward(
             layer, query[:, :, part], key, value, mask, scaling=scaling, is_causal=False
         )
@@ -341,6 +342,11 @@ def _parts(query: Tensor) -> list[slice]:
         return [EVERY_ROW]
     starts = range(0, query.shape[2], SCORE_ROWS)
     return [slice(begin, begin + SCORE_ROWS) for begin in starts] or [EVERY_ROW]
+
+
+def _rows_of(tensor: Tensor, part: slice) -> Tensor:
+    """Some rows of ``[batch, heads, rows, ...]``, where one row may be for all."""
+    return tensor if tensor.shape[2] == 1 else tensor[:, :, part]
 
 
 def _with_bias(mask: Tensor | None, position_bias: Tensor) -> Tensor:
@@ -371,7 +377,7 @@ def _attend_by_scores(
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
         if position_bias is not None:
-            scores = scores + position_bias[:, :, part]
+            scores = scores + _rows_of(position_bias, part)
         mask = visible.rows(part)
         if mask is not None and mask.dtype == torch.bool:
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
@@ -379,8 +385,7 @@ def _attend_by_scores(
             scores = scores + mask
         scores = scores.float()
         if sinks is not None:
-            of_rows = sinks if sinks.shape[2] == 1 else sinks[:, :, part]
-            of_rows = of_rows[..., None].expand(*scores.shape[:3], 1)
+            of_rows = _rows_of(sinks, part)[..., None].expand(*scores.shape[:3], 1)
             scores = torch.cat([scores, of_rows], dim=-1)
         weights = scores.softmax(dim=-1)[..., : k.shape[2]].to(v.dtype)
         outs.append(weights @ v)
