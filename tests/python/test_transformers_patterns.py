@@ -344,6 +344,20 @@ def test_a_model_that_does_not_follow_is_left_as_it_was(monkeypatch):
     assert model.config._attn_implementation == "eager"
 
 
+def test_models_beside_one_that_refuses_are_left_as_they_were(monkeypatch):
+    pair = Pair()
+    pair.large.set_attn_implementation("sdpa")
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    monkeypatch.setattr(pair.small, "set_attn_implementation", refuse)
+    with pytest.raises(ValueError, match="minference"):
+        minference.set_patterns(pair, SPARSE)
+    assert pair.large.config._attn_implementation == "sdpa"
+    assert pair.small.config._attn_implementation == "eager"
+
+
 def test_dense_patterns_never_warn():
     model, ids = tiny_model("llama"), random_ids(1, 80)
     minference.set_patterns(model, Dense(), min_seqlen=1)

@@ -264,14 +264,17 @@ def _check(config: HeadConfig) -> None:
 
 
 def _switch(roots: Sequence[PreTrainedModel], layers: Sequence[Any]) -> None:
-    """Switch models to minference; back again, if a layer does not follow."""
-    before = [root.config._attn_implementation for root in roots]
-    for root in roots:
-        root.set_attn_implementation(NAME)
-    for layer in layers:
-        if layer.config._attn_implementation != NAME:
-            for root, name in zip(roots, before, strict=True):
-                root.set_attn_implementation(name)
+    """Switch models to minference; all of them back again, if one or a layer does not follow."""
+    models = [m for root in roots for m in root.modules() if isinstance(m, PreTrainedModel)]
+    before = [(model.config, model.config._attn_implementation) for model in models]
+    try:
+        for root in roots:
+            root.set_attn_implementation(NAME)
+        if any(layer.config._attn_implementation != NAME for layer in layers):
             owner = type(roots[0]).__name__
             msg = f"minference: {owner} does not let its attention be replaced"
             raise NotImplementedError(msg)
+    except Exception:
+        for config, name in before:  # A config's comes before those of its parts, and sets them.
+            config._attn_implementation = name
+        raise
