@@ -319,6 +319,11 @@ def test_users_own_subclass_of_a_layer_is_served():
             ValueError,
             "s_aux, sinks: expected one of them, got both",
         ),
+        (
+            {"position_bias": torch.ones(HEADS, 40, 70)},
+            ValueError,
+            r"position_bias: expected \[2, 4, 40, 70\], or 1 of any, got \(4, 40, 70\)",
+        ),
         ({"s_aux": torch.ones(3)}, ValueError, r"sinks: expected \[4\] or .*, got \(3,\)"),
         (
             {"indices": torch.zeros(2, 40, 3), "block_indices": torch.zeros(2, 2, 40, 3)},

@@ -393,6 +393,7 @@ CONFIG = """
         "import transformers.modeling_utils, minference",
         "import minference, sys; assert 'transformers' not in sys.modules",
         "import minference, importlib; importlib.reload(minference)",
+        "import minference, importlib.util as u; u.find_spec('transformers.modeling_utils')",
     ],
 )
 def test_importing_minference_makes_the_name_known(imports):

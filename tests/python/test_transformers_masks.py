@@ -76,14 +76,15 @@ ROW_IS_EVEN = torch.arange(ROWS) % 2 == 0
 # What models and users do to masks. `stays`: the result is not written out either.
 READS: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
     "last rows": (lambda m: m[:, :, -2:], True),
-    "rows and keys": (lambda m: m[:, :, 1:4, :5], True),
+    "rows and keys": (lambda m: m[:, :, 1:4, :9], True),
+    "rows after the last key": (lambda m: m[:, :, 1:4, :5], False),
     "keys from": (lambda m: m[..., 4:], True),
     "no rows": (lambda m: m[:, :, 3:3], True),
     "more rows than there are": (lambda m: m[:, :, -50:], True),
     "one sequence": (lambda m: m[1:], True),
     "expand heads": (lambda m: m.expand(-1, 4, -1, -1), True),
     "expand a batch": (lambda m: m[:1].expand(3, -1, -1, -1), True),
-    "narrow": (lambda m: m.narrow(3, 2, 5), True),
+    "narrow": (lambda m: m.narrow(3, 2, 9), True),
     "detach": (lambda m: m.detach(), True),
     "contiguous": (lambda m: m.contiguous(), True),
     "to device": (lambda m: m.to("cpu", non_blocking=True), True),
@@ -326,6 +327,15 @@ def test_mask_function_means_what_eager_attentions_does(
     got = integration.minference_mask(**arguments, dtype=torch.float16)
     assert isinstance(got, CausalMask)
     assert torch.equal(got.dense(), want)
+
+
+def test_rows_after_the_keys_that_are_left_see_them_all():
+    """Not padding, as rows after the last key are else: a model has cut keys off."""
+    q, k = torch.randn(1, 4, KEYS, 16), torch.randn(1, 4, 5, 16)
+    mask = integration.minference_mask(1, KEYS, KEYS)[..., :5]
+    got, _ = integration.minference_attention_forward(torch.nn.Module(), q, k, k, mask)
+    want = F.scaled_dot_product_attention(q, k, k, torch.ones(KEYS, 5, dtype=torch.bool).tril())
+    torch.testing.assert_close(got.transpose(1, 2), want)
 
 
 @pytest.mark.parametrize("is_causal", [True, False])

@@ -83,6 +83,7 @@ def minference_attention_forward(
         msg = "minference: softcap, position_bias: both in one call are not supported"
         raise NotImplementedError(msg)
     refuse_unknown(module, kwargs)
+    _check_bias(position_bias, query, key)
     extra = read_sinks(s_aux, sinks, query)
     if isinstance(attention_mask, CausalMask) and attention_mask.hides_nothing:
         attention_mask, is_causal = None, False
@@ -156,6 +157,19 @@ def _mask_of_integers(mask: Tensor) -> Tensor:
         )
         raise ValueError(msg)
     return mask.bool()
+
+
+def _check_bias(bias: Tensor | None, query: Tensor, key: Tensor) -> None:
+    if bias is None:
+        return
+    wanted = (*query.shape[:3], key.shape[2])
+    if bias.ndim != 4 or not all(
+        size in (1, full) for size, full in zip(bias.shape, wanted, strict=True)
+    ):
+        msg = (
+            f"minference: position_bias: expected {[*wanted]}, or 1 of any, got {tuple(bias.shape)}"
+        )
+        raise ValueError(msg)
 
 
 class _Visible(NamedTuple):

@@ -228,6 +228,8 @@ def _slice(
     elif dim == 2:
         placements = [p._replace(first_row=p.first_row + begin) for p in placements]
     elif dim == 3:
+        if not mask.hides_nothing and any(_loses_keys(p, mask.shape[2], stop) for p in placements):
+            return None
         placements = [_without_first_keys(p, begin, stop - begin) for p in placements]
     shape = [*mask.shape]
     shape[dim] = stop - begin
@@ -237,6 +239,11 @@ def _slice(
         mask._derive(placements, shape, mask.device),
         lambda elements: aten_slice(elements, dim, start, end, step),
     )
+
+
+def _loses_keys(placed: Placement, rows: int, stop: int) -> bool:
+    """Whether keys that exist are cut off before the last row: a row after all keys is padding."""
+    return stop < placed.end_key and stop < placed.first_row + rows
 
 
 def _without_first_keys(placed: Placement, gone: int, left: int) -> Placement:
