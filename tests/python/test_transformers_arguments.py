@@ -324,19 +324,28 @@ def test_users_own_subclass_of_a_layer_is_served():
             ValueError,
             r"position_bias: expected \[2, 4, 40, 70\], or 1 of any, got \(4, 40, 70\)",
         ),
+        (
+            {"indices": torch.full((2, 40, 3), 70)},
+            ValueError,
+            "indices: expected entries within 70",
+        ),
+        ({"indices": torch.zeros(2, 40, 3)}, ValueError, "expected integers, got torch.float32"),
         ({"s_aux": torch.ones(3)}, ValueError, r"sinks: expected \[4\] or .*, got \(3,\)"),
         (
-            {"indices": torch.zeros(2, 40, 3), "block_indices": torch.zeros(2, 2, 40, 3)},
+            {
+                "indices": torch.zeros(2, 40, 3, dtype=torch.int32),
+                "block_indices": torch.zeros(2, 2, 40, 3, dtype=torch.int32),
+            },
             ValueError,
             "indices, block_indices: expected one of them, got both",
         ),
         (
-            {"indices": torch.zeros(2, 39, 3)},
+            {"indices": torch.zeros(2, 39, 3, dtype=torch.int32)},
             ValueError,
             r"indices: expected \[2, 40, keys per row\], got \(2, 39, 3\)",
         ),
         (
-            {"block_indices": torch.zeros(2, 2, 40, 3)},
+            {"block_indices": torch.zeros(2, 2, 40, 3, dtype=torch.int32)},
             NotImplementedError,
             "Layer: block_indices: expected a layer with an indexer.block_size",
         ),

@@ -77,7 +77,7 @@ ROW_IS_EVEN = torch.arange(ROWS) % 2 == 0
 READS: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
     "last rows": (lambda m: m[:, :, -2:], True),
     "rows and keys": (lambda m: m[:, :, 1:4, :9], True),
-    "rows after the last key": (lambda m: m[:, :, 1:4, :5], False),
+    "rows after the last key": (lambda m: m[:, :, 1:4, :5], True),
     "keys from": (lambda m: m[..., 4:], True),
     "no rows": (lambda m: m[:, :, 3:3], True),
     "more rows than there are": (lambda m: m[:, :, -50:], True),
@@ -101,6 +101,10 @@ READS: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
     "rows of sequences": (lambda m: m[torch.tensor([0, 1]), :, torch.tensor([2, 3])], False),
     "None": (lambda m: m[None], False),
     "iterate": (lambda m: torch.stack(list(m)), False),
+    "expand and reshape": (lambda m: m.expand(-1, 4, -1, -1).reshape(8, ROWS, KEYS), False),
+    "cut and reshape": (lambda m: m[..., 1:].reshape(2, -1), False),
+    "cut and view": (lambda m: m[..., 1:].contiguous().view(-1), False),
+    "strided": (lambda m: (x := m[..., 1:]).as_strided(x.shape, x.stride()), False),
     "index_select": (lambda m: m.index_select(2, torch.tensor([2, 1])), False),
     "gather": (lambda m: m.gather(3, torch.zeros(2, 1, ROWS, 2, dtype=torch.int64)), False),
     "concatenate": (lambda m: torch.cat([m, m[..., :2]], dim=-1), False),
@@ -207,7 +211,14 @@ def write_and(m: Tensor) -> Tensor:
     return m
 
 
+def write_to_picked_rows(m: Tensor) -> Tensor:
+    picked = m.expand(-1, 4, -1, -1)[:, :, torch.tensor([0, 1])]
+    picked[:, 0] = 0
+    return picked
+
+
 WRITES = [
+    write_to_picked_rows,
     write_item,
     write_through_slice,
     write_before_reading_slice,
@@ -327,6 +338,26 @@ def test_mask_function_means_what_eager_attentions_does(
     got = integration.minference_mask(**arguments, dtype=torch.float16)
     assert isinstance(got, CausalMask)
     assert torch.equal(got.dense(), want)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "gpt_oss", "gemma2"])
+def test_rows_after_the_last_key_are_eager(family):
+    """Padding on the right, the logits of which some read; it once gave nothing at all."""
+    model, ids = tiny_model(family), random_ids(2, 40)
+    padding = torch.ones_like(ids)
+    padding[0, 35:] = 0
+    got = logits_of(model, "minference", ids, attention_mask=padding)
+    assert_as_eager(model, got, ids, attention_mask=padding)
+
+
+@pytest.mark.parametrize("arguments", [{"softcap": 5.0}, {"sinks": torch.zeros(4)}])
+def test_one_row_of_a_mask_for_many_rows(arguments):
+    q, k = torch.randn(2, 4, 129, 16), torch.randn(2, 4, 300, 16)
+    mask = CausalMask([Placement(0, 300, 280, 0)] * 2, 1, 300, "cpu", torch.float32)
+    attend = integration.minference_attention_forward
+    got, _ = attend(torch.nn.Module(), q, k, k, mask, **arguments)
+    want, _ = attend(torch.nn.Module(), q, k, k, mask.dense(), **arguments)
+    torch.testing.assert_close(got, want)
 
 
 def test_rows_after_the_keys_that_are_left_see_them_all():

@@ -95,7 +95,10 @@ def minference_attention_forward(
 
     if shares is not None and softcap is None and position_bias is None:
         if lists is None:
-            return _attend(module, query, key, value, shares, scaling, extra), None
+            out = _attend(module, query, key, value, shares, scaling, extra)
+            if isinstance(mask, CausalMask):
+                out = _with_late_rows(module, query, key, value, mask, out, scaling, extra)
+            return out, None
         if shares == [EVERYTHING] and (blocks := lists.as_row_blocks()) is not None:
             return _attend_blocks(query, key, value, blocks, scaling, extra), None
 
@@ -103,6 +106,8 @@ def minference_attention_forward(
         _warn_of_dense(type(module).__name__)
     causal_shape = (query.shape[2], key.shape[2]) if mask is None and shares is not None else None
     visible = _Visible(mask, lists, causal_shape, query.device)
+    if position_bias is not None:
+        position_bias = position_bias.to(query.dtype)
     if softcap is not None or extra is not None:
         out = _attend_by_scores(query, key, value, visible, scaling, softcap, extra, position_bias)
     else:
@@ -163,6 +168,9 @@ def _check_bias(bias: Tensor | None, query: Tensor, key: Tensor) -> None:
     if bias is None:
         return
     wanted = (*query.shape[:3], key.shape[2])
+    if not bias.is_floating_point():
+        msg = f"minference: position_bias: expected floating point, got {bias.dtype}"
+        raise ValueError(msg)
     if bias.ndim != 4 or not all(
         size in (1, full) for size, full in zip(bias.shape, wanted, strict=True)
     ):
@@ -188,7 +196,7 @@ class _Visible(NamedTuple):
             row = torch.arange(rows, device=self.device)[part, None]
             mask = (torch.arange(keys, device=self.device) <= row + keys - rows)[None, None]
         elif isinstance(mask, CausalMask):
-            mask = mask.visible(part)
+            mask = mask.visible(None if mask.shape[2] == 1 else part)
         elif mask is not None:
             mask = _rows_of(mask, part)
         if self.lists is None:
@@ -234,7 +242,7 @@ def _shares(
 
 
 def _shares_of(placements: Sequence[Placement], rows: int) -> Iterator[Share]:
-    """Neighbouring sequences that lie alike, without the rows that are padding."""
+    """Neighbouring sequences that lie alike, without their rows outside the keys that exist."""
     end = 0
     while end < len(placements):  # Not itertools.groupby: torch.compile cannot follow it.
         begin, placed = end, placements[end]
@@ -263,7 +271,7 @@ def _attend(
     q, k, v = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     if len(shares) == 1 and shares[0] is EVERYTHING:
         return _attend_share(layer, q, k, v, window=0, scaling=scaling, sinks=sinks)
-    out = q.new_zeros((*q.shape[:3], v.shape[3]))  # Rows that are padding stay 0.
+    out = q.new_zeros((*q.shape[:3], v.shape[3]))  # Rows before the first key stay 0.
     for batch, rows, keys, window in shares:
         part = _attend_share(
             layer,
@@ -277,6 +285,46 @@ def _attend(
         if part.dtype != out.dtype:  # Under autocast.
             out = out.to(part.dtype)
         out[batch, rows] = part
+    return out
+
+
+def _with_late_rows(
+    layer: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: CausalMask,
+    out: Tensor,
+    scaling: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
+    """Add the rows after a sequence's last key: they see what there is, as by any other attention.
+
+    Such rows are padding on the right, whose logits some read all the same, or a step of decoding
+    whose own key is hidden. The kernels know a row only by its place among the keys.
+    """
+    rows = query.shape[2]
+    placements = mask.placements or ()
+    for sequence, placed in enumerate(placements * (len(query) if len(placements) == 1 else 1)):
+        num_keys = placed.end_key - placed.first_key
+        begin = max(0, placed.end_key - placed.first_row)
+        if begin >= rows or num_keys <= 0:
+            continue
+        one, late = slice(sequence, sequence + 1), slice(begin, rows)
+        keys = slice(placed.first_key, placed.end_key)
+        q, k, v = query[one, :, late], key[one, :, keys], value[one, :, keys]
+        hidden = None
+        if placed.window:
+            first_row = placed.first_row + begin - placed.first_key
+            there = Placement(0, num_keys, first_row, placed.window)
+            hidden = CausalMask([there], rows - begin, num_keys, q.device, torch.bool)
+        visible = _Visible(hidden, None, None, q.device)
+        if sinks is None:
+            part = _attend_by_sdpa(layer, q, k, v, visible, scaling, None)
+        else:
+            of_rows = _share_of(sinks, one, late)
+            part = _attend_by_scores(q, k, v, visible, scaling, None, of_rows, None)
+        out[one, late] = part.to(out.dtype)
     return out
 
 

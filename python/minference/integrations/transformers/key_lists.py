@@ -29,7 +29,8 @@ class KeyLists:
         num_blocks = -(-self.seqlen_k // self.block_size)
         listed = index.new_zeros((*index.shape[:3], num_blocks + 1), dtype=torch.bool)
         # What is no block goes into a column that is cut off.
-        listed.scatter_(3, torch.where(index < 0, num_blocks, index), value=True)
+        is_block = (index >= 0) & (index < num_blocks)
+        listed.scatter_(3, torch.where(is_block, index, num_blocks), value=True)
         listed = listed[..., :num_blocks]
         if self.block_size > 1:
             listed = listed.repeat_interleave(self.block_size, dim=3)[..., : self.seqlen_k]
@@ -46,7 +47,8 @@ class KeyLists:
         batch, lists, rows, size = self.index.shape
         num_blocks = -(-self.seqlen_k // self.block_size)
         last = num_blocks * self.block_size // ROW_BLOCK  # Greater than any block of the kernels.
-        index = torch.where(self.index < 0, num_blocks, self.index).sort(dim=3).values
+        is_block = (self.index >= 0) & (self.index < num_blocks)
+        index = torch.where(is_block, self.index, num_blocks).sort(dim=3).values
         padding = -rows % ROW_BLOCK
         index = torch.cat([index, index[:, :, -1:].expand(-1, -1, padding, -1)], dim=2)
         index = index.reshape(batch, lists, -1, ROW_BLOCK, size)
@@ -79,6 +81,17 @@ def read_key_lists(
     if indices is not None and block_indices is not None:
         msg = "minference: indices, block_indices: expected one of them, got both"
         raise ValueError(msg)
+    given = block_indices if indices is None else indices
+    if given is not None and (given.is_floating_point() or given.dtype == torch.bool):
+        msg = f"minference: indices, block_indices: expected integers, got {given.dtype}"
+        raise ValueError(msg)
+    # As with the ops: on a GPU, where to look is to wait, what is out of range is none.
+    if given is not None and given.device.type == "cpu" and not is_tracing(given):
+        block_size = 1 if indices is not None else _block_size(layer)
+        if bool((given >= -(-seqlen_k // block_size)).any()):
+            name = "indices" if indices is not None else "block_indices"
+            msg = f"minference: {name}: expected entries within {seqlen_k} keys, got others"
+            raise ValueError(msg)
     if indices is not None:
         if tuple(indices.shape[:-1]) != (batch, rows):
             msg = (
@@ -89,6 +102,18 @@ def read_key_lists(
         return KeyLists(indices[:, None], 1, num_heads_q, seqlen_k)
     if block_indices is None:
         return None
+    block_size = _block_size(layer)
+    shape = tuple(block_indices.shape)
+    if len(shape) != 4 or (shape[0], shape[2]) != (batch, rows) or num_heads_q % max(1, shape[1]):
+        msg = (
+            f"minference: block_indices: expected [{batch}, {num_heads_kv}, {rows}, blocks per"
+            f" row], got {shape}"
+        )
+        raise ValueError(msg)
+    return KeyLists(block_indices, block_size, num_heads_q, seqlen_k)
+
+
+def _block_size(layer: nn.Module) -> int:
     block_size = getattr(getattr(layer, "indexer", None), "block_size", None)
     if not isinstance(block_size, int):
         msg = (
@@ -96,11 +121,4 @@ def read_key_lists(
             " indexer.block_size, for nothing else says how many keys a block has"
         )
         raise NotImplementedError(msg)
-    shape = tuple(block_indices.shape)
-    if len(shape) != 4 or (shape[0], shape[2]) != (batch, rows) or num_heads_q % shape[1]:
-        msg = (
-            f"minference: block_indices: expected [{batch}, {num_heads_kv}, {rows}, blocks per"
-            f" row], got {shape}"
-        )
-        raise ValueError(msg)
-    return KeyLists(block_indices, block_size, num_heads_q, seqlen_k)
+    return block_size

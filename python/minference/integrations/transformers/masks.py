@@ -70,11 +70,24 @@ class CausalMask(Tensor):
         dtype: torch.dtype,
         *,
         heads: int = 1,
+        strides: Sequence[int] | None = None,
+        offset: int = 0,
     ) -> CausalMask:
         """Create the mask; see :class:`Placement`."""
         shape = (len(placements), heads, rows, keys)
         mask: CausalMask = torch.Tensor._make_wrapper_subclass(
-            cls, shape, dtype=dtype, device=torch.device(device)
+            cls,
+            shape,
+            strides=strides
+            or (
+                heads * rows * keys,
+                rows * keys,
+                keys,
+                1,
+            ),  # Those that the written-out view has: torch chooses by them.
+            storage_offset=offset,
+            dtype=dtype,
+            device=torch.device(device),
         )
         mask._placements = tuple(placements)
         mask._root, mask._views, mask._elements = mask, (), None
@@ -129,10 +142,17 @@ class CausalMask(Tensor):
         return elements
 
     def _derive(
-        self, placements: Sequence[Placement], shape: Sequence[int], device: torch.device
+        self,
+        placements: Sequence[Placement],
+        shape: Sequence[int],
+        device: torch.device,
+        strides: Sequence[int] | None = None,
+        offset: int = 0,
     ) -> CausalMask:
         _, heads, rows, keys = shape
-        return CausalMask(placements, rows, keys, device, self.dtype, heads=heads)
+        return CausalMask(
+            placements, rows, keys, device, self.dtype, heads=heads, strides=strides, offset=offset
+        )
 
     # ---- What torch asks of a tensor that has no memory of its own -------------------------------
 
@@ -185,7 +205,9 @@ class CausalMask(Tensor):
 
     def numpy(self, *, force: bool = False) -> Any:
         """See :meth:`torch.Tensor.numpy`."""
-        return self.dense().numpy(force=force)
+        array = self.dense().numpy(force=force)
+        array.flags.writeable = False  # A write would be lost.
+        return array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         array = self.numpy()
@@ -228,22 +250,21 @@ def _slice(
     elif dim == 2:
         placements = [p._replace(first_row=p.first_row + begin) for p in placements]
     elif dim == 3:
-        if not mask.hides_nothing and any(_loses_keys(p, mask.shape[2], stop) for p in placements):
-            return None
         placements = [_without_first_keys(p, begin, stop - begin) for p in placements]
     shape = [*mask.shape]
     shape[dim] = stop - begin
     aten_slice = torch.ops.aten.slice.Tensor
     return _as_view(
         mask,
-        mask._derive(placements, shape, mask.device),
+        mask._derive(
+            placements,
+            shape,
+            mask.device,
+            mask.stride(),
+            int(mask.storage_offset()) + begin * mask.stride(dim),
+        ),
         lambda elements: aten_slice(elements, dim, start, end, step),
     )
-
-
-def _loses_keys(placed: Placement, rows: int, stop: int) -> bool:
-    """Whether keys that exist are cut off before the last row: a row after all keys is padding."""
-    return stop < placed.end_key and stop < placed.first_row + rows
 
 
 def _without_first_keys(placed: Placement, gone: int, left: int) -> Placement:
@@ -255,18 +276,24 @@ def _expand(mask: CausalMask, size: Sequence[int], implicit: bool = False) -> Ca
     if len(size) != 4:
         return None
     shape = [old if new == -1 else new for old, new in zip(mask.shape, size, strict=True)]
-    if shape[2:] != list(mask.shape[2:]):
+    grows = [old != new for old, new in zip(mask.shape, shape, strict=True)]
+    if any(grow and old != 1 for grow, old in zip(grows, mask.shape, strict=True)) or any(
+        grows[2:]
+    ):
         return None
+    strides = [0 if grow else n for grow, n in zip(grows, mask.stride(), strict=True)]
     placements = mask._placements * (shape[0] if len(mask._placements) == 1 else 1)
     return _as_view(
         mask,
-        mask._derive(placements, shape, mask.device),
+        mask._derive(placements, shape, mask.device, strides, int(mask.storage_offset())),
         lambda elements: elements.expand(size),
     )
 
 
 def _alias(mask: CausalMask) -> CausalMask:
-    same = mask._derive(mask._placements, mask.shape, mask.device)
+    same = mask._derive(
+        mask._placements, mask.shape, mask.device, mask.stride(), int(mask.storage_offset())
+    )
     return _as_view(mask, same, lambda elements: elements)
 
 
@@ -289,7 +316,8 @@ def _index(mask: CausalMask, indices: Sequence[Tensor | None]) -> Tensor | None:
     count = mask.shape[2]
     if bool(((rows < -count) | (rows >= count)).any()):
         return None  # torch says it better.
-    return mask.dense(torch.where(rows < 0, rows + count, rows).to(mask.device))
+    picked = mask.dense(torch.where(rows < 0, rows + count, rows).to(mask.device))
+    return picked.clone(memory_format=torch.contiguous_format)  # Not expanded: it may be written.
 
 
 _KEPT: dict[Any, Callable[..., Tensor | None]] = {

@@ -259,7 +259,7 @@ def _check(config: HeadConfig) -> None:
     """Raise what the library raises at a call with one of these patterns."""
     with _disable_current_modes():
         for heads in dict.fromkeys(config.layers):
-            q = torch.zeros(1, 1, len(heads), 8, device="cpu")
+            q = torch.zeros(1, 1, len(heads), 8, dtype=torch.float32, device="cpu")
             count_key_tiles(q, q[:, :, :1], heads)
 
 
