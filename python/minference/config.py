@@ -63,9 +63,8 @@ class HeadConfig:
             if not is_sequence or not all(isinstance(head, Pattern) for head in layer):
                 msg = f"layers: layer {index}: expected a sequence of patterns, got {layer!r}"
                 raise ValueError(msg)
-        object.__setattr__(
-            self, "layers", tuple(map(tuple, self.layers))
-        )  # Hashable, whatever came.
+        # Hashable, whatever came.
+        object.__setattr__(self, "layers", tuple(map(tuple, self.layers)))
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -115,9 +114,7 @@ def load_config(
             Or ``path`` is no path.
         OSError: The file cannot be read.
     """
-    if not isinstance(path, (str, os.PathLike)):
-        msg = f"path: expected str or os.PathLike, got {type(path).__name__}"
-        raise ValueError(msg)
+    _check_path(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
         content = json.loads(text, object_pairs_hook=_object_without_duplicates)
@@ -155,9 +152,7 @@ def save_config(config: HeadConfig, path: str | os.PathLike[str]) -> None:
     if not isinstance(config, HeadConfig):
         msg = f"config: expected a HeadConfig, got {type(config).__name__}"
         raise ValueError(msg)
-    if not isinstance(path, (str, os.PathLike)):
-        msg = f"path: expected str or os.PathLike, got {type(path).__name__}"
-        raise ValueError(msg)
+    _check_path(path)
     lines = []
     for index, layer in enumerate(config.layers):
         scores = config.scores[index] if config.scores else (1.0,) * len(layer)
@@ -165,6 +160,12 @@ def save_config(config: HeadConfig, path: str | os.PathLike[str]) -> None:
         heads = {str(head): _entry(*entry) for head, entry in enumerate(entries)}
         lines.append(json.dumps(heads))
     Path(path).write_text("[" + ",\n ".join(lines) + "]\n", encoding="utf-8")
+
+
+def _check_path(path: object) -> None:
+    if not isinstance(path, (str, os.PathLike)):
+        msg = f"path: expected str or os.PathLike, got {type(path).__name__}"
+        raise ValueError(msg)
 
 
 def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

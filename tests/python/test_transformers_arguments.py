@@ -356,6 +356,13 @@ def test_what_may_change_the_result_is_refused_by_name(arguments, error, message
         attend(Layer(), *make_qkv(), None, **arguments)
 
 
+@pytest.mark.parametrize("lists", [0, 3])
+def test_lists_that_are_of_no_heads_are_refused(lists):
+    index = torch.zeros(2, lists, 40, 1, dtype=torch.int64)
+    with pytest.raises(ValueError, match=rf"block_indices: .*, got \(2, {lists}, 40, 1\)"):
+        attend(Layer(block_size=64), *make_qkv(), None, block_indices=index)
+
+
 def test_harmless_arguments_change_nothing():
     q, k, v = make_qkv()
     harmless = {"position_ids": torch.arange(40), "use_cache": True, "sliding_window": 3}

@@ -40,6 +40,12 @@ SEQ2SEQ = {
     "decoder_start_token_id": 1,
     "init_std": 0.3,
 }
+TWO_LAYERS = {
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+}
 
 
 def build(name: str, config: str, **arguments: Any) -> Any:
@@ -108,10 +114,7 @@ def test_by_name_alone_a_decoder_that_says_it_is_not_causal_is_served():
         "PegasusXForConditionalGeneration",
         "PegasusXConfig",
         **SEQ2SEQ,
-        encoder_layers=2,
-        decoder_layers=2,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
+        **TWO_LAYERS,
     )
     ids = random_ids(2, 70)
     padding = torch.ones_like(ids)
@@ -153,10 +156,7 @@ def test_encoder_with_padding_is_eager():
         "BartForConditionalGeneration",
         "BartConfig",
         **SEQ2SEQ,
-        encoder_layers=2,
-        decoder_layers=2,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
+        **TWO_LAYERS,
     )
     ids = random_ids(2, 70)
     padding = torch.ones_like(ids)

@@ -8,18 +8,20 @@ known.
 What happens to a call of a model, in order:
 
 1. Once per forward and kind of layer the model asks :func:`minference_mask` which keys its rows may
-   see. A causal mask, with a sliding window or without, is not written out (:mod:`.masks`); it
-   behaves as if it were, whatever the model does to it. Any other mask is what SDPA would get.
+   see (:mod:`.masks`). A causal mask, with a sliding window or without, is not written out
+   (:mod:`.causal_mask`); it behaves as if it were, whatever the model does to it. Any other mask is
+   what eager attention would get.
 2. Every layer calls :func:`minference_attention_forward` with q, k, v and the mask. A keyword
    argument that may change the result is served or refused by name (:mod:`.arguments`). A mask of
    the user's own is read, None is plain causal, and keys that the model has chosen itself
    (:mod:`.key_lists`) become part of the mask.
 3. A causal mask is split into calls of the kernels: sequences that lie alike, without their
-   padding. Heads get their pattern (:mod:`.patterns`); those of a layer whose window hides a key
-   attend the window, exactly; those of a call that is short or decodes are dense. Sinks scale the
-   result by way of lse.
-4. Everything else is computed densely, and says so where patterns were asked for: by SDPA with the
-   mask, or with softcap or sinks as the model's eager attention would, some rows at a time.
+   padding; rows after a sequence's last key see all its keys, densely. Heads get their pattern
+   (:mod:`.patterns`); those of a layer whose window hides a key attend the window, exactly; those
+   of a call that is short or decodes are dense. Sinks scale the result by way of lse.
+4. Everything else is computed densely (:mod:`.dense`), and says so where patterns were asked for:
+   by SDPA with the mask, or with softcap or sinks as the model's eager attention would, some rows
+   at a time.
 
 Dropout, continuous batching and arguments that nobody here has heard of are refused.
 """
@@ -31,9 +33,8 @@ from packaging.version import Version
 
 MIN_TRANSFORMERS = "5.4"
 if Version(transformers.__version__) < Version(MIN_TRANSFORMERS):
-    _msg = f"minference: expected transformers {MIN_TRANSFORMERS} or later, got " + (
-        transformers.__version__
-    )
+    _found = transformers.__version__
+    _msg = f"minference: expected transformers {MIN_TRANSFORMERS} or later, got {_found}"
     raise ImportError(_msg)
 
 from transformers import AttentionInterface, AttentionMaskInterface  # noqa: E402

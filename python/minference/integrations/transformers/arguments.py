@@ -10,13 +10,14 @@ one in none of them is refused. None says nothing, under any name.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import Cache
 
-__all__ = ["read_sinks", "refuse_unknown"]
+__all__ = ["fits", "read_sinks", "refuse_unknown"]
 
 ROUTING = "it concerns the layers around attention"
 POSITIONS = "rotary embeddings and the mask are made of it before"
@@ -84,6 +85,13 @@ def refuse_unknown(layer: nn.Module, kwargs: dict[str, Any]) -> None:
         raise NotImplementedError(msg)
 
 
+def fits(tensor: Tensor, shape: Sequence[int]) -> bool:
+    """Whether a tensor has a shape, or 1 in place of any of its sizes."""
+    if tensor.ndim != len(shape):
+        return False
+    return all(size in (1, wanted) for size, wanted in zip(tensor.shape, shape, strict=True))
+
+
 def read_sinks(s_aux: Tensor | None, sinks: Tensor | None, query: Tensor) -> Tensor | None:
     """Return the sinks, under whichever name they came: fp32 ``[1 or batch, num_heads_q, rows]``.
 
@@ -101,10 +109,8 @@ def read_sinks(s_aux: Tensor | None, sinks: Tensor | None, query: Tensor) -> Ten
     batch, heads, rows, _ = query.shape
     if tuple(given.shape) == (heads,):
         return given.float()[None, :, None]
-    if given.ndim == 4 and given.shape[3] == 1:
-        fits = zip(given.shape[:3], (batch, heads, rows), strict=True)
-        if all(size in (1, wanted) for size, wanted in fits):
-            return given.float()[..., 0]
+    if fits(given, (batch, heads, rows, 1)):
+        return given.float()[..., 0]
     msg = (
         f"minference: sinks: expected [{heads}] or [{batch}, {heads}, {rows}, 1], got"
         f" {tuple(given.shape)}"

@@ -9,19 +9,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from minference._library import call
-from minference.integrations.transformers.arguments import read_sinks, refuse_unknown
-from minference.integrations.transformers.key_lists import KeyLists, read_key_lists
-from minference.integrations.transformers.masks import CausalMask, Placement, is_tracing
+from minference.integrations.transformers.arguments import fits, read_sinks, refuse_unknown
+from minference.integrations.transformers.causal_mask import CausalMask, Placement
+from minference.integrations.transformers.dense import Visible, attend_by_scores, attend_by_sdpa
+from minference.integrations.transformers.key_lists import read_key_lists
+from minference.integrations.transformers.masks import is_tracing
 from minference.integrations.transformers.patterns import pattern_table, wants_sparse
 
 __all__ = ["minference_attention_forward"]
-
-# Rows that are computed at a time where scores are written out, [batch, num_heads_q, rows, keys].
-SCORE_ROWS = 128
-EVERY_ROW = slice(None)
 
 
 def minference_attention_forward(
@@ -105,13 +102,13 @@ def minference_attention_forward(
     if wants_sparse(module, query, key):
         _warn_of_dense(type(module).__name__)
     causal_shape = (query.shape[2], key.shape[2]) if mask is None and shares is not None else None
-    visible = _Visible(mask, lists, causal_shape, query.device)
+    visible = Visible(mask, lists, causal_shape, query.device)
     if position_bias is not None:
         position_bias = position_bias.to(query.dtype)
     if softcap is not None or extra is not None:
-        out = _attend_by_scores(query, key, value, visible, scaling, softcap, extra, position_bias)
+        out = attend_by_scores(query, key, value, visible, scaling, softcap, extra, position_bias)
     else:
-        out = _attend_by_sdpa(module, query, key, value, visible, scaling, position_bias)
+        out = attend_by_sdpa(module, query, key, value, visible, scaling, position_bias)
     return out, None
 
 
@@ -133,9 +130,8 @@ def _read_mask(mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None
     if mask.ndim != 4:
         msg = f"minference: attention_mask: expected 4 dimensions, got {mask.ndim}"
         raise ValueError(msg)
-    batch, heads, rows, keys = (*query.shape[:3], key.shape[2])
-    fits = zip(mask.shape, (batch, heads, rows, keys), strict=True)
-    if mask.shape[3] != keys or not all(size in (1, wanted) for size, wanted in fits):
+    batch, heads, rows, keys = wanted = (*query.shape[:3], key.shape[2])
+    if mask.shape[3] != keys or not fits(mask, wanted):
         msg = (
             f"minference: attention_mask: expected [{batch} or 1, {heads} or 1, {rows} or 1,"
             f" {keys}], got {tuple(mask.shape)}"
@@ -171,42 +167,11 @@ def _check_bias(bias: Tensor | None, query: Tensor, key: Tensor) -> None:
     if not bias.is_floating_point():
         msg = f"minference: position_bias: expected floating point, got {bias.dtype}"
         raise ValueError(msg)
-    if bias.ndim != 4 or not all(
-        size in (1, full) for size, full in zip(bias.shape, wanted, strict=True)
-    ):
+    if not fits(bias, wanted):
         msg = (
             f"minference: position_bias: expected {[*wanted]}, or 1 of any, got {tuple(bias.shape)}"
         )
         raise ValueError(msg)
-
-
-class _Visible(NamedTuple):
-    """What a row may see: a mask, and the keys that the model itself has chosen."""
-
-    mask: Tensor | None
-    lists: KeyLists | None
-    causal_shape: tuple[int, int] | None  # Rows and keys of a call that is causal without a mask.
-    device: torch.device
-
-    def rows(self, part: slice) -> Tensor | None:
-        """The mask of some rows: bool, or added to the logits; None: everything."""
-        mask = self.mask
-        if self.causal_shape is not None:
-            rows, keys = self.causal_shape
-            row = torch.arange(rows, device=self.device)[part, None]
-            mask = (torch.arange(keys, device=self.device) <= row + keys - rows)[None, None]
-        elif isinstance(mask, CausalMask):
-            mask = mask.visible(None if mask.shape[2] == 1 else part)
-        elif mask is not None:
-            mask = _rows_of(mask, part)
-        if self.lists is None:
-            return mask
-        listed = self.lists.rows(part)
-        if mask is None:
-            return listed
-        if mask.dtype == torch.bool:
-            return mask & listed
-        return mask.masked_fill(~listed, torch.finfo(mask.dtype).min)
 
 
 # ---- Calls that the kernels serve ----------------------------------------------------------------
@@ -318,12 +283,12 @@ def _with_late_rows(
             first_row = placed.first_row + begin - placed.first_key
             there = Placement(0, num_keys, first_row, placed.window)
             hidden = CausalMask([there], rows - begin, num_keys, q.device, torch.bool)
-        visible = _Visible(hidden, None, None, q.device)
+        visible = Visible(hidden, None, None, q.device)
         if sinks is None:
-            part = _attend_by_sdpa(layer, q, k, v, visible, scaling, None)
+            part = attend_by_sdpa(layer, q, k, v, visible, scaling, None)
         else:
             of_rows = _share_of(sinks, one, late)
-            part = _attend_by_scores(q, k, v, visible, scaling, None, of_rows, None)
+            part = attend_by_scores(q, k, v, visible, scaling, None, of_rows, None)
         out[one, late] = part.to(out.dtype)
     return out
 
@@ -369,89 +334,6 @@ def _with_sinks(out: Tensor, lse: Tensor, sinks: Tensor | None) -> Tensor:
     # The extra logit does nothing but add exp(sink) to the denominator, exp(lse).
     kept = torch.sigmoid(lse - sinks).transpose(1, 2)
     return (out * kept[..., None]).to(out.dtype)
-
-
-# ---- Calls that they do not ----------------------------------------------------------------------
-
-
-def _attend_by_sdpa(
-    layer: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    visible: _Visible,
-    scaling: float | None,
-    position_bias: Tensor | None,
-) -> Tensor:
-    """Torch's SDPA, as transformers calls it, with a mask that is written out."""
-    # The keys that a model has chosen are a mask for every head: not all rows of it at once.
-    parts = [EVERY_ROW] if visible.lists is None else _parts(query)
-    outs = []
-    for part in parts:
-        mask = visible.rows(part)
-        if position_bias is not None:
-            mask = _with_bias(mask, _rows_of(position_bias, part))
-        out, _ = sdpa_attention_forward(
-            layer, query[:, :, part], key, value, mask, scaling=scaling, is_causal=False
-        )
-        outs.append(out)
-    return outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)
-
-
-def _parts(query: Tensor) -> list[slice]:
-    """Rows of a call that are computed together; in a graph, all: it may serve other lengths."""
-    if is_tracing(query):
-        return [EVERY_ROW]
-    starts = range(0, query.shape[2], SCORE_ROWS)
-    return [slice(begin, begin + SCORE_ROWS) for begin in starts] or [EVERY_ROW]
-
-
-def _rows_of(tensor: Tensor, part: slice) -> Tensor:
-    """Some rows of ``[batch, heads, rows, ...]``, where one row may be for all."""
-    return tensor if tensor.shape[2] == 1 else tensor[:, :, part]
-
-
-def _with_bias(mask: Tensor | None, position_bias: Tensor) -> Tensor:
-    if mask is None:
-        return position_bias
-    if mask.dtype == torch.bool:
-        return torch.where(mask, position_bias, torch.finfo(position_bias.dtype).min)
-    return position_bias + mask
-
-
-def _attend_by_scores(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    visible: _Visible,
-    scaling: float | None,
-    softcap: float | None,
-    sinks: Tensor | None,
-    position_bias: Tensor | None,
-) -> Tensor:
-    """Transformers' eager attention, some rows at a time: rows do not depend on each other."""
-    groups = query.shape[1] // key.shape[1]
-    k, v = (x.repeat_interleave(groups, dim=1) if groups > 1 else x for x in (key, value))
-    scale = query.shape[3] ** -0.5 if scaling is None else scaling
-    outs = []
-    for part in _parts(query):
-        scores = (query[:, :, part] @ k.transpose(2, 3)) * scale
-        if softcap is not None:
-            scores = softcap * torch.tanh(scores / softcap)
-        if position_bias is not None:
-            scores = scores + _rows_of(position_bias, part)
-        mask = visible.rows(part)
-        if mask is not None and mask.dtype == torch.bool:
-            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        elif mask is not None:
-            scores = scores + mask
-        scores = scores.float()
-        if sinks is not None:
-            of_rows = _rows_of(sinks, part)[..., None].expand(*scores.shape[:3], 1)
-            scores = torch.cat([scores, of_rows], dim=-1)
-        weights = scores.softmax(dim=-1)[..., : k.shape[2]].to(v.dtype)
-        outs.append(weights @ v)
-    return torch.cat(outs, dim=2).transpose(1, 2).contiguous()
 
 
 # Warns while tracing, and leaves nothing in the graph.
