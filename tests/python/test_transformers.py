@@ -416,14 +416,14 @@ def model_of(family: str, window: int) -> Any:
 
 @given(
     family=st.sampled_from(list(FAMILIES)),
-    window=st.integers(1, 90),
+    window=st.integers(2, 90),  # Of one key: the test below.
     cuts=st.lists(st.integers(1, 79), max_size=4),
     padding=st.lists(st.integers(0, 79), min_size=1, max_size=3),
     cache=st.sampled_from(["dynamic", "static"]),
     capacity=st.integers(80, 120),
 )
 def test_any_padding_in_any_chunks_over_any_cache(family, window, cuts, padding, cache, capacity):
-    """Left padding, as in a batch that is about to be continued; windows from one key to all."""
+    """Left padding, as in a batch that is about to be continued; windows from two keys to all."""
     model = model_of(family, window)
     ids = random_ids(len(padding), 80)
     mask = torch.ones_like(ids)
@@ -456,3 +456,17 @@ def test_any_padding_in_any_chunks_over_any_cache(family, window, cuts, padding,
         attention_mask=mask,
         position_ids=positions,
     )
+
+
+def test_a_window_of_one_key_over_a_cache_is_refused():
+    """A DynamicCache keeps the last `window - 1` keys as `keys[-window + 1:]`: all, where none is
+    meant. It hands over more keys than its mask has, and eager raises too."""
+    model = model_of("mistral", 1)
+    ids = random_ids(1, 80)
+    for implementation, error in [("eager", RuntimeError), ("minference", ValueError)]:
+        model.set_attn_implementation(implementation)
+        held = cache_argument(model, transformers.DynamicCache(config=model.config))
+        with torch.no_grad():
+            model(ids[:, :1], use_cache=True, **held)
+            with pytest.raises(error):
+                model(ids[:, 1:], use_cache=True, **held)
