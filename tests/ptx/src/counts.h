@@ -1,0 +1,35 @@
+// What a launch did, counted exactly: nothing of it depends on time or on the machine.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <vector>
+
+#include "types.h"
+
+namespace ptxsim {
+
+struct Counts {
+  std::vector<u64>
+      ops;  // Warp instructions that ran with at least one lane, by place in the kernel.
+  u64 warp_instructions = 0;
+  u64 thread_instructions = 0;
+  u64 polls_failed = 0;  // Of mbarrier.try_wait: depends on the schedule, unlike all others.
+  // Shared memory: what a wavefront of 128 bytes can serve, and how many a conflict-free access
+  // needs.
+  u64 shared_accesses = 0, shared_wavefronts = 0, shared_wavefronts_ideal = 0;
+  u64 global_accesses = 0, global_sectors = 0, global_bytes = 0;
+  u64 tma_loads = 0, tma_load_bytes = 0, tma_store_bytes = 0, cp_async_bytes = 0;
+  u64 wgmma_flops = 0, mma_flops = 0;
+
+  void add(const Counts& other);
+};
+
+struct Warp;
+
+/// An access of `bytes` a lane to shared or global memory: `addresses` by lane.
+void count_shared_access(Warp& warp, const u64* addresses, u32 lanes, u32 bytes);
+void count_global_access(Warp& warp, const u64* addresses, u32 lanes, u32 bytes);
+/// ldmatrix, stmatrix: eight rows of 16 bytes for each of `num_matrices`.
+void count_matrix_rows(Warp& warp, const u64* addresses, u32 num_matrices);
+
+}  // namespace ptxsim

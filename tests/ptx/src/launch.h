@@ -1,0 +1,27 @@
+// A launch, and what runs it.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "counts.h"
+#include "operation.h"
+#include "types.h"
+
+namespace ptxsim {
+
+struct Dim3 {
+  u32 x = 1, y = 1, z = 1;
+  u32 count() const { return x * y * z; }
+};
+
+struct Launch {
+  const Kernel* kernel = nullptr;
+  Dim3 grid, block, cluster;
+  u64 dynamic_shared_bytes = 0;
+  const u8* parameters = nullptr;  // Function::parameter_bytes of them, as laid out there.
+};
+
+/// Runs all blocks to their end.
+/// @throws Error for what a kernel does that it may not, and for a deadlock.
+void run(const Launch& launch, Counts* counts);
+
+}  // namespace ptxsim

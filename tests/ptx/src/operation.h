@@ -1,0 +1,89 @@
+// Decoded instructions: what the machine runs.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ptx.h"
+
+namespace ptxsim {
+
+struct Warp;
+struct Form;
+
+/// Does an instruction's work for some lanes of a warp.
+using Execute = std::function<void(Warp& warp, u32 lanes)>;
+
+/// What an instruction means to the schedule.
+enum class Flow : u8 {
+  kNext,         // Executes and goes on.
+  kBranch,       // To `targets[0]`.
+  kBranchTable,  // To `targets[index]`.
+  kExit,
+  kTrap,
+  kMeetMask,     // Executes once the lanes of `members` are here.
+  kMeetWarp,     // .aligned: executes once all lanes that live are here.
+  kWarpBarrier,  // bar.warp.sync: lanes may stand at different ones.
+  kBarrier,      // `barrier` says how.
+  kClusterArrive,
+  kClusterWait,
+  kSetRegisters,  // setmaxnreg: `barrier` is not used; `set_registers`.
+  kPoll,          // Executes; if it set Warp::poll_failed, others run first.
+  kYield,         // Others run first.
+};
+
+/// bar, barrier (section 9.7.13.1).
+struct BarrierOperands {
+  enum class Reduction : u8 { kNone, kAnd, kOr, kPopc };
+  Reg id, count;
+  bool has_count = false;
+  bool waits = true;    // Not .arrive.
+  bool aligned = true;  // All lanes of the warp come together.
+  Reduction reduction = Reduction::kNone;
+  Reg vote, result;
+  bool vote_negated = false;
+};
+
+/// setmaxnreg (section 9.7.19).
+struct SetRegisters {
+  bool increases = false;
+  u32 count = 0;
+};
+
+struct Op {
+  Execute execute;
+  Flow flow = Flow::kNext;
+  bool has_guard = false;
+  bool guard_negated = false;
+  Reg guard;
+  std::vector<u32> targets;  // Of branches: instructions.
+  Reg index;                 // Of kBranchTable.
+  Reg members;               // Of kMeetMask and kWarpBarrier.
+  std::unique_ptr<const BarrierOperands> barrier;
+  SetRegisters set_registers;
+
+  // What the checks go by. Registers are told by number.
+  std::vector<u32> reads, writes;
+  /// Copies of undefined values are undefined, and no error: the compiler moves values that it
+  /// knows nobody uses. Any other use of an undefined register is.
+  bool copies_undefined = false;
+  bool is_product = false;  // wgmma.mma_async: its registers have rules of their own (products.h).
+
+  u32 form = 0;                         // In Kernel::opcodes.
+  const Form* rule = nullptr;           // Of the table of instructions.
+  const Instruction* source = nullptr;  // Null: the end of the text.
+};
+
+struct Kernel {
+  Function* function = nullptr;
+  std::vector<Op> ops;               // The last one: falling off the end.
+  std::vector<std::string> opcodes;  // Each once.
+};
+
+/// @throws Error that names an instruction, modifier or type that is not known, with its line.
+std::unique_ptr<Kernel> decode(Function& function);
+
+}  // namespace ptxsim

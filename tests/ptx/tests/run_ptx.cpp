@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run_ptx.h"
+
+#include <memory>
+
+#include "instruction_set.h"
+#include "memory.h"
+#include "operation.h"
+
+namespace ptxsim::test {
+namespace {
+
+std::set<std::string> known_forms, known_opcodes;
+
+/// Memory that a kernel may touch for as long as this lives.
+class DeviceWords {
+ public:
+  explicit DeviceWords(Values values) : values_(std::move(values)) {
+    values_.resize(values_.size() + 1);  // Never empty.
+    add_memory(values_.data(), 8 * values_.size());
+  }
+  ~DeviceWords() { remove_memory(values_.data()); }
+  DeviceWords(const DeviceWords&) = delete;
+  DeviceWords& operator=(const DeviceWords&) = delete;
+  u64 address() const { return reinterpret_cast<u64>(values_.data()); }
+  const Values& values() const { return values_; }
+
+ private:
+  Values values_;
+};
+
+std::string numbered(const char* prefix, std::size_t i) { return prefix + std::to_string(i); }
+
+/// The kernel around a program's body. Word i of thread t lies at 8 * (i * threads + t).
+std::string kernel_text(const Program& program, u32 num_threads) {
+  const std::size_t num_inputs = program.inputs.size();
+  const u64 pitch = u64{8} * num_threads;
+  std::string text = ".version 9.0\n.target sm_90a\n.address_size 64\n" + program.module + "\n";
+  if (program.dynamic_shared_bytes != 0) text += ".extern .shared .align 1024 .b8 shared[];\n";
+  text += ".visible .entry program(.param .u64 in, .param .u64 out";
+  for (std::size_t i = 0; i < program.parameters.size(); ++i)
+    text += numbered(", .param .u64 p", i);
+  text += ")\n" + program.directives + "\n{\n";
+  text += ".reg .b32 %tid, %harness<8>;\n.reg .b64 %at, %to, %offset;\n";
+  text += numbered(".reg .b64 %in<", num_inputs + 1) + ">;\n";
+  text += numbered(".reg .b64 %out<", static_cast<std::size_t>(program.num_outputs) + 1) + ">;\n";
+  text += numbered(".reg .b64 %p<", program.parameters.size() + 1) + ">;\n";
+  text +=
+      "mov.u32 %harness0, %tid.z;\nmov.u32 %harness1, %ntid.y;\nmov.u32 %harness2, %tid.y;\n"
+      "mad.lo.u32 %harness0, %harness0, %harness1, %harness2;\nmov.u32 %harness3, %ntid.x;\n"
+      "mov.u32 %harness4, %tid.x;\nmad.lo.u32 %tid, %harness0, %harness3, %harness4;\n"
+      "mov.u32 %harness5, %ctaid.x;\n";
+  text += "mul.lo.u32 %harness6, %harness5, " + std::to_string(program.block.count()) + ";\n";
+  text += "add.u32 %harness6, %harness6, %tid;\nmul.wide.u32 %offset, %harness6, 8;\n";
+  text += "ld.param.u64 %at, [in];\nadd.u64 %at, %at, %offset;\n";
+  text += "ld.param.u64 %to, [out];\nadd.u64 %to, %to, %offset;\n";
+  for (std::size_t i = 0; i < num_inputs; ++i) {
+    text += numbered("ld.global.b64 %in", i) + numbered(", [%at+", i * pitch) + "];\n";
+  }
+  for (std::size_t i = 0; i < program.parameters.size(); ++i) {
+    text += numbered("ld.param.u64 %p", i) + numbered(", [p", i) + "];\n";
+  }
+  text += "{\n" + program.body + "\n}\n";
+  for (int i = 0; i < program.num_outputs; ++i) {
+    const auto n = static_cast<std::size_t>(i);
+    text += numbered("st.global.b64 [%to+", n * pitch) + numbered("], %out", n) + ";\n";
+  }
+  return text + "ret;\n}\n";
+}
+
+/// Moves the low bits of a .b64 register to one of `type`, or back.
+std::string narrow(const std::string& type, const std::string& to, const std::string& from) {
+  if (type == "pred") return "setp.ne.u64 " + to + ", " + from + ", 0;\n";
+  switch (bytes_of_type(type)) {
+    case 2:
+      return "cvt.u16.u64 " + to + ", " + from + ";\n";
+    case 4:
+      return "cvt.u32.u64 " + to + ", " + from + ";\n";
+    default:
+      return "mov.b64 " + to + ", " + from + ";\n";
+  }
+}
+std::string widen(const std::string& type, const std::string& to, const std::string& from) {
+  if (type == "pred") return "selp.b64 " + to + ", 1, 0, " + from + ";\n";
+  switch (bytes_of_type(type)) {
+    case 2:
+      return "cvt.u64.u16 " + to + ", " + from + ";\n";
+    case 4:
+      return "cvt.u64.u32 " + to + ", " + from + ";\n";
+    default:
+      return "mov.b64 " + to + ", " + from + ";\n";
+  }
+}
+
+}  // namespace
+
+std::vector<Values> run_ptx(const Program& program, Counts* counts) {
+  const u32 num_threads = program.grid.count() * program.block.count();
+  Values in;
+  for (const Values& input : program.inputs) {
+    Values padded = input;
+    padded.resize(num_threads, input.empty() ? 0 : input.back());
+    in.insert(in.end(), padded.begin(), padded.end());
+  }
+  const DeviceWords inputs(std::move(in));
+  const DeviceWords outputs(Values(static_cast<std::size_t>(program.num_outputs) * num_threads));
+  const std::string text = kernel_text(program, num_threads);
+  const std::unique_ptr<Module> module = parse(text);
+  const std::unique_ptr<Kernel> kernel = decode(*module->functions.at("program"));
+  for (const auto& [name, variable] : module->variables) {
+    if (variable.offset != 0) add_memory(reinterpret_cast<void*>(variable.offset), variable.bytes);
+  }
+  std::vector<u64> parameters = {inputs.address(), outputs.address()};
+  parameters.insert(parameters.end(), program.parameters.begin(), program.parameters.end());
+  add_memory(parameters.data(), 8 * parameters.size());
+  Counts own;
+  const auto finish = [&] {
+    remove_memory(parameters.data());
+    for (const auto& [name, variable] : module->variables) {
+      if (variable.offset != 0) remove_memory(reinterpret_cast<void*>(variable.offset));
+    }
+  };
+  const bool counted_before = options().count;
+  options().count = true;
+  try {
+    run({.kernel = kernel.get(),
+         .grid = program.grid,
+         .block = program.block,
+         .cluster = program.cluster,
+         .dynamic_shared_bytes = program.dynamic_shared_bytes,
+         .parameters = reinterpret_cast<const u8*>(parameters.data())},
+        &own);
+  } catch (...) {
+    options().count = counted_before;
+    finish();
+    throw;
+  }
+  options().count = counted_before;
+  finish();
+  for (std::size_t i = 0; i < own.ops.size(); ++i) {
+    const Op& op = kernel->ops[i];
+    if (own.ops[i] == 0 || op.source == nullptr) continue;
+    known_opcodes.insert(op.source->opcode);
+    if (op.rule != nullptr) known_forms.insert(op.rule->syntax);
+  }
+  if (counts != nullptr) *counts = own;
+  std::vector<Values> result;
+  for (int i = 0; i < program.num_outputs; ++i) {
+    const auto first = outputs.values().begin() + static_cast<std::ptrdiff_t>(i) * num_threads;
+    result.emplace_back(first, first + num_threads);
+  }
+  return result;
+}
+
+Values run_lanes(const std::string& instruction, const std::string& input_type,
+                 const std::string& output_type, const std::vector<Values>& inputs) {
+  std::string body = "." + std::string("reg .") + input_type + " %r<" +
+                     std::to_string(inputs.size() + 1) + ">;\n.reg ." + output_type + " %d;\n";
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    body += narrow(input_type, numbered("%r", i), numbered("%in", i));
+  }
+  body += instruction + "\n" + widen(output_type, "%out0", "%d");
+  return run_ptx({.body = body, .inputs = inputs})[0];
+}
+
+const std::set<std::string>& forms_run() { return known_forms; }
+const std::set<std::string>& opcodes_run() { return known_opcodes; }
+
+}  // namespace ptxsim::test

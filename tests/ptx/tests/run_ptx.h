@@ -1,0 +1,49 @@
+// Runs a few lines of PTX, lane by lane, and tells which forms of the table have run: a form that
+// no test runs is a failure of the test that asks.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "launch.h"
+#include "options.h"
+
+namespace ptxsim::test {
+
+/// A value per thread.
+using Values = std::vector<u64>;
+
+struct Program {
+  /// Instructions and declarations. They find %in0, %in1, ... and leave %out0, %out1, ..., .b64
+  /// registers of each thread, and %tid, a .b32 register. Labels begin with a letter.
+  std::string body;
+  std::vector<Values> inputs;
+  int num_outputs = 1;
+  Dim3 block = {32, 1, 1};
+  Dim3 grid = {1, 1, 1};  // Inputs and outputs go on from block to block, in order.
+  Dim3 cluster = {1, 1, 1};
+  u64 dynamic_shared_bytes = 0;  // `shared` names them.
+  std::string directives;        // Of the entry: ".maxntid 128".
+  std::string module;            // Declarations before the entry.
+  /// More parameters, each a .u64 (%p0, %p1, ... hold them): addresses of memory that the test owns
+  /// and has added (memory.h), tensor maps.
+  std::vector<u64> parameters;
+};
+
+/// Outputs by register, then thread. @throws Error of parse(), decode() or run().
+std::vector<Values> run_ptx(const Program& program, Counts* counts = nullptr);
+
+/// The one output of one instruction: `run_lanes("add.s32 %r2, %r0, %r1;", "b32", {a, b})`: inputs
+/// arrive in %r0, %r1, ... of `input_type`, the result is taken from %d, a register of
+/// `output_type`. "pred" works for both.
+Values run_lanes(const std::string& instruction, const std::string& input_type,
+                 const std::string& output_type, const std::vector<Values>& inputs);
+
+/// Forms of the table (their syntax) that programs of this process have run, and opcodes as
+/// written.
+const std::set<std::string>& forms_run();
+const std::set<std::string>& opcodes_run();
+
+}  // namespace ptxsim::test
