@@ -25,11 +25,11 @@ struct Program {
   Dim3 grid = {1, 1, 1};  // Inputs and outputs go on from block to block, in order.
   Dim3 cluster = {1, 1, 1};
   u64 dynamic_shared_bytes = 0;  // `shared` names them.
-  std::string directives;        // Of the entry: ".maxntid 128".
-  std::string module;            // Declarations before the entry.
+  std::string directives = {};   // Of the entry: ".maxntid 128".
+  std::string module = {};       // Declarations before the entry.
   /// More parameters, each a .u64 (%p0, %p1, ... hold them): addresses of memory that the test owns
   /// and has added (memory.h), tensor maps.
-  std::vector<u64> parameters;
+  std::vector<u64> parameters = {};
 };
 
 /// Outputs by register, then thread. @throws Error of parse(), decode() or run().

@@ -43,12 +43,14 @@ std::size_t first_unordered(const Stamp* stamps, std::size_t size, Access kind, 
 
 }  // namespace
 
+SharedMemory::LastReads::LastReads()
+    : last(std::make_unique<Stamp[]>(kWindowBytes)),
+      before(std::make_unique<Stamp[]>(kWindowBytes)) {}
+
 SharedMemory::SharedMemory()
     : state_(std::make_unique<uint8_t[]>(kWindowBytes)),
       readers_(std::make_unique<uint8_t[]>(kWindowBytes)),
-      written_(std::make_unique<Stamp[]>(kWindowBytes)),
-      read_(std::make_unique<Stamp[]>(kWindowBytes)),
-      read_before_(std::make_unique<Stamp[]>(kWindowBytes)) {
+      written_(std::make_unique<Stamp[]>(kWindowBytes)) {
   // Pages are 4 KiB, so the base is aligned as dynamic_shared() promises.
   void* memory =
       mmap(nullptr, kWindowBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -103,17 +105,20 @@ SharedFault SharedMemory::check_race(std::size_t offset, std::size_t size, Acces
   const Stamp stamp = clocks.stamp(actor);
   Stamp* written = written_.get() + offset;
   if (is_read(kind)) {
-    if (all_equal(read_.get() + offset, size, stamp)) return {};  // Checked when first read.
+    LastReads& reads = reads_of(actor);
+    if (all_equal(reads.last.get() + offset, size, stamp)) return {};  // Checked when first read.
     const std::size_t race = first_unordered(written, size, kind, actor, clocks);
     if (race < size) return {Fault::kRace, offset + race, written[race], true};
     for (std::size_t i = 0; kind == Access::kRead && i < size; ++i) {
-      remember_read(offset + i, stamp, clocks.floor_stamp());
+      reads.remember(offset + i, stamp, clocks.floor_stamp());
     }
     return {};
   }
   std::size_t race = first_unordered(written, size, kind, actor, clocks);
   if (race < size) return {Fault::kRace, offset + race, written[race], true};
-  for (const Stamp* readers : {read_.get() + offset, read_before_.get() + offset}) {
+  for (const Stamp* all : {thread_reads_.last.get(), thread_reads_.before.get(),
+                           unit_reads_.last.get(), unit_reads_.before.get()}) {
+    const Stamp* readers = all + offset;
     race = first_unordered(readers, size, kind, actor, clocks);
     if (race < size) return {Fault::kRace, offset + race, readers[race], false};
   }
@@ -122,14 +127,19 @@ SharedFault SharedMemory::check_race(std::size_t offset, std::size_t size, Acces
   return {};
 }
 
-void SharedMemory::remember_read(std::size_t byte, Stamp stamp, Stamp floor) {
-  Stamp& last = read_[byte];
-  Stamp& before = read_before_[byte];
-  const bool replaces = last < floor || actor_of(last) == actor_of(stamp);
-  const bool same_warp_as_last = warp_of(last) == warp_of(stamp);
-  const bool keep_before = before >= floor && warp_of(before) != warp_of(stamp);
-  if (!replaces && !(same_warp_as_last && keep_before)) before = last;
-  last = stamp;
+void SharedMemory::LastReads::remember(std::size_t byte, Stamp stamp, Stamp floor) {
+  Stamp& newest = last[byte];
+  Stamp& other = before[byte];
+  const bool replaces = newest < floor || actor_of(newest) == actor_of(stamp);
+  const bool same_warp_as_newest = warp_of(newest) == warp_of(stamp);
+  const bool keep_other = other >= floor && warp_of(other) != warp_of(stamp);
+  if (!replaces && !(same_warp_as_newest && keep_other)) other = newest;
+  newest = stamp;
+}
+
+void SharedMemory::LastReads::forget() {
+  std::memset(last.get(), 0, kWindowBytes * sizeof(Stamp));
+  std::memset(before.get(), 0, kWindowBytes * sizeof(Stamp));
 }
 
 SharedFault SharedMemory::begin_write(std::size_t offset, std::size_t size, int actor,
@@ -179,10 +189,9 @@ void SharedMemory::release(std::size_t offset, std::size_t size) {
 }
 
 void SharedMemory::forget_accesses() {
-  constexpr std::size_t kBytes = kWindowBytes * sizeof(Stamp);
-  std::memset(written_.get(), 0, kBytes);
-  std::memset(read_.get(), 0, kBytes);
-  std::memset(read_before_.get(), 0, kBytes);
+  std::memset(written_.get(), 0, kWindowBytes * sizeof(Stamp));
+  thread_reads_.forget();
+  unit_reads_.forget();
 }
 
 }  // namespace simt::engine

@@ -4,6 +4,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -74,6 +75,9 @@ class SharedMemory {
   void release(std::size_t offset, std::size_t size);
 
   Stamp last_write(std::size_t offset) const { return written_[offset]; }
+  std::array<Stamp, 2> thread_reads(std::size_t offset) const {
+    return {thread_reads_.last[offset], thread_reads_.before[offset]};
+  }
 
   /// Forgets who read and wrote what.
   void forget_accesses();
@@ -94,18 +98,26 @@ class SharedMemory {
   SharedFault check_state(std::size_t offset, std::size_t size, Access kind);
   SharedFault check_race(std::size_t offset, std::size_t size, Access kind, int actor,
                          const Clocks& clocks);
-  void remember_read(std::size_t byte, Stamp stamp, Stamp floor);
+
+  /// Per byte: the last reads of two actors, of different warps if there were such. Two suffice to
+  /// see a write that no barrier separates from the reads: it is unordered with at least one of
+  /// them, unless a smaller barrier separates it from just these two.
+  struct LastReads {
+    LastReads();
+    void remember(std::size_t byte, Stamp stamp, Stamp floor);
+    void forget();
+    std::unique_ptr<Stamp[]> last;
+    std::unique_ptr<Stamp[]> before;
+  };
+  LastReads& reads_of(int actor) { return actor < kMaxThreads ? thread_reads_ : unit_reads_; }
 
   char* base_ = nullptr;
   std::size_t bytes_ = 0;
   std::unique_ptr<uint8_t[]> state_;
   std::unique_ptr<uint8_t[]> readers_;  // Asynchronous reads on their way.
-  // Per byte: the last write, and the last reads of two actors, of different warps if there were
-  // such. Two readers suffice to see a write that no barrier separates from the reads: it is
-  // unordered with at least one of them, unless a smaller barrier separates it from just these two.
-  std::unique_ptr<Stamp[]> written_;
-  std::unique_ptr<Stamp[]> read_;
-  std::unique_ptr<Stamp[]> read_before_;
+  std::unique_ptr<Stamp[]> written_;    // Per byte: the last write.
+  LastReads thread_reads_;
+  LastReads unit_reads_;  // Apart: what threads read must be fenced before a bulk copy.
 };
 
 }  // namespace simt::engine
