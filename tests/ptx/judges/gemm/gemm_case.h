@@ -82,10 +82,7 @@ struct GemmCase {
   std::vector<float> c;
 
   explicit GemmCase(Sizes s)
-      : sizes(s),
-        a(std::size_t(s.m) * s.k),
-        b(std::size_t(s.k) * s.n),
-        c(std::size_t(s.m) * s.n) {
+      : sizes(s), a(std::size_t(s.m) * s.k), b(std::size_t(s.k) * s.n), c(std::size_t(s.m) * s.n) {
     std::mt19937 random(static_cast<unsigned>(s.m * 10007 + s.n * 101 + s.k));
     std::uniform_real_distribution<float> uniform(-1, 1);
     for (Element& value : a) value = Element(uniform(random));

@@ -1,18 +1,33 @@
-// CUTLASS's GEMM for sm_90a as its builders make it: TMA, warp-specialised, persistent.
+// CUTLASS's GEMMs for sm_90a as its builders make them: TMA, warp-specialised, persistent.
+// Cooperative: two consumer warpgroups share a tile. Ping-pong: they take tiles in turn, one
+// multiplies while the other stores. In clusters of two blocks TMA multicasts.
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
+
+// Of the builders, collectives and kernels those for sm_90: the headers with all of them take three
+// times as long to compile.
+#include <cutlass/gemm/device/gemm_universal_adapter.h>
+#include <cutlass/gemm/kernel/gemm_universal_decl.h>
 
 #include <cutlass/epilogue/collective/collective_builder.hpp>
-#include <cutlass/gemm/collective/collective_builder.hpp>
-#include <cutlass/gemm/device/gemm_universal_adapter.h>
-#include <cutlass/gemm/kernel/gemm_universal.hpp>
+#include <cutlass/gemm/collective/builders/sm90_gmma_builder.inl>
+#include <cutlass/gemm/collective/collective_builder_decl.hpp>
+#include <cutlass/gemm/collective/collective_mma_decl.hpp>
+#include <cutlass/gemm/collective/sm90_mma_tma_gmma_ss_warpspecialized.hpp>
+#include <cutlass/gemm/kernel/sm90_gemm_tma_warpspecialized_cooperative.hpp>
+#include <cutlass/gemm/kernel/sm90_gemm_tma_warpspecialized_pingpong.hpp>
+#include <cutlass/gemm/kernel/tile_scheduler.hpp>
 #include <cutlass/util/packed_stride.hpp>
-#include <cute/tensor.hpp>
 
 #include "gemm_case.h"
 
 namespace judges {
+namespace {
 
+using cute::_1;
+using cute::_128;
+using cute::_2;
+using cute::_64;
+using cute::Shape;
 using cutlass::layout::ColumnMajor;
 using cutlass::layout::RowMajor;
 
@@ -30,8 +45,8 @@ struct WarpSpecializedGemm {
       Element, LayoutB, /*AlignmentB=*/8, float, TileShape, ClusterShape,
       cutlass::gemm::collective::StageCount<3>, MainloopSchedule>::CollectiveOp;
 
-  using Kernel = cutlass::gemm::kernel::GemmUniversal<cute::Shape<int, int, int, int>, Mainloop,
-                                                      Epilogue>;
+  using Kernel =
+      cutlass::gemm::kernel::GemmUniversal<cute::Shape<int, int, int, int>, Mainloop, Epilogue>;
   using Gemm = cutlass::gemm::device::GemmUniversalAdapter<Kernel>;
 
   static void multiply(const Sizes& sizes, const Element* a, const Element* b, const float* c,
@@ -70,4 +85,35 @@ struct WarpSpecializedGemm {
   }
 };
 
+template <typename Element, typename LayoutA, typename LayoutB, typename ClusterShape>
+using Cooperative =
+    WarpSpecializedGemm<Element, LayoutA, LayoutB, Shape<_128, _64, _64>, ClusterShape,
+                        cutlass::gemm::KernelTmaWarpSpecializedCooperative,
+                        cutlass::epilogue::TmaWarpSpecializedCooperative>;
+
+template <typename Element, typename LayoutA, typename LayoutB, typename ClusterShape>
+using Pingpong = WarpSpecializedGemm<Element, LayoutA, LayoutB, Shape<_64, _64, _64>, ClusterShape,
+                                     cutlass::gemm::KernelTmaWarpSpecializedPingpong,
+                                     cutlass::epilogue::TmaWarpSpecialized>;
+
+bool check_all() {
+  using Bf16 = cutlass::bfloat16_t;
+  using Fp16 = cutlass::half_t;
+  using Alone = Shape<_1, _1, _1>;
+  using Pair = Shape<_2, _1, _1>;
+  const std::vector<Sizes> k_major = {{1, 8, 8}, {141, 100, 72}, {259, 68, 328}};
+  const std::vector<Sizes> mn_major = {{8, 8, 9}, {200, 104, 77}, {264, 72, 331}};
+  bool right = true;
+  right &= Cooperative<Bf16, RowMajor, ColumnMajor, Alone>::check("cooperative bf16", k_major);
+  right &= Cooperative<Fp16, ColumnMajor, RowMajor, Pair>::check("cooperative fp16, clusters of 2",
+                                                                 mn_major);
+  right &=
+      Pingpong<Bf16, RowMajor, ColumnMajor, Pair>::check("ping-pong bf16, clusters of 2", k_major);
+  right &= Pingpong<Fp16, ColumnMajor, RowMajor, Alone>::check("ping-pong fp16", mn_major);
+  return right;
+}
+
+}  // namespace
 }  // namespace judges
+
+int main() { return judges::check_all() ? 0 : 1; }

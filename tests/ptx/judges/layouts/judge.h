@@ -1,0 +1,58 @@
+// CuTe on the host, beside the project's functions: its shared-memory addresses are the recorder's,
+// and disagreements are counted.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+
+#include "recorder.h"
+
+// CuTe asks for addresses in the shared window as in device code.
+inline std::size_t __cvta_generic_to_shared(const void* pointer) {
+  return judges::shared_address(pointer);
+}
+#define CUTE_CVTA_GENERIC_TO_SHARED_ACTIVATED 1
+
+#include <cutlass/numeric_types.h>
+
+#include <cute/tensor.hpp>
+
+namespace judges {
+
+class Tally {
+ public:
+  explicit Tally(const char* what) : what_(what) {}
+
+  /// Prints the first few that differ.
+  void compare(uint64_t project, uint64_t cute, int where, int where_in_it = 0) {
+    ++compared_;
+    if (project == cute) return;
+    if (different_++ < 3) {
+      std::printf("%s (%d, %d): project %#llx, CuTe %#llx\n", what_, where, where_in_it,
+                  static_cast<unsigned long long>(project), static_cast<unsigned long long>(cute));
+    }
+  }
+
+  /// One line; whether something was compared and nothing differed.
+  bool report() const {
+    std::printf("%-44s %8lld compared, %lld different\n", what_, compared_, different_);
+    return compared_ > 0 && different_ == 0;
+  }
+
+ private:
+  const char* what_;
+  long long compared_ = 0;
+  long long different_ = 0;
+};
+
+/// Address of an element of a tensor in shared memory.
+template <typename Tensor>
+uint32_t element_address(const Tensor& tensor, int i, int j) {
+  return shared_address(cute::raw_pointer_cast(&tensor(i, j)));
+}
+
+}  // namespace judges
