@@ -26,8 +26,10 @@ if(NOT DEFINED CMAKE_CUDA_COMPILER_LAUNCHER AND DEFINED CMAKE_CXX_COMPILER_LAUNC
 endif()
 
 # Before the language is enabled, which would set a default of its own. Machine code for every GPU
-# generation so far, and PTX for those to come.
-if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
+# generation so far, and PTX for those to come. For the interpreter: PTX of the oldest alone.
+if(MINF_PTXSIM)
+  set(CMAKE_CUDA_ARCHITECTURES "80-virtual" CACHE STRING "GPU architectures of the CUDA backends")
+elseif(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
   set(
     CMAKE_CUDA_ARCHITECTURES "80-real;86-real;89-real;90-real;90-virtual"
     CACHE STRING "GPU architectures of the CUDA backends"
@@ -58,14 +60,20 @@ else()
   endif()
 endif()
 
-# The Hopper kernels: built where some code for sm_90 is asked for. Empty if they are.
+# The Hopper kernels, whose code serves sm_90 alone.
+set(minference_sm90_architectures "90a-real")
+if(MINF_PTXSIM)
+  set(minference_sm90_architectures "90a-virtual")
+endif()
+
+# They are built where some code for sm_90 is asked for. Empty if they are.
 set(minference_no_sm90_reason "${minference_no_cuda_reason}")
 if(minference_no_sm90_reason STREQUAL "")
   set(architectures ${CMAKE_CUDA_ARCHITECTURES})
   if("native" IN_LIST architectures)
     list(APPEND architectures ${CMAKE_CUDA_ARCHITECTURES_NATIVE})
   endif()
-  if(NOT architectures MATCHES "(^|;)(90|all)")
+  if(NOT MINF_PTXSIM AND NOT architectures MATCHES "(^|;)(90|all)")
     set(minference_no_sm90_reason "CUDA architectures ${CMAKE_CUDA_ARCHITECTURES}, none of them 90")
   endif()
 endif()

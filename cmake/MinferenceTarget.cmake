@@ -72,14 +72,19 @@ function(minference_cpu_isa_flags name result)
 endfunction()
 
 # Language level, flags and runtime of a target with .cu sources. The runtime is linked statically, and
-# reaches the driver through dlopen: the library loads on machines that have neither.
+# reaches the driver through dlopen: the library loads on machines that have neither. With MINF_PTXSIM it
+# is the interpreter's, and the kernels are PTX.
 function(minference_configure_cuda target)
-  set_target_properties(
-    ${target}
-    PROPERTIES
-      CUDA_VISIBILITY_PRESET hidden
-      CUDA_RUNTIME_LIBRARY Static
-  )
+  set_target_properties(${target} PROPERTIES CUDA_VISIBILITY_PRESET hidden)
+  list(JOIN CMAKE_CUDA_ARCHITECTURES "," architectures)
+  target_compile_definitions(${target} PRIVATE "MINF_CUDA_ARCHITECTURES=\"${architectures}\"")
+  if(MINF_PTXSIM)
+    set(flags -std=c++20 -lineinfo -Xcompiler=-Wall,-Wextra)
+    target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${flags}>")
+    ptxsim_configure_cuda(${target})
+    return()
+  endif()
+  set_target_properties(${target} PROPERTIES CUDA_RUNTIME_LIBRARY Static)
   # Spills: a warning to users, whose nvcc may not be ours; an error in development.
   set(ptxas -warn-spills)
   if(MINF_TESTS)
@@ -94,8 +99,6 @@ function(minference_configure_cuda target)
   endif()
   target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${flags}>")
   target_link_libraries(${target} PUBLIC CUDA::cudart_static)
-  list(JOIN CMAKE_CUDA_ARCHITECTURES "," architectures)
-  target_compile_definitions(${target} PRIVATE "MINF_CUDA_ARCHITECTURES=\"${architectures}\"")
 endfunction()
 
 # Hands `source` the flags of this build, for minf_build_info(). The compiler names itself.

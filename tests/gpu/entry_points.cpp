@@ -228,7 +228,7 @@ int count_failures(cudaStream_t stream) {
   return failed;
 }
 
-int run_all() {
+int run_all(const std::vector<std::string>& backends) {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess || count == 0) {
@@ -238,12 +238,12 @@ int run_all() {
   cudaStream_t stream = nullptr;
   MINF_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   int failed = 0;
-  for (const char* const backend : {"sm80", "sm90"}) {
-    if (minf_set_backend(backend) != MINF_OK) {
-      std::printf("not by %s: %s\n", backend, minf_last_error());
+  for (const std::string& backend : backends) {
+    if (minf_set_backend(backend.c_str()) != MINF_OK) {
+      std::printf("not by %s: %s\n", backend.c_str(), minf_last_error());
       continue;
     }
-    std::printf("by %s\n", backend);
+    std::printf("by %s\n", backend.c_str());
     failed += count_failures(stream);
   }
   MINF_CUDA(cudaStreamDestroy(stream));
@@ -254,9 +254,12 @@ int run_all() {
 }  // namespace
 }  // namespace minference::gpu_test
 
-int main() {
+/// Arguments: the backends, both if there are none.
+int main(int argc, char** argv) {
   try {
-    return minference::gpu_test::run_all();
+    std::vector<std::string> backends(argv + 1, argv + argc);
+    if (backends.empty()) backends = {"sm80", "sm90"};
+    return minference::gpu_test::run_all(backends);
   } catch (const std::exception& error) {
     std::printf("%s\n", error.what());
     return 1;

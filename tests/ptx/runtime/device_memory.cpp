@@ -1,0 +1,120 @@
+// Device memory is host memory of which the interpreter knows the exact bytes. It begins as 0xff:
+// NaN, or an index that is out of bounds.
+// SPDX-License-Identifier: Apache-2.0
+#include <cuda_runtime_api.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "errors.h"
+#include "memory.h"
+#include "ptxsim/runtime.h"
+#include "streams.h"
+
+namespace ptxsim::runtime {
+namespace {
+
+constexpr std::size_t kAlignment = 256;  // cudaMalloc's promise.
+
+std::mutex allocations_mutex;
+std::map<const void*, int> allocations;  // The device of each.
+
+int device_of(const void* pointer) {
+  const Allocation found = find_memory(pointer);
+  const std::lock_guard lock(allocations_mutex);
+  const auto known = allocations.find(found.begin);
+  return known == allocations.end() ? cudaInvalidDeviceId : known->second;
+}
+
+cudaError_t copy(void* to, const void* from, std::size_t bytes) {
+  std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+cudaError_t fill(void* at, int value, std::size_t bytes) {
+  std::memset(at, value, bytes);
+  return cudaSuccess;
+}
+
+}  // namespace
+
+std::size_t num_allocations() {
+  const std::lock_guard lock(allocations_mutex);
+  return allocations.size();
+}
+
+PTXSIM_API cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  if (const cudaError_t error = machine_error(); error != cudaSuccess) return failed(error);
+  *memory = nullptr;
+  if (bytes == 0) return cudaSuccess;
+  const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  // A gap behind each, so that no two allocations touch.
+  void* allocated = std::aligned_alloc(kAlignment, rounded + kAlignment);
+  if (allocated == nullptr) return failed(cudaErrorMemoryAllocation);
+  std::memset(allocated, 0xff, bytes);
+  const std::lock_guard lock(allocations_mutex);
+  allocations[allocated] = machine().current_device;
+  add_memory(allocated, bytes);
+  *memory = allocated;
+  return cudaSuccess;
+}
+PTXSIM_API cudaError_t cudaFree(void* memory) {
+  if (memory == nullptr) return cudaSuccess;
+  const std::lock_guard lock(allocations_mutex);
+  if (allocations.erase(memory) == 0) return failed(cudaErrorInvalidValue);
+  remove_memory(memory);
+  std::free(memory);
+  return cudaSuccess;
+}
+PTXSIM_API cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t) {
+  return cudaMalloc(memory, bytes);
+}
+PTXSIM_API cudaError_t cudaFreeAsync(void* memory, cudaStream_t) { return cudaFree(memory); }
+PTXSIM_API cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  *memory = std::malloc(bytes);
+  return cudaSuccess;
+}
+PTXSIM_API cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned) {
+  return cudaMallocHost(memory, bytes);
+}
+PTXSIM_API cudaError_t cudaFreeHost(void* memory) {
+  std::free(memory);
+  return cudaSuccess;
+}
+
+PTXSIM_API cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
+                                       cudaStream_t stream) {
+  return enqueue(stream, [=] { return copy(to, from, bytes); });
+}
+PTXSIM_API cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
+}
+PTXSIM_API cudaError_t cudaMemsetAsync(void* at, int value, size_t bytes, cudaStream_t stream) {
+  return enqueue(stream, [=] { return fill(at, value, bytes); });
+}
+PTXSIM_API cudaError_t cudaMemset(void* at, int value, size_t bytes) {
+  return cudaMemsetAsync(at, value, bytes, nullptr);
+}
+PTXSIM_API cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  *free = *total = std::size_t{80} << 30;
+  return cudaSuccess;
+}
+
+PTXSIM_API cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes,
+                                                const void* pointer) {
+  if (const cudaError_t error = machine_error(); error != cudaSuccess) return failed(error);
+  const int device = device_of(pointer);
+  *attributes = {};
+  attributes->device = device;
+  if (device == cudaInvalidDeviceId) {
+    attributes->type = cudaMemoryTypeUnregistered;
+    attributes->hostPointer = const_cast<void*>(pointer);
+  } else {
+    attributes->type = cudaMemoryTypeDevice;
+    attributes->devicePointer = const_cast<void*>(pointer);
+  }
+  return cudaSuccess;
+}
+
+}  // namespace ptxsim::runtime
