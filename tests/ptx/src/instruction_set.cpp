@@ -25,6 +25,53 @@ constexpr Form kForms[] = {
 
     // ---- Loads, stores, atomics (9.7.9, 9.7.13)
     // ---------------------------------------------------------
+    {"ld{.weak}{.const|.global|.local|.param|.param::entry|.param::func|.shared|"
+     ".shared::cta|.shared::cluster}{.ca|.cg|.cs|.lu|.cv}{.L1::evict_normal|"
+     ".L1::evict_unchanged|.L1::evict_first|.L1::evict_last|.L1::no_allocate}"
+     "{.L2::cache_hint}{.L2::64B|.L2::128B|.L2::256B}{.v2|.v4|.v8}"
+     "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
+     "9.7.9.8", decode_ld},
+    {"ld(.ca|.cg|.cs|.lu|.cv){.const|.global|.local|.param|.param::entry|.param::func|"
+     ".shared|.shared::cta|.shared::cluster}{.v2|.v4|.v8}"
+     "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
+     "9.7.9.8", decode_ld},
+    {"ld.volatile{.const|.global|.local|.param|.param::entry|.param::func|.shared|"
+     ".shared::cta|.shared::cluster}{.L2::64B|.L2::128B|.L2::256B}{.v2|.v4|.v8}"
+     "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
+     "9.7.9.8", decode_ld},
+    {"ld(.relaxed|.acquire)(.cta|.cluster|.gpu|.sys)"
+     "{.global|.shared|.shared::cta|.shared::cluster}{.L1::evict_normal|"
+     ".L1::evict_unchanged|.L1::evict_first|.L1::evict_last|.L1::no_allocate}"
+     "{.L2::cache_hint}{.L2::64B|.L2::128B|.L2::256B}{.v2|.v4|.v8}"
+     "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
+     "9.7.9.8", decode_ld},
+    {"ld.global(.relaxed|.acquire)(.cta|.cluster|.gpu|.sys){.v2|.v4|.v8}"
+     "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
+     "9.7.9.8", decode_ld},
+    {"ld.global{.ca|.cg|.cs}.nc{.L1::evict_normal|.L1::evict_unchanged|.L1::evict_first|"
+     ".L1::evict_last|.L1::no_allocate}{.L2::cache_hint}{.L2::64B|.L2::128B|.L2::256B}"
+     "{.v2|.v4|.v8}(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
+     "9.7.9.9", decode_ld},
+    {"ldu{.global}{.v2|.v4}"
+     "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
+     "9.7.9.10", decode_ld},
+    {"st{.weak}{.global|.local|.param|.param::func|.shared|.shared::cta|.shared::cluster}"
+     "{.wb|.cg|.cs|.wt}{.L1::evict_normal|.L1::evict_unchanged|.L1::evict_first|"
+     ".L1::evict_last|.L1::no_allocate}{.L2::cache_hint}{.v2|.v4|.v8}"
+     "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
+     "9.7.9.11", decode_st},
+    {"st.volatile{.global|.local|.param|.param::func|.shared|.shared::cta|.shared::cluster}"
+     "{.v2|.v4|.v8}(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
+     "9.7.9.11", decode_st},
+    {"st(.relaxed|.release)(.cta|.cluster|.gpu|.sys)"
+     "{.global|.shared|.shared::cta|.shared::cluster}{.L1::evict_normal|"
+     ".L1::evict_unchanged|.L1::evict_first|.L1::evict_last|.L1::no_allocate}"
+     "{.L2::cache_hint}{.v2|.v4|.v8}"
+     "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
+     "9.7.9.11", decode_st},
+    {"st.global(.relaxed|.release)(.cta|.cluster|.gpu|.sys){.v2|.v4|.v8}"
+     "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
+     "9.7.9.11", decode_st},
 
     // ---- Asynchronous copies (9.7.9.25)
     // -----------------------------------------------------------------

@@ -1,13 +1,16 @@
 // What kernels may touch: allocations, a block's shared memory, a lane's local memory. Generic
-// addresses are the host's own; shared addresses are offsets, and begin at kSharedBase.
+// addresses are the host's own, those of local memory and parameters too; shared addresses are
+// offsets, and begin at kSharedBase.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "ptx.h"
 #include "types.h"
 
 namespace ptxsim {
 
 struct Warp;
+struct Block;
 
 // ---- Global memory: exact bytes of allocations. Not to be changed while a kernel runs.
 // ----------------
@@ -27,5 +30,16 @@ Allocation find_memory(const void* at);
 u8* global_pointer(Warp& warp, u64 address, u64 bytes);  // Of a generic or global address.
 u8* shared_pointer(Warp& warp, u64 address, u64 bytes);  // Of shared::cta or shared::cluster.
 void check_aligned(Warp& warp, u64 address, u64 bytes, const char* what);
+
+/// Of a lane's address in `space`: a .local address must be that lane's own, a .global one must not
+/// be shared or local memory.
+u8* lane_pointer(Warp& warp, u32 lane, Space space, u64 address, u64 bytes);
+/// Where the accesses of `bytes` a lane go, checked and aligned to `bytes`, a power of two.
+void resolve(Warp& warp, u32 lanes, Space space, const u64* addresses, u32 bytes, u8** pointers);
+
+/// The block whose shared memory holds `at`; null: none of the warp's cluster.
+Block* block_of(Warp& warp, const u8* at);
+/// An address in shared::cluster of what lies at `at`.
+u64 cluster_address(const Block& block, const u8* at);
 
 }  // namespace ptxsim

@@ -23,6 +23,8 @@ class Decoder;
 
 // ---- Loads, stores, atomics: load_store.cpp, atomic.cpp
 // -----------------------------------------------
+void decode_ld(Decoder& decoder);
+void decode_st(Decoder& decoder);
 
 // ---- Asynchronous copies, mbarriers, fences: thread_copy.cpp, bulk_copy.cpp, tensor_copy.cpp,
 // ---- mbarrier.cpp, fence.cpp

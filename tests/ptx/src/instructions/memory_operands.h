@@ -1,0 +1,14 @@
+// What the instructions on memory share: the space of an address, cache policies.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "decoder.h"
+
+namespace ptxsim {
+
+/// The state space that the opcode names; kGeneric: none.
+Space space_of(const Decoder& decoder);
+/// `num_operands`, and with .L2::cache_hint one more, which is read.
+void expect_operands_and_policy(Decoder& decoder, std::size_t num_operands);
+
+}  // namespace ptxsim
