@@ -269,54 +269,76 @@ inline void test_schedules(const AttentionStage& stage) {
   }
 }
 
-/// A NaN or an infinity in one key reaches the rows that attend it, and no others.
+/// Five heads of every pattern, twice: those of one KV head, then those of the other.
+inline AttentionCase non_finite_case(DType dtype, int32_t head_dim, int32_t head_dim_v,
+                                     int32_t resident_blocks) {
+  std::vector<HeadKeys> twice = all_patterns();
+  const std::vector<HeadKeys> all = all_patterns();
+  twice.insert(twice.end(), all.begin(), all.end());
+  return {.name = "non-finite",
+          .dtype = dtype,
+          .head_dim = head_dim,
+          .head_dim_v = head_dim_v,
+          .num_heads_q = 10,
+          .num_heads_kv = 2,
+          .seqlen_q = 180,
+          .seqlen_k = 260,
+          .resident_blocks = resident_blocks,
+          .patterns = twice};
+}
+
+/// A key of the second KV head holds `bad`, in K or in V: it reaches the rows that attend it, and
+/// no others.
+inline void check_non_finite(const AttentionStage& stage, const AttentionCase& c, int32_t key,
+                             bool in_v, float bad) {
+  AttentionCall clean(c), spoilt(c);
+  (in_v ? spoilt.v : spoilt.k).set(0, 1, key, 5, bad);
+  const Output want = compute(stage, c, clean), got = compute(stage, c, spoilt);
+  const std::vector<HeadKeys> keys = spoilt.heads.expected();
+  for (int32_t h = 0; h < c.num_heads_q; ++h) {
+    for (int32_t row = 0; row < c.seqlen_q; ++row) {
+      const bool reached =
+          h >= 5 && attends(keys[static_cast<std::size_t>(h)], c.shape().lengths, row, key);
+      const auto first = static_cast<std::size_t>(row * c.num_heads_q + h) *
+                         static_cast<std::size_t>(c.head_dim_v);
+      bool same = true;
+      for (std::size_t d = first; d < first + static_cast<std::size_t>(c.head_dim_v); ++d) {
+        const double a = from_bits(c.dtype, got.out[d]), b = from_bits(c.dtype, want.out[d]);
+        same = same &&
+               (got.out[d] == want.out[d] ||
+                (!stage.sums_alike && std::abs(a - b) <= epsilon_of(c.dtype) * std::abs(b) + 1e-6));
+      }
+      CHECK(same || reached, "dims", c.head_dim, c.head_dim_v, "key", key, "in v", in_v, "head", h,
+            "row", row);
+      if (!reached || !in_v) continue;
+      const double value = from_bits(c.dtype, got.out[first + 5]);
+      CHECK(std::isnan(bad) ? std::isnan(value) : value == bad, "dims", c.head_dim, c.head_dim_v,
+            "key", key, "head", h, "row", row, "got", value, "of", bad);
+    }
+  }
+}
+
+/// Every kernel has code of its own for values that are not finite: all dims. Keys: in a run, a
+/// column or a block, in joined row blocks, single ones, and keys that are split.
 inline void test_non_finite(const AttentionStage& stage) {
+  struct Dims {
+    int32_t head_dim, head_dim_v;
+    std::vector<int32_t> keys;
+  };
+  const std::vector<int32_t> most = {0, 30, 64, 131, 198, 259}, some = {30, 64, 131};
   const float bad_values[] = {NAN, INFINITY, -INFINITY};
-  for (const DType dtype : {DType::kBFloat16, DType::kFloat16}) {
-    for (const int32_t key : {0, 30, 64, 131, 198, 259}) {
-      for (const bool in_v : {false, true}) {
-        const float bad = bad_values[(key + (in_v ? 1 : 0)) % 3];
-        const AttentionCase c{.name = "non-finite",
-                              .dtype = dtype,
-                              .head_dim = key % 2 == 0 ? 64 : 128,
-                              .head_dim_v = key % 2 == 0 ? 64 : 128,
-                              .num_heads_q = 10,
-                              .num_heads_kv = 2,
-                              .seqlen_q = 180,
-                              .seqlen_k = 260,
-                              .resident_blocks = key == 64   ? 0
-                                                 : key == 30 ? 50
-                                                             : 1,
-                              .patterns = [] {
-                                std::vector<HeadKeys> twice = all_patterns();
-                                const std::vector<HeadKeys> all = all_patterns();
-                                twice.insert(twice.end(), all.begin(), all.end());
-                                return twice;
-                              }()};
-        AttentionCall clean(c), spoilt(c);
-        (in_v ? spoilt.v : spoilt.k).set(0, 1, key, 5, bad);
-        const Output want = compute(stage, c, clean), got = compute(stage, c, spoilt);
-        const std::vector<HeadKeys> keys = clean.heads.expected();
-        const std::vector<HeadKeys> spoilt_keys = spoilt.heads.expected();
-        for (int32_t h = 0; h < c.num_heads_q; ++h) {
-          for (int32_t row = 0; row < c.seqlen_q; ++row) {
-            const bool reached = h >= 5 && attends(spoilt_keys[static_cast<std::size_t>(h)],
-                                                   c.shape().lengths, row, key);
-            const auto first = static_cast<std::size_t>(row * c.num_heads_q + h) *
-                               static_cast<std::size_t>(c.head_dim_v);
-            bool same = true;
-            for (std::size_t d = first; d < first + static_cast<std::size_t>(c.head_dim_v); ++d) {
-              const double a = from_bits(dtype, got.out[d]), b = from_bits(dtype, want.out[d]);
-              same = same && (got.out[d] == want.out[d] ||
-                              (!stage.sums_alike &&
-                               std::abs(a - b) <= epsilon_of(dtype) * std::abs(b) + 1e-6));
-            }
-            CHECK(same || reached, "key", key, "in v", in_v, "head", h, "row", row);
-            if (!reached || !in_v) continue;
-            const double value = from_bits(dtype, got.out[first + 5]);
-            CHECK(std::isnan(bad) ? std::isnan(value) : value == bad, "key", key, "head", h, "row",
-                  row, "got", value, "of", bad);
-          }
+  for (const Dims& dims : {Dims{64, 64, most},
+                           {96, 96, some},
+                           {128, 128, most},
+                           {192, 192, some},
+                           {192, 128, some},
+                           {256, 256, some}}) {
+    for (const DType dtype : {DType::kBFloat16, DType::kFloat16}) {
+      for (const int32_t key : dims.keys) {
+        const int32_t resident = key == 64 ? 0 : key == 30 ? 50 : 1;
+        const AttentionCase c = non_finite_case(dtype, dims.head_dim, dims.head_dim_v, resident);
+        for (const bool in_v : {false, true}) {
+          check_non_finite(stage, c, key, in_v, bad_values[(key + (in_v ? 1 : 0)) % 3]);
         }
       }
     }
