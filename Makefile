@@ -40,7 +40,7 @@ endef
 export LINTED
 
 .NOTPARALLEL:
-.PHONY: demo test test-python test-oldest test-models test-cpp bench-cpp build info lint format static static-check sanitize fuzz clean
+.PHONY: demo test test-python test-oldest test-models test-cpp test-ptx bench-cpp build info lint format static static-check sanitize fuzz clean
 
 demo: $(VENV)/demo.stamp build
 	minference demo --out out
@@ -60,6 +60,11 @@ test-models: $(VENV)/dev.stamp build
 
 test-cpp: $(VENV)/base.stamp
 	cmake --workflow --preset tests
+
+# The CUDA kernels as nvcc's PTX, on the interpreter of tests/ptx: needs nvcc, no GPU.
+test-ptx: $(VENV)/base.stamp
+	@if command -v nvcc >/dev/null; then cmake --workflow --preset ptx; \
+	else echo 'PTX on the interpreter: SKIPPED, no nvcc'; fi
 
 # Builds minference_bench ($(BUILD)/bench/cpp) and checks that it runs; needs Google Benchmark.
 bench-cpp: $(VENV)/base.stamp
