@@ -1,28 +1,39 @@
-// Where threads of a block or cluster meet: named barriers, the cluster's barrier; and the
-// registers that the warps of a block hand each other (setmaxnreg).
+// Where threads of a block or cluster meet: named barriers (section 9.7.13.1), the cluster's
+// barrier (9.7.13.3); and the registers that the warps of a block hand each other
+// (setmaxnreg, 9.7.19.5).
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "types.h"
 
 namespace ptxsim {
 
+struct Block;
+struct Cluster;
 struct Warp;
 
-/// A group of lanes that waits: its warp, and the instruction that it waits at.
+/// A group of lanes that is blocked.
 struct Waiting {
   Warp* warp = nullptr;
-  u32 pc = 0;
+  u32 lanes = 0;
+};
+
+/// Lanes of a warp that arrived at a barrier.
+struct Arrival {
+  Warp* warp = nullptr;
+  u32 lanes = 0;
+  bool waits = true;
+  bool whole_warp = true;  // .aligned: counts as 32 threads, whoever lives.
 };
 
 struct Barrier {
-  u32 expected = 0;  // 0: all threads of the block.
-  u32 arrived = 0;
-  bool any = false, all = true;  // Of the votes.
-  u32 count = 0;
-  std::vector<Waiting> waiting;
+  u32 expected = 0;  // Threads; 0: all of the block that live.
+  bool any = false, all = true;
+  u32 votes = 0;
+  std::vector<Arrival> arrivals;
 };
 
 struct BlockBarriers {
@@ -31,9 +42,8 @@ struct BlockBarriers {
   std::vector<Barrier> warpgroups;  // Options::warpgroups_meet.
 };
 
+/// Who arrived, and in which phase: Warp::cluster_arrived, cluster_passed.
 struct ClusterBarrier {
-  u32 arrived = 0;
-  u64 phase = 0;
   std::vector<Waiting> waiting;
 };
 
@@ -42,5 +52,27 @@ struct RegisterPool {
   u32 free = 0;
   std::vector<Waiting> waiting;
 };
+
+// All lanes of the warp's current group, `lanes`, execute Warp::op. Afterwards the group stands
+// behind it, or is blocked there until somebody else opens the barrier. Lanes that name another
+// barrier become a group that is yet to execute it.
+
+void arrive_at_barrier(Warp& warp, u32 lanes);
+void arrive_at_warpgroup(Warp& warp, u32 lanes);
+void arrive_at_cluster(Warp& warp, u32 lanes);
+void wait_for_cluster(Warp& warp, u32 lanes);
+void set_registers(Warp& warp, u32 lanes);
+
+/// Lanes exited: opens what waited for nobody else.
+void open_barriers_without(Warp& warp);
+
+// What a deadlock's description says: "arrived 64 of 128".
+
+std::string describe_barrier(const Warp& warp, u32 lanes);
+std::string describe_cluster_barrier(const Cluster& cluster);
+std::string describe_register_pool(const Warp& warp, u32 count);
+
+/// Registers per thread that a launch gives a warp, for setmaxnreg; 0: the kernel does not say.
+u32 registers_of_launch(const struct Function& function);
 
 }  // namespace ptxsim

@@ -10,18 +10,110 @@ namespace {
 constexpr Form kForms[] = {
     // ---- Integer arithmetic (9.7.1)
     // ---------------------------------------------------------------------
+    {"add(.u16|.u32|.u64|.s16|.s32|.s64|.u16x2|.s16x2)", "9.7.1.1", decode_add},
+    {"add.sat.s32", "9.7.1.1", decode_add_sat},
+    {"sub(.u16|.u32|.u64|.s16|.s32|.s64)", "9.7.1.2", decode_sub},
+    {"sub.sat.s32", "9.7.1.2", decode_add_sat},
+    {"mul(.lo|.hi)(.u16|.u32|.u64|.s16|.s32|.s64)", "9.7.1.3", decode_mul},
+    {"mul.wide(.u16|.u32|.s16|.s32)", "9.7.1.3", decode_mul_wide},
+    {"mad(.lo|.hi)(.u16|.u32|.u64|.s16|.s32|.s64)", "9.7.1.4", decode_mad},
+    {"mad.hi.sat.s32", "9.7.1.4", decode_mad_sat},
+    {"mad.wide(.u16|.u32|.s16|.s32)", "9.7.1.4", decode_mad_wide},
+    {"mul24(.lo|.hi)(.u32|.s32)", "9.7.1.5", decode_mul24},
+    {"sad(.u16|.u32|.u64|.s16|.s32|.s64)", "9.7.1.7", decode_sad},
+    {"div(.u16|.u32|.u64|.s16|.s32|.s64)", "9.7.1.8", decode_div},
+    {"rem(.u16|.u32|.u64|.s16|.s32|.s64)", "9.7.1.9", decode_rem},
+    {"abs(.s16|.s32|.s64)", "9.7.1.10", decode_abs},
+    {"neg(.s16|.s32|.s64)", "9.7.1.11", decode_neg},
+    {"min(.u16|.u32|.u64|.s16|.s32|.s64|.u16x2|.s16x2)", "9.7.1.12", decode_min},
+    {"max(.u16|.u32|.u64|.s16|.s32|.s64|.u16x2|.s16x2)", "9.7.1.13", decode_max},
+    {"popc(.b32|.b64)", "9.7.1.14", decode_popc},
+    {"clz(.b32|.b64)", "9.7.1.15", decode_clz},
+    {"bfind{.shiftamt}(.u32|.u64|.s32|.s64)", "9.7.1.16", decode_bfind},
+    {"brev(.b32|.b64)", "9.7.1.18", decode_brev},
+    {"bfe(.u32|.u64|.s32|.s64)", "9.7.1.19", decode_bfe},
+    {"bfi(.b32|.b64)", "9.7.1.20", decode_bfi},
+    {"szext(.clamp|.wrap)(.u32|.s32)", "9.7.1.21", decode_szext},
+    {"bmsk(.clamp|.wrap).b32", "9.7.1.22", decode_bmsk},
+    {"dp4a(.u32|.s32)(.u32|.s32)", "9.7.1.23", decode_dp4a},
+    {"add.cc(.u32|.s32|.u64|.s64)", "9.7.2.1", decode_add_carry},
+    {"sub.cc(.u32|.s32|.u64|.s64)", "9.7.2.3", decode_add_carry},
+    {"addc{.cc}(.u32|.s32|.u64|.s64)", "9.7.2.2", decode_add_carry},
+    {"subc{.cc}(.u32|.s32|.u64|.s64)", "9.7.2.4", decode_add_carry},
+    {"mad(.lo|.hi).cc(.u32|.s32|.u64|.s64)", "9.7.2.5", decode_mad_carry},
+    {"madc(.lo|.hi){.cc}(.u32|.s32|.u64|.s64)", "9.7.2.6", decode_mad_carry},
 
     // ---- Floating point (9.7.3, 9.7.4, 9.7.5)
     // -----------------------------------------------------------
 
     // ---- Comparison and selection (9.7.6, 9.7.7)
     // --------------------------------------------------------
+    {"setp(.eq|.ne){.and|.or|.xor}(.b16|.b32|.b64)", "9.7.6.2", decode_setp},
+    {"setp(.eq|.ne|.lt|.le|.gt|.ge){.and|.or|.xor}(.s16|.s32|.s64)", "9.7.6.2", decode_setp},
+    {"setp(.eq|.ne|.lt|.le|.gt|.ge|.lo|.ls|.hi|.hs){.and|.or|.xor}(.u16|.u32|.u64)", "9.7.6.2",
+     decode_setp},
+    {"setp(.eq|.ne|.lt|.le|.gt|.ge|.equ|.neu|.ltu|.leu|.gtu|.geu|.num|.nan){.and|.or|.xor}({.ftz}."
+     "f32|.f64)",
+     "9.7.6.2", decode_setp},
+    {"setp(.eq|.ne|.lt|.le|.gt|.ge|.equ|.neu|.ltu|.leu|.gtu|.geu|.num|.nan){.and|.or|.xor}(.f16|."
+     "bf16)",
+     "9.7.7.2", decode_setp},
+    {"set(.eq|.ne)(.u32|.s32|.f32)(.b16|.b32|.b64)", "9.7.6.1", decode_set},
+    {"set(.eq|.ne|.lt|.le|.gt|.ge)(.u32|.s32|.f32)(.s16|.s32|.s64)", "9.7.6.1", decode_set},
+    {"set(.eq|.ne|.lt|.le|.gt|.ge|.lo|.ls|.hi|.hs)(.u32|.s32|.f32)(.u16|.u32|.u64)", "9.7.6.1",
+     decode_set},
+    {"set(.eq|.ne|.lt|.le|.gt|.ge|.equ|.neu|.ltu|.leu|.gtu|.geu|.num|.nan){.ftz}(.u32|.s32|.f32)(."
+     "f32|.f64)",
+     "9.7.6.1", decode_set},
+    {"selp(.b16|.b32|.b64|.u16|.u32|.u64|.s16|.s32|.s64|.f32|.f64)", "9.7.6.3", decode_selp},
+    {"slct(.b16|.b32|.b64|.u16|.u32|.u64|.s16|.s32|.s64|.f32|.f64).s32", "9.7.6.4", decode_slct},
+    {"slct{.ftz}(.b16|.b32|.b64|.u16|.u32|.u64|.s16|.s32|.s64|.f32|.f64).f32", "9.7.6.4",
+     decode_slct},
 
     // ---- Logic and shifts (9.7.8)
     // -----------------------------------------------------------------------
+    {"and(.pred|.b16|.b32|.b64)", "9.7.8.1", decode_and},
+    {"or(.pred|.b16|.b32|.b64)", "9.7.8.2", decode_or},
+    {"xor(.pred|.b16|.b32|.b64)", "9.7.8.3", decode_xor},
+    {"not(.pred|.b16|.b32|.b64)", "9.7.8.4", decode_not},
+    {"cnot(.b16|.b32|.b64)", "9.7.8.5", decode_cnot},
+    {"lop3.b32", "9.7.8.6", decode_lop3},
+    {"shf(.l|.r)(.clamp|.wrap).b32", "9.7.8.7", decode_shf},
+    {"shl(.b16|.b32|.b64)", "9.7.8.8", decode_shl},
+    {"shr(.b16|.b32|.b64|.u16|.u32|.u64|.s16|.s32|.s64)", "9.7.8.9", decode_shr},
 
     // ---- Data movement and conversion (9.7.9)
     // -----------------------------------------------------------
+    {"mov(.b16|.b32|.b64|.u16|.u32|.u64|.s16|.s32|.s64|.f32|.f64)", "9.7.9.3", decode_mov},
+    {"mov.pred", "9.7.9.3", decode_mov_pred},
+    {"prmt.b32", "9.7.9.7", decode_prmt},
+    {"isspacep(.global|.local|.shared|.shared::cta|.shared::cluster)", "9.7.9.19", decode_isspacep},
+    {"cvta(.global|.local|.shared|.shared::cta|.shared::cluster|.const|.param).u64", "9.7.9.20",
+     decode_cvta},
+    {"cvta.to(.global|.local|.shared|.shared::cta|.shared::cluster|.const|.param).u64", "9.7.9.20",
+     decode_cvta},
+    {"cvt{.sat}(.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64)(.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64)",
+     "9.7.9.21", decode_cvt_integers},
+    {"cvt(.rni|.rzi|.rmi|.rpi){.ftz}{.sat}(.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64)(.f16|.bf16|.f32|."
+     "f64)",
+     "9.7.9.21", decode_cvt_to_integer},
+    {"cvt(.rn|.rz|.rm|.rp){.sat}(.f16|.bf16|.f32)(.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64)",
+     "9.7.9.21", decode_cvt_from_integer},
+    {"cvt.rn{.sat}.f64(.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64)", "9.7.9.21",
+     decode_cvt_from_integer},
+    {"cvt(.rn|.rz|.rm|.rp){.ftz}{.sat}(.f16.f32|.f16.f64|.bf16.f64|.f32.f64)", "9.7.9.21",
+     decode_cvt_floats},
+    {"cvt(.rm|.rp).bf16.f32", "9.7.9.21", decode_cvt_floats},
+    {"cvt(.rn|.rz){.relu}.bf16.f32", "9.7.9.21", decode_cvt_floats},
+    {"cvt(.rn|.rz).relu.f16.f32", "9.7.9.21", decode_cvt_floats},
+    {"cvt{.ftz}{.sat}(.f32.f16|.f32.bf16|.f64.f16|.f64.bf16|.f64.f32|.f32.f32|.f64.f64|.f16.f16|."
+     "bf16.bf16)",
+     "9.7.9.21", decode_cvt_floats},
+    {"cvt(.rni|.rzi|.rmi|.rpi){.ftz}{.sat}(.f32.f32|.f64.f64|.f16.f16|.bf16.bf16)", "9.7.9.21",
+     decode_cvt_floats},
+    {"cvt(.rn|.rz){.relu}(.f16x2|.bf16x2).f32", "9.7.9.21", decode_cvt_pair},
+    {"cvt.rna.tf32.f32", "9.7.9.21", decode_cvt_tf32},
+    {"cvt(.rn|.rz){.relu}.tf32.f32", "9.7.9.21", decode_cvt_tf32},
 
     // ---- Loads, stores, atomics (9.7.9, 9.7.13)
     // ---------------------------------------------------------
@@ -78,9 +170,35 @@ constexpr Form kForms[] = {
 
     // ---- Control flow (9.7.12)
     // --------------------------------------------------------------------------
+    {"bra{.uni}", "9.7.12.3", decode_bra},
+    {"brx.idx{.uni}", "9.7.12.4", decode_brx},
+    {"call{.uni}", "9.7.12.5", decode_call},
+    {"ret{.uni}", "9.7.12.6", decode_exit},
+    {"exit", "9.7.12.7", decode_exit},
 
     // ---- Warps and barriers (9.7.13)
     // --------------------------------------------------------------------
+    {"shfl.sync(.up|.down|.bfly|.idx).b32", "9.7.9.6", decode_shfl},
+    {"bar{.cta}.sync", "9.7.13.1", decode_barrier},
+    {"barrier{.cta}.sync{.aligned}", "9.7.13.1", decode_barrier},
+    {"bar{.cta}.arrive", "9.7.13.1", decode_barrier},
+    {"barrier{.cta}.arrive{.aligned}", "9.7.13.1", decode_barrier},
+    {"bar{.cta}.red.popc.u32", "9.7.13.1", decode_barrier},
+    {"barrier{.cta}.red.popc{.aligned}.u32", "9.7.13.1", decode_barrier},
+    {"bar{.cta}.red(.and|.or).pred", "9.7.13.1", decode_barrier},
+    {"barrier{.cta}.red(.and|.or){.aligned}.pred", "9.7.13.1", decode_barrier},
+    {"bar.warp.sync", "9.7.13.2", decode_warp_barrier},
+    {"barrier.cluster.arrive{.release|.relaxed}{.aligned}", "9.7.13.3", decode_cluster_barrier},
+    {"barrier.cluster.wait{.acquire}{.aligned}", "9.7.13.3", decode_cluster_barrier},
+    {"vote.sync(.all|.any|.uni).pred", "9.7.13.9", decode_vote},
+    {"vote.sync.ballot.b32", "9.7.13.9", decode_ballot},
+    {"match.any.sync(.b32|.b64)", "9.7.13.10", decode_match_any},
+    {"match.all.sync(.b32|.b64)", "9.7.13.10", decode_match_all},
+    {"activemask.b32", "9.7.13.11", decode_activemask},
+    {"redux.sync(.add|.min|.max)(.u32|.s32)", "9.7.13.12", decode_redux},
+    {"redux.sync(.and|.or|.xor).b32", "9.7.13.12", decode_redux},
+    {"griddepcontrol(.launch_dependents|.wait)", "9.7.13.13", decode_griddepcontrol},
+    {"elect.sync", "9.7.13.14", decode_elect},
 
     // ---- mbarrier and fences (9.7.13.15, 9.7.13.4)
     // ------------------------------------------------------
@@ -90,6 +208,10 @@ constexpr Form kForms[] = {
 
     // ---- Stack, video, miscellaneous (9.7.17 to 9.7.19)
     // -------------------------------------------------
+    {"nanosleep.u32", "9.7.19.2", decode_nanosleep},
+    {"pmevent{.mask}", "9.7.19.3", decode_pmevent},
+    {"trap", "9.7.19.4", decode_trap},
+    {"setmaxnreg(.inc|.dec).sync.aligned.u32", "9.7.19.5", decode_setmaxnreg},
 };
 
 }  // namespace

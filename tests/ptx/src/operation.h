@@ -64,6 +64,7 @@ struct Op {
   Reg members;               // Of kMeetMask and kWarpBarrier.
   std::unique_ptr<const BarrierOperands> barrier;
   SetRegisters set_registers;
+  bool meets_warpgroup = false;  // Of kMeetWarp, where Options::warpgroups_meet is set: wgmma.
 
   // What the checks go by. Registers are told by number.
   std::vector<u32> reads, writes;

@@ -37,7 +37,8 @@ struct Group {
   u32 pc = 0;
   u32 lanes = 0;
   State state = State::kReady;
-  bool yielded = false;
+  bool yielded = false;  // In this turn; at `idle`, a poll that failed or a sleep.
+  u32 idle = 0;
 };
 
 struct Warp {
@@ -50,12 +51,17 @@ struct Warp {
   std::size_t current = 0;  // The group that runs.
   const Op* op = nullptr;   // What runs.
   bool poll_failed = false;
+  bool takes_turns = false;  // The group that ran last lets the others run first (progress.h).
 
   u8* registers = nullptr;   // The register file.
   std::vector<u32> defined;  // By register number, if checked: lanes that hold a value.
   u8* local = nullptr;       // Of lane 0; the others' follow.
   u64 local_bytes = 0;       // Of a lane.
-  u32 num_registers = 0;     // Per thread: what setmaxnreg changes.
+  u32 num_registers = 0;     // Per thread: what setmaxnreg changes. 0: not known.
+
+  // barrier.cluster: lanes that arrived in the phase under way; in one that is over, and did not
+  // wait yet.
+  u32 cluster_arrived = 0, cluster_passed = 0;
 
   ThreadCopies copies;     // cp.async.
   BulkGroups bulk_groups;  // Of bulk stores.
@@ -110,5 +116,18 @@ constexpr u32 kRankShift = 24;
 
 /// Throws an Error: what, at which instruction, in which block and warp; `lanes` if they matter.
 [[noreturn]] void fail(const Warp& warp, const std::string& what, u32 lanes = 0);
+
+// ---- Operands (decoder.h)
+// ----------------------------------------------------------------------------------------------------
+
+inline u64 Address::of(const Warp& warp, u32 lane) const {
+  if (base.bytes == 8) return warp.lanes<u64>(base)[lane] + static_cast<u64>(offset);
+  return warp.lanes<u32>(base)[lane] + static_cast<u32>(offset);
+}
+
+inline u32 Predicate::of(const Warp& warp) const {
+  const u32 value = warp.predicate(reg);
+  return negated ? ~value : value;
+}
 
 }  // namespace ptxsim

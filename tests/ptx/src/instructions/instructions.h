@@ -8,18 +8,89 @@ class Decoder;
 
 // ---- Integer arithmetic: integer.cpp, bits.cpp
 // --------------------------------------------------------
+void decode_add(Decoder& decoder);
+void decode_sub(Decoder& decoder);
+void decode_add_sat(Decoder& decoder);
+void decode_mul(Decoder& decoder);
+void decode_mul_wide(Decoder& decoder);
+void decode_mul24(Decoder& decoder);
+void decode_mad(Decoder& decoder);
+void decode_mad_sat(Decoder& decoder);
+void decode_mad_wide(Decoder& decoder);
+void decode_sad(Decoder& decoder);
+void decode_dp4a(Decoder& decoder);
+void decode_div(Decoder& decoder);
+void decode_rem(Decoder& decoder);
+void decode_min(Decoder& decoder);
+void decode_max(Decoder& decoder);
+void decode_abs(Decoder& decoder);
+void decode_neg(Decoder& decoder);
+void decode_add_carry(Decoder& decoder);
+void decode_mad_carry(Decoder& decoder);
+void decode_and(Decoder& decoder);
+void decode_or(Decoder& decoder);
+void decode_xor(Decoder& decoder);
+void decode_not(Decoder& decoder);
+void decode_cnot(Decoder& decoder);
+void decode_lop3(Decoder& decoder);
+void decode_shl(Decoder& decoder);
+void decode_shr(Decoder& decoder);
+void decode_shf(Decoder& decoder);
+void decode_prmt(Decoder& decoder);
+void decode_bfe(Decoder& decoder);
+void decode_bfi(Decoder& decoder);
+void decode_bfind(Decoder& decoder);
+void decode_bmsk(Decoder& decoder);
+void decode_szext(Decoder& decoder);
+void decode_brev(Decoder& decoder);
+void decode_clz(Decoder& decoder);
+void decode_popc(Decoder& decoder);
 
 // ---- Floating point: floating.cpp
 // ---------------------------------------------------------------------
 
 // ---- Comparison, selection, moves, conversion: compare.cpp, move.cpp, convert.cpp
 // ---------------------
+void decode_setp(Decoder& decoder);
+void decode_set(Decoder& decoder);
+void decode_selp(Decoder& decoder);
+void decode_slct(Decoder& decoder);
+void decode_mov(Decoder& decoder);
+void decode_mov_pred(Decoder& decoder);
+void decode_cvta(Decoder& decoder);
+void decode_isspacep(Decoder& decoder);
+void decode_cvt_integers(Decoder& decoder);
+void decode_cvt_to_integer(Decoder& decoder);
+void decode_cvt_from_integer(Decoder& decoder);
+void decode_cvt_floats(Decoder& decoder);
+void decode_cvt_pair(Decoder& decoder);
+void decode_cvt_tf32(Decoder& decoder);
 
-// ---- Control flow: control.cpp
+// ---- Control flow: control.cpp, call.cpp
 // ------------------------------------------------------------------------
+void decode_bra(Decoder& decoder);
+void decode_brx(Decoder& decoder);
+void decode_call(Decoder& decoder);
+void decode_exit(Decoder& decoder);
+void decode_trap(Decoder& decoder);
+void decode_nanosleep(Decoder& decoder);
+void decode_griddepcontrol(Decoder& decoder);
+void decode_pmevent(Decoder& decoder);
 
 // ---- Warps and barriers: warp.cpp, barrier.cpp
 // --------------------------------------------------------
+void decode_shfl(Decoder& decoder);
+void decode_vote(Decoder& decoder);
+void decode_ballot(Decoder& decoder);
+void decode_match_any(Decoder& decoder);
+void decode_match_all(Decoder& decoder);
+void decode_redux(Decoder& decoder);
+void decode_elect(Decoder& decoder);
+void decode_activemask(Decoder& decoder);
+void decode_warp_barrier(Decoder& decoder);
+void decode_barrier(Decoder& decoder);
+void decode_cluster_barrier(Decoder& decoder);
+void decode_setmaxnreg(Decoder& decoder);
 
 // ---- Loads, stores, atomics: load_store.cpp, atomic.cpp
 // -----------------------------------------------

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "options.h"
+
+#include <cstdlib>
+#include <string>
+
+namespace ptxsim {
+namespace {
+
+bool flag_of(const char* name, bool otherwise) {
+  const char* const value = std::getenv(name);
+  if (value == nullptr) return otherwise;
+  const std::string text = value;
+  if (text == "0") return false;
+  if (text == "1") return true;
+  throw Error(std::string(name) + "=" + text + ": 0 or 1 is meant");
+}
+
+u64 number_of(const char* name, u64 otherwise) {
+  const char* const value = std::getenv(name);
+  if (value == nullptr) return otherwise;
+  char* end = nullptr;
+  const u64 number = std::strtoull(value, &end, 10);
+  if (end == value || *end != '\0') throw Error(std::string(name) + "=" + value + ": no number");
+  return number;
+}
+
+Landing landing_of(const char* name) {
+  const char* const value = std::getenv(name);
+  const std::string text = value == nullptr ? "now" : value;
+  if (text == "now") return Landing::kAtOnce;
+  if (text == "late") return Landing::kLate;
+  if (text == "random") return Landing::kRandom;
+  throw Error(std::string(name) + "=" + text + ": now, late or random is meant");
+}
+
+Options from_environment() {
+  Options options;
+  options.landing = landing_of("PTXSIM_ASYNC");
+  options.seed = number_of("PTXSIM_SEED", options.seed);
+  options.check = flag_of("PTXSIM_CHECK", options.check);
+  options.count = flag_of("PTXSIM_COUNT", options.count);
+  options.warpgroups_meet = flag_of("PTXSIM_WARPGROUP", options.warpgroups_meet);
+  options.num_threads = static_cast<u32>(number_of("PTXSIM_THREADS", options.num_threads));
+  options.num_multiprocessors =
+      static_cast<u32>(number_of("PTXSIM_SMS", options.num_multiprocessors));
+  options.compute_capability = static_cast<u32>(number_of("PTXSIM_CC", options.compute_capability));
+  return options;
+}
+
+}  // namespace
+
+Options& options() {
+  static Options chosen = from_environment();
+  return chosen;
+}
+
+}  // namespace ptxsim

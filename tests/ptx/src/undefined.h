@@ -1,0 +1,39 @@
+// Registers that were never written: which lanes of each hold a value (Warp::defined).
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "state.h"
+
+namespace ptxsim {
+
+/// @throws Error that names the lanes in which a register of `op` was never written.
+[[noreturn]] void fail_undefined(const Warp& warp, u32 lanes);
+[[noreturn]] void fail_undefined_guard(const Warp& warp, u32 lanes);
+
+/// Checks what `lanes` read, and notes what they write.
+inline void check_and_define(Warp& warp, const Op& op, u32 lanes) {
+  u32 undefined = 0;
+  for (const u32 reg : op.reads) undefined |= lanes & ~warp.defined[reg];
+  if (undefined == 0 || op.is_product) {
+    for (const u32 reg : op.writes) warp.defined[reg] |= lanes;
+    return;
+  }
+  if (!op.copies_undefined) fail_undefined(warp, undefined);
+  for (const u32 reg : op.writes) {
+    warp.defined[reg] = (warp.defined[reg] & ~undefined) | (lanes & ~undefined);
+  }
+}
+
+inline void check_guard(Warp& warp, const Op& op, u32 lanes) {
+  const u32 undefined = lanes & ~warp.defined[op.guard.number];
+  if (undefined != 0) fail_undefined_guard(warp, undefined);
+}
+
+/// What Options::check asks of any instruction.
+inline void before_execution(Warp& warp, const Op& op, u32 lanes) {
+  if (warp.defined.empty()) return;
+  check_registers(warp, op);
+  check_and_define(warp, op, lanes);
+}
+
+}  // namespace ptxsim
