@@ -120,53 +120,127 @@ constexpr Form kForms[] = {
     {"ld{.weak}{.const|.global|.local|.param|.param::entry|.param::func|.shared|"
      ".shared::cta|.shared::cluster}{.ca|.cg|.cs|.lu|.cv}{.L1::evict_normal|"
      ".L1::evict_unchanged|.L1::evict_first|.L1::evict_last|.L1::no_allocate}"
-     "{.L2::cache_hint}{.L2::64B|.L2::128B|.L2::256B}{.v2|.v4|.v8}"
+     "{.L2::cache_hint}{.L2::64B|.L2::128B|.L2::256B}{.v2|.v4}"
      "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
      "9.7.9.8", decode_ld},
     {"ld(.ca|.cg|.cs|.lu|.cv){.const|.global|.local|.param|.param::entry|.param::func|"
-     ".shared|.shared::cta|.shared::cluster}{.v2|.v4|.v8}"
+     ".shared|.shared::cta|.shared::cluster}{.v2|.v4}"
      "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
      "9.7.9.8", decode_ld},
     {"ld.volatile{.const|.global|.local|.param|.param::entry|.param::func|.shared|"
-     ".shared::cta|.shared::cluster}{.L2::64B|.L2::128B|.L2::256B}{.v2|.v4|.v8}"
+     ".shared::cta|.shared::cluster}{.L2::64B|.L2::128B|.L2::256B}{.v2|.v4}"
      "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
      "9.7.9.8", decode_ld},
     {"ld(.relaxed|.acquire)(.cta|.cluster|.gpu|.sys)"
      "{.global|.shared|.shared::cta|.shared::cluster}{.L1::evict_normal|"
      ".L1::evict_unchanged|.L1::evict_first|.L1::evict_last|.L1::no_allocate}"
-     "{.L2::cache_hint}{.L2::64B|.L2::128B|.L2::256B}{.v2|.v4|.v8}"
+     "{.L2::cache_hint}{.L2::64B|.L2::128B|.L2::256B}{.v2|.v4}"
      "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
      "9.7.9.8", decode_ld},
-    {"ld.global(.relaxed|.acquire)(.cta|.cluster|.gpu|.sys){.v2|.v4|.v8}"
+    {"ld.global(.relaxed|.acquire)(.cta|.cluster|.gpu|.sys){.v2|.v4}"
      "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
      "9.7.9.8", decode_ld},
     {"ld.global{.ca|.cg|.cs}.nc{.L1::evict_normal|.L1::evict_unchanged|.L1::evict_first|"
      ".L1::evict_last|.L1::no_allocate}{.L2::cache_hint}{.L2::64B|.L2::128B|.L2::256B}"
-     "{.v2|.v4|.v8}(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
+     "{.v2|.v4}(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
      "9.7.9.9", decode_ld},
     {"ldu{.global}{.v2|.v4}"
      "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
      "9.7.9.10", decode_ld},
     {"st{.weak}{.global|.local|.param|.param::func|.shared|.shared::cta|.shared::cluster}"
      "{.wb|.cg|.cs|.wt}{.L1::evict_normal|.L1::evict_unchanged|.L1::evict_first|"
-     ".L1::evict_last|.L1::no_allocate}{.L2::cache_hint}{.v2|.v4|.v8}"
+     ".L1::evict_last|.L1::no_allocate}{.L2::cache_hint}{.v2|.v4}"
      "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
      "9.7.9.11", decode_st},
     {"st.volatile{.global|.local|.param|.param::func|.shared|.shared::cta|.shared::cluster}"
-     "{.v2|.v4|.v8}(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
+     "{.v2|.v4}(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
      "9.7.9.11", decode_st},
     {"st(.relaxed|.release)(.cta|.cluster|.gpu|.sys)"
      "{.global|.shared|.shared::cta|.shared::cluster}{.L1::evict_normal|"
      ".L1::evict_unchanged|.L1::evict_first|.L1::evict_last|.L1::no_allocate}"
-     "{.L2::cache_hint}{.v2|.v4|.v8}"
+     "{.L2::cache_hint}{.v2|.v4}"
      "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
      "9.7.9.11", decode_st},
-    {"st.global(.relaxed|.release)(.cta|.cluster|.gpu|.sys){.v2|.v4|.v8}"
+    {"st.global(.relaxed|.release)(.cta|.cluster|.gpu|.sys){.v2|.v4}"
      "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
      "9.7.9.11", decode_st},
+    {"prefetch{.global|.local}(.L1|.L2|.L2::evict_last|.L2::evict_normal)",
+     "9.7.9.15", decode_prefetch},
+    {"prefetchu.L1",
+     "9.7.9.15", decode_prefetch},
+    {"prefetch{.param|.const}.tensormap",
+     "9.7.9.15", decode_prefetch_tensormap},
+    {"atom{.relaxed|.acquire|.release|.acq_rel}{.cta|.cluster|.gpu|.sys}"
+     "{.global|.shared|.shared::cta|.shared::cluster}.add{.noftz}{.L2::cache_hint}"
+     "(.u32|.u64|.s32|.s64|.f32|.f64|.f16|.f16x2|.bf16|.bf16x2)",
+     "9.7.13.5", decode_atom},
+    {"atom{.relaxed|.acquire|.release|.acq_rel}{.cta|.cluster|.gpu|.sys}"
+     "{.global|.shared|.shared::cta|.shared::cluster}(.min|.max){.L2::cache_hint}"
+     "(.u32|.u64|.s32|.s64)",
+     "9.7.13.5", decode_atom},
+    {"atom{.relaxed|.acquire|.release|.acq_rel}{.cta|.cluster|.gpu|.sys}"
+     "{.global|.shared|.shared::cta|.shared::cluster}(.and|.or|.xor){.L2::cache_hint}"
+     "(.b32|.b64)",
+     "9.7.13.5", decode_atom},
+    {"atom{.relaxed|.acquire|.release|.acq_rel}{.cta|.cluster|.gpu|.sys}"
+     "{.global|.shared|.shared::cta|.shared::cluster}(.inc|.dec){.L2::cache_hint}.u32",
+     "9.7.13.5", decode_atom},
+    {"red{.relaxed|.acquire|.release|.acq_rel}{.cta|.cluster|.gpu|.sys}"
+     "{.global|.shared|.shared::cta|.shared::cluster}.add{.noftz}{.L2::cache_hint}"
+     "(.u32|.u64|.s32|.s64|.f32|.f64|.f16|.f16x2|.bf16|.bf16x2)",
+     "9.7.13.6", decode_red},
+    {"red{.relaxed|.acquire|.release|.acq_rel}{.cta|.cluster|.gpu|.sys}"
+     "{.global|.shared|.shared::cta|.shared::cluster}(.min|.max){.L2::cache_hint}"
+     "(.u32|.u64|.s32|.s64)",
+     "9.7.13.6", decode_red},
+    {"red{.relaxed|.acquire|.release|.acq_rel}{.cta|.cluster|.gpu|.sys}"
+     "{.global|.shared|.shared::cta|.shared::cluster}(.and|.or|.xor){.L2::cache_hint}"
+     "(.b32|.b64)",
+     "9.7.13.6", decode_red},
+    {"red{.relaxed|.acquire|.release|.acq_rel}{.cta|.cluster|.gpu|.sys}"
+     "{.global|.shared|.shared::cta|.shared::cluster}(.inc|.dec){.L2::cache_hint}.u32",
+     "9.7.13.6", decode_red},
+    {"atom{.relaxed|.acquire|.release|.acq_rel}{.cta|.cluster|.gpu|.sys}"
+     "{.global|.shared|.shared::cta|.shared::cluster}.exch{.L2::cache_hint}(.b32|.b64)",
+     "9.7.13.5", decode_atom},
+    {"atom{.relaxed|.acquire|.release|.acq_rel}{.cta|.cluster|.gpu|.sys}"
+     "{.global|.shared|.shared::cta|.shared::cluster}.cas{.L2::cache_hint}(.b16|.b32|.b64)",
+     "9.7.13.5", decode_atom},
 
     // ---- Asynchronous copies (9.7.9.25)
     // -----------------------------------------------------------------
+    {"cp.async(.ca|.cg)(.shared|.shared::cta).global{.L2::cache_hint}"
+     "{.L2::64B|.L2::128B|.L2::256B}",
+     "9.7.9.25.3.1", decode_cp_async},
+    {"cp.async.commit_group",
+     "9.7.9.25.3.2", decode_cp_async_commit_group},
+    {"cp.async(.wait_group|.wait_all)",
+     "9.7.9.25.3.3", decode_cp_async_wait},
+    {"cp.async.mbarrier.arrive{.noinc}{.shared|.shared::cta}.b64",
+     "9.7.13.15.17", decode_cp_async_mbarrier_arrive},
+    {"cp.async.bulk(.shared::cta|.shared::cluster).global.mbarrier::complete_tx::bytes"
+     "{.multicast::cluster}{.L2::cache_hint}",
+     "9.7.9.25.4.1", decode_bulk_load},
+    {"cp.async.bulk.global.shared::cta.bulk_group{.L2::cache_hint}",
+     "9.7.9.25.4.1", decode_bulk_store},
+    {"cp.async.bulk.prefetch.L2.global{.L2::cache_hint}",
+     "9.7.9.25.4.3", decode_bulk_prefetch},
+    {"cp.async.bulk.tensor(.1d|.2d|.3d|.4d|.5d)(.shared::cta|.shared::cluster).global{.tile}"
+     ".mbarrier::complete_tx::bytes{.multicast::cluster}{.L2::cache_hint}",
+     "9.7.9.25.5.2", decode_tensor_load},
+    {"cp.async.bulk.tensor(.1d|.2d|.3d|.4d|.5d).global.shared::cta{.tile}.bulk_group"
+     "{.L2::cache_hint}",
+     "9.7.9.25.5.2", decode_tensor_store},
+    {"cp.async.bulk.prefetch.tensor(.1d|.2d|.3d|.4d|.5d).L2.global{.tile}{.L2::cache_hint}",
+     "9.7.9.25.5.4", decode_tensor_prefetch},
+    {"cp.async.bulk.commit_group",
+     "9.7.9.25.4.4", decode_bulk_commit_group},
+    {"cp.async.bulk.wait_group{.read}",
+     "9.7.9.25.4.5", decode_bulk_wait_group},
+    {"createpolicy.fractional"
+     "(.L2::evict_last|.L2::evict_normal|.L2::evict_first|.L2::evict_unchanged)"
+     "{.L2::evict_first|.L2::evict_unchanged}.b64",
+     "9.7.9.18", decode_createpolicy},
 
     // ---- Control flow (9.7.12)
     // --------------------------------------------------------------------------
@@ -202,6 +276,49 @@ constexpr Form kForms[] = {
 
     // ---- mbarrier and fences (9.7.13.15, 9.7.13.4)
     // ------------------------------------------------------
+    {"mbarrier.init{.shared|.shared::cta}.b64",
+     "9.7.13.15.9", decode_mbarrier_init},
+    {"mbarrier.inval{.shared|.shared::cta}.b64",
+     "9.7.13.15.10", decode_mbarrier_inval},
+    {"mbarrier.expect_tx{.relaxed}{.cta|.cluster}{.shared|.shared::cta|.shared::cluster}.b64",
+     "9.7.13.15.11", decode_mbarrier_expect_tx},
+    {"mbarrier.complete_tx{.relaxed}{.cta|.cluster}{.shared|.shared::cta|.shared::cluster}"
+     ".b64",
+     "9.7.13.15.12", decode_mbarrier_complete_tx},
+    {"mbarrier.complete_tx.shared::cluster.relaxed.cluster.b64",
+     "9.7.13.15.12", decode_mbarrier_complete_tx},
+    {"mbarrier.arrive{.release|.relaxed}{.cta|.cluster}"
+     "{.shared|.shared::cta|.shared::cluster}.b64",
+     "9.7.13.15.13", decode_mbarrier_arrive},
+    {"mbarrier.arrive.expect_tx{.release|.relaxed}{.cta|.cluster}"
+     "{.shared|.shared::cta|.shared::cluster}.b64",
+     "9.7.13.15.13", decode_mbarrier_arrive_expect_tx},
+    {"mbarrier.arrive.noComplete{.release}{.cta}{.shared|.shared::cta}.b64",
+     "9.7.13.15.13", decode_mbarrier_arrive_no_complete},
+    {"mbarrier(.test_wait|.try_wait){.acquire|.relaxed}{.cta|.cluster}{.shared|.shared::cta}"
+     ".b64",
+     "9.7.13.15.16", decode_mbarrier_wait},
+    {"mbarrier(.test_wait|.try_wait).parity{.acquire|.relaxed}{.cta|.cluster}"
+     "{.shared|.shared::cta}.b64",
+     "9.7.13.15.16", decode_mbarrier_wait},
+    {"mbarrier.pending_count.b64",
+     "9.7.13.15.18", decode_mbarrier_pending_count},
+    {"fence{.acquire|.release|.acq_rel|.sc}(.cta|.cluster|.gpu|.sys)",
+     "9.7.13.4", decode_fence},
+    {"membar(.cta|.gl|.sys)",
+     "9.7.13.4", decode_fence},
+    {"fence.mbarrier_init.release.cluster",
+     "9.7.13.4", decode_fence_mbarrier_init},
+    {"fence.proxy.async{.global|.shared::cta|.shared::cluster}",
+     "9.7.13.4", decode_fence_proxy_async},
+    {"fence.proxy.alias",
+     "9.7.13.4", decode_fence},
+    {"fence.proxy.tensormap::generic(.acquire|.release)(.cta|.cluster|.gpu|.sys)",
+     "9.7.13.4", decode_fence_tensormap},
+    {"mapa{.shared::cluster}(.u32|.u64)",
+     "9.7.9.23", decode_mapa},
+    {"getctarank{.shared::cluster}(.u32|.u64)",
+     "9.7.9.24", decode_getctarank},
 
     // ---- Matrices (9.7.14, 9.7.15)
     // ----------------------------------------------------------------------

@@ -82,10 +82,11 @@ void update(Warp& warp, MbarrierPlace place, Mbarrier& mbarrier, PhaseCounts cou
 
 }  // namespace
 
-MbarrierPlace mbarrier_at(Warp& warp, u64 address) {
+MbarrierPlace mbarrier_at(Warp& warp, u32 lane, Space space, u64 address) {
   check_aligned(warp, address, 8, "mbarrier");
-  const u8* const at = shared_pointer(warp, address, 8);
+  const u8* const at = lane_pointer(warp, lane, space, address, 8);
   Block* const block = block_of(warp, at);
+  if (block == nullptr) fail(warp, "an mbarrier outside of shared memory", 1u << lane);
   return {block, static_cast<u64>(at - block->shared)};
 }
 

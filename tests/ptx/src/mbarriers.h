@@ -8,6 +8,7 @@
 #include <map>
 
 #include "proxies.h"
+#include "ptx.h"
 #include "types.h"
 
 namespace ptxsim {
@@ -35,8 +36,8 @@ struct MbarrierPlace {
   u64 offset = 0;
 };
 
-/// Of an address in shared::cta or shared::cluster; fails unless it is aligned and in bounds.
-MbarrierPlace mbarrier_at(Warp& warp, u64 address);
+/// Of a lane's address in shared memory or a generic one; fails unless it is aligned and in bounds.
+MbarrierPlace mbarrier_at(Warp& warp, u32 lane, Space space, u64 address);
 /// Fails if a use by the async proxy, or by another block, is not behind a fence of the lane that
 /// initialised it.
 void check_init_fenced(Warp& warp, MbarrierPlace place, const char* user);

@@ -96,10 +96,42 @@ void decode_setmaxnreg(Decoder& decoder);
 // -----------------------------------------------
 void decode_ld(Decoder& decoder);
 void decode_st(Decoder& decoder);
+void decode_prefetch(Decoder& decoder);
+void decode_prefetch_tensormap(Decoder& decoder);
+void decode_atom(Decoder& decoder);
+void decode_red(Decoder& decoder);
 
 // ---- Asynchronous copies, mbarriers, fences: thread_copy.cpp, bulk_copy.cpp, tensor_copy.cpp,
 // ---- mbarrier.cpp, fence.cpp
 // --------------------------------------------------------------------------
+void decode_cp_async(Decoder& decoder);
+void decode_cp_async_commit_group(Decoder& decoder);
+void decode_cp_async_wait(Decoder& decoder);
+void decode_cp_async_mbarrier_arrive(Decoder& decoder);
+void decode_bulk_load(Decoder& decoder);
+void decode_bulk_store(Decoder& decoder);
+void decode_bulk_prefetch(Decoder& decoder);
+void decode_tensor_load(Decoder& decoder);
+void decode_tensor_store(Decoder& decoder);
+void decode_tensor_prefetch(Decoder& decoder);
+void decode_bulk_commit_group(Decoder& decoder);
+void decode_bulk_wait_group(Decoder& decoder);
+void decode_createpolicy(Decoder& decoder);
+void decode_mbarrier_init(Decoder& decoder);
+void decode_mbarrier_inval(Decoder& decoder);
+void decode_mbarrier_expect_tx(Decoder& decoder);
+void decode_mbarrier_complete_tx(Decoder& decoder);
+void decode_mbarrier_arrive(Decoder& decoder);
+void decode_mbarrier_arrive_expect_tx(Decoder& decoder);
+void decode_mbarrier_arrive_no_complete(Decoder& decoder);
+void decode_mbarrier_wait(Decoder& decoder);
+void decode_mbarrier_pending_count(Decoder& decoder);
+void decode_fence(Decoder& decoder);
+void decode_fence_mbarrier_init(Decoder& decoder);
+void decode_fence_proxy_async(Decoder& decoder);
+void decode_fence_tensormap(Decoder& decoder);
+void decode_mapa(Decoder& decoder);
+void decode_getctarank(Decoder& decoder);
 
 // ---- Matrices: matrix.cpp, wgmma.cpp
 // ------------------------------------------------------------------

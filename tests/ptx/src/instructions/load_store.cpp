@@ -17,9 +17,10 @@ namespace {
 struct Access {
   Address address;
   Space space = Space::kGeneric;
-  std::array<Reg, 8> values;
+  std::array<Reg, 4> values;
   u32 num_values = 0;
-  u32 bytes = 0;  // Of all values.
+  u32 bytes = 0;          // Of all values.
+  bool own_block = true;  // Shared memory that is not .shared::cluster.
 };
 
 void count(Warp& warp, const Access& access, const u64* addresses, u32 lanes, const u8* first) {
@@ -41,11 +42,22 @@ void count(Warp& warp, const Access& access, const u64* addresses, u32 lanes, co
   }
 }
 
+void check_own_block(Warp& warp, u32 lanes, const u64* addresses) {
+  const u64 own = u64{warp.block->rank} + 1;
+  each_lane(lanes, [&](u32 lane) {
+    const u64 rank = addresses[lane] >> kRankShift;
+    if (rank != 0 && rank != own) {
+      fail(warp, "a .shared::cta address of another block of the cluster", 1u << lane);
+    }
+  });
+}
+
 /// Resolves the lanes' addresses, and counts.
 void locate(Warp& warp, u32 lanes, const Access& access, u8** pointers) {
   u64 addresses[kWarpSize] = {};
   each_lane(lanes, [&](u32 lane) { addresses[lane] = access.address.of(warp, lane); });
   resolve(warp, lanes, access.space, addresses, access.bytes, pointers);
+  if (access.own_block) check_own_block(warp, lanes, addresses);
   if (options().count) count(warp, access, addresses, lanes, pointers[first_lane(lanes)]);
 }
 
@@ -138,14 +150,14 @@ Move move_by_type(const Decoder& decoder, std::string_view type, u8 register_byt
 
 /// The registers of a load or store, one or a vector; all have one size.
 void take_values(const Decoder& decoder, Access& access, const std::vector<Reg>& registers) {
-  const u32 expected = decoder.has("v2") ? 2 : decoder.has("v4") ? 4 : decoder.has("v8") ? 8 : 1;
+  const u32 expected = decoder.has("v2") ? 2 : decoder.has("v4") ? 4 : 1;
   if (registers.size() != expected) decoder.fail("a vector of another size");
   for (const Reg reg : registers) {
     if (reg.bytes != registers.front().bytes) decoder.fail("registers of different sizes");
     access.values[access.num_values++] = reg;
   }
   access.bytes = expected * bytes_of_type(decoder.last_word());
-  if (access.bytes > 32) decoder.fail("more than 32 bytes a lane");
+  if (access.bytes > 16) decoder.fail("more than 16 bytes a lane");
 }
 
 u8 register_bytes(const Decoder& decoder) {
@@ -185,6 +197,7 @@ void decode_ld(Decoder& decoder) {
   expect_operands_and_policy(decoder, 2);
   Access access;
   access.space = space_of(decoder);
+  access.own_block = access.space == Space::kShared && !decoder.has("shared::cluster");
   std::vector<Reg> registers;
   u8 widest = register_bytes(decoder);
   for (const Operand* part : parts_of(decoder.operand(0))) {
@@ -205,6 +218,7 @@ void decode_st(Decoder& decoder) {
   expect_operands_and_policy(decoder, 2);
   Access access;
   access.space = space_of(decoder);
+  access.own_block = access.space == Space::kShared && !decoder.has("shared::cluster");
   access.address = decoder.address(0);
   std::vector<Reg> registers;
   for (const Operand* part : parts_of(decoder.operand(1))) {
