@@ -9,6 +9,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -48,6 +49,15 @@ class Knowledge {
   std::shared_ptr<Counts> counts_;
 };
 
+/// What an actor knew at some time.
+struct View {
+  Knowledge learnt;
+  uint32_t least = 0;  // Of every actor.
+
+  /// The last count of `actor` that it knew.
+  uint32_t of(int actor) const { return std::max(learnt.of(actor), least); }
+};
+
 /// The clocks of a block's threads and agents.
 class Clocks {
  public:
@@ -77,11 +87,8 @@ class Clocks {
   /// What `actor` does from now on is told from what it did before.
   void advance(int actor) { set_count(actor, count_of(stamps_[actor]) + 1); }
 
-  /// The last count of actor `of` that `actor` knows.
-  uint32_t known_count(int actor, int of) const {
-    const uint32_t learnt = known_[actor].of(of);
-    return learnt < floor_ ? floor_ - 1 : learnt;
-  }
+  /// What `actor` knows now, for asking later.
+  View view(int actor) const { return {known_[actor], floor_ - 1}; }
 
   /// All of these learn all that each of them did and knows: a barrier among some threads.
   void meet(const int* actors, std::size_t count);

@@ -26,9 +26,12 @@ void BulkCopies::start_load(Engine& engine, const Thread& thread, BulkLoad& load
   load.agent = engine.next_agent();
   engine.clocks().inherit(load.agent, thread.id);
   char* target = engine.shared().base() + load.shared_offset;
-  const UnfencedWrite unfenced = find_unfenced_write(engine, load.agent, target, load.bytes);
+  const UnfencedAccess write = find_unfenced_write(engine, load.agent, target, load.bytes);
+  const UnfencedAccess read = find_unfenced_read(engine, load.agent, target, load.bytes);
   engine.begin_write(thread, load.agent, target, load.bytes);
-  report_unfenced_write(engine, thread, unfenced, "starts a bulk copy that overwrites");
+  for (const UnfencedAccess& unfenced : {write, read}) {
+    report_unfenced(engine, thread, unfenced, "starts a bulk copy that overwrites");
+  }
   for (const Piece& piece : load.pieces) {
     if (piece.address == 0) continue;
     engine.check_access(thread, reinterpret_cast<const void*>(piece.address), piece.bytes,
@@ -60,9 +63,9 @@ void BulkCopies::start_store(Engine& engine, const Thread& thread, BulkStore& st
   store.agent = engine.next_agent();
   engine.clocks().inherit(store.agent, thread.id);
   char* source = engine.shared().base() + store.shared_offset;
-  const UnfencedWrite unfenced = find_unfenced_write(engine, store.agent, source, store.bytes);
+  const UnfencedAccess unfenced = find_unfenced_write(engine, store.agent, source, store.bytes);
   engine.begin_read(thread, store.agent, source, store.bytes);
-  report_unfenced_write(engine, thread, unfenced, "starts a bulk copy that reads");
+  report_unfenced(engine, thread, unfenced, "starts a bulk copy that reads");
   for (const Piece& piece : store.pieces) {
     if (piece.address == 0) continue;
     engine.check_access(thread, reinterpret_cast<const void*>(piece.address), piece.bytes,

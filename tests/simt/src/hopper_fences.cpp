@@ -5,81 +5,120 @@
 #include <simt/hopper.h>
 
 #include <algorithm>
+#include <string>
+#include <utility>
 
 #include "engine.h"
 #include "hopper_units.h"
 
 namespace simt::engine {
-namespace {
-
-Stamp make_stamp(int actor, uint32_t count) {
-  return (count << kCountShift) | static_cast<Stamp>(actor);
-}
-
-}  // namespace
 
 void ProxyFences::start_block(const Clocks& clocks) {
   first_stamp_ = clocks.floor_stamp();
-  for (const int thread : fencing_) counts_[static_cast<std::size_t>(thread)].clear();
-  for (const int thread : fencing_) latest_[static_cast<std::size_t>(thread)] = {};
+  for (const int thread : fencing_) fences_[static_cast<std::size_t>(thread)].clear();
   fencing_.clear();
 }
 
 void ProxyFences::fence(Clocks& clocks, int thread) {
-  std::vector<uint32_t>& counts = counts_[static_cast<std::size_t>(thread)];
-  if (counts.empty()) fencing_.push_back(thread);
-  const Stamp stamp = clocks.stamp(thread);
-  counts.push_back(count_of(stamp));
-  latest_[static_cast<std::size_t>(thread)] = {stamp, clocks.known_count(thread, kThreadCopyAgent)};
-  clocks.advance(thread);  // Later writes are told from earlier ones by their count.
+  std::vector<Fence>& fences = fences_[static_cast<std::size_t>(thread)];
+  if (fences.empty()) fencing_.push_back(thread);
+  fences.push_back({clocks.stamp(thread), clocks.view(thread)});
+  clocks.advance(thread);  // Later accesses are told from earlier ones by their count.
 }
 
-bool ProxyFences::covers(Stamp written, int actor, const Clocks& clocks) const {
+// Of a thread's fences the first that follows the access is the one that is ordered before most.
+bool ProxyFences::own_fence_covers(Stamp access, int actor, const Clocks& clocks) const {
+  const std::vector<Fence>& fences = fences_[static_cast<std::size_t>(actor_of(access))];
+  const auto first = std::partition_point(fences.begin(), fences.end(), [&](const Fence& fence) {
+    return count_of(fence.stamp) < count_of(access);
+  });
+  return first != fences.end() && clocks.ordered(first->stamp, actor);
+}
+
+bool ProxyFences::any_fence_covers(Stamp access, int actor, const Clocks& clocks) const {
+  return std::any_of(fencing_.begin(), fencing_.end(), [&](int thread) {
+    const std::vector<Fence>& fences = fences_[static_cast<std::size_t>(thread)];
+    const auto first = std::partition_point(fences.begin(), fences.end(), [&](const Fence& fence) {
+      return fence.known.of(actor_of(access)) < count_of(access);
+    });
+    return first != fences.end() && clocks.ordered(first->stamp, actor);
+  });
+}
+
+bool ProxyFences::covers_write(Stamp written, int actor, const Clocks& clocks) const {
   const int writer = actor_of(written);
   if (written < first_stamp_) return true;  // Of an earlier block: not this one's business.
-  if (writer == kThreadCopyAgent) {
-    return std::any_of(fencing_.begin(), fencing_.end(), [&](int thread) {
-      const LatestFence& latest = latest_[static_cast<std::size_t>(thread)];
-      return latest.known_copies >= count_of(written) && clocks.ordered(latest.stamp, actor);
-    });
-  }
-  if (writer >= kMaxThreads) return true;  // An asynchronous write.
-  const std::vector<uint32_t>& counts = counts_[static_cast<std::size_t>(writer)];
-  const auto first = std::lower_bound(counts.begin(), counts.end(), count_of(written));
-  return first != counts.end() && clocks.ordered(make_stamp(writer, *first), actor);
+  if (writer == kThreadCopyAgent) return any_fence_covers(written, actor, clocks);
+  return writer >= kMaxThreads || own_fence_covers(written, actor, clocks);
 }
 
-UnfencedWrite find_unfenced_write(Engine& engine, int actor, const void* shared, std::size_t size) {
+bool ProxyFences::covers_read(Stamp read, int actor, const Clocks& clocks) const {
+  return read < first_stamp_ || own_fence_covers(read, actor, clocks) ||
+         any_fence_covers(read, actor, clocks);
+}
+
+namespace {
+
+/// Calls find(offset) for each of the bytes, until it has found an access.
+template <typename Find>
+UnfencedAccess find_unfenced(Engine& engine, const void* shared, std::size_t size,
+                             const Find& find) {
   const SharedMemory& memory = engine.shared();
   const std::size_t offset = memory.offset_of(shared);
   if (!engine.launch_options().check_races || offset > memory.bytes() ||
       size > memory.bytes() - offset) {
     return {};
   }
-  const ProxyFences& fences = HopperUnits::instance().fences;
-  Stamp seen = 0;
-  for (std::size_t i = 0; i < size; ++i) {
-    const Stamp written = memory.last_write(offset + i) & ~kAtomicBit;
-    if (written == seen) continue;
-    seen = written;
-    // A write that is not ordered before the access at all is a race, for others to report.
-    if (engine.clocks().ordered(written, actor) &&
-        !fences.covers(written, actor, engine.clocks())) {
-      return {written, offset + i};
-    }
-  }
-  return {};
+  UnfencedAccess found;
+  for (std::size_t i = offset; i < offset + size && found.stamp == 0; ++i) found = find(i);
+  return found;
 }
 
-void report_unfenced_write(Engine& engine, const Thread& thread, const UnfencedWrite& write,
-                           const char* what) {
-  if (write.written == 0) return;
-  const int writer = actor_of(write.written);
+}  // namespace
+
+// An access that is not ordered before the copy at all is a race, for others to report.
+
+UnfencedAccess find_unfenced_write(Engine& engine, int actor, const void* shared,
+                                   std::size_t size) {
+  const ProxyFences& fences = HopperUnits::instance().fences;
+  const Clocks& clocks = engine.clocks();
+  Stamp seen = 0;
+  return find_unfenced(engine, shared, size, [&](std::size_t offset) -> UnfencedAccess {
+    const Stamp written = engine.shared().last_write(offset) & ~kAtomicBit;
+    if (written == std::exchange(seen, written) || !clocks.ordered(written, actor) ||
+        fences.covers_write(written, actor, clocks)) {
+      return {};
+    }
+    return {.stamp = written, .offset = offset, .wrote = true};
+  });
+}
+
+UnfencedAccess find_unfenced_read(Engine& engine, int actor, const void* shared, std::size_t size) {
+  const ProxyFences& fences = HopperUnits::instance().fences;
+  const Clocks& clocks = engine.clocks();
+  std::array<Stamp, 2> seen{};
+  return find_unfenced(engine, shared, size, [&](std::size_t offset) -> UnfencedAccess {
+    const std::array<Stamp, 2> reads = engine.shared().thread_reads(offset);
+    if (reads == std::exchange(seen, reads)) return {};
+    for (const Stamp read : reads) {
+      if (clocks.ordered(read, actor) && !fences.covers_read(read, actor, clocks)) {
+        return {.stamp = read, .offset = offset, .wrote = false};
+      }
+    }
+    return {};
+  });
+}
+
+void report_unfenced(Engine& engine, const Thread& thread, const UnfencedAccess& access,
+                     const char* what) {
+  if (access.stamp == 0) return;
+  const int actor = actor_of(access.stamp);
   engine.fail(thread, [&] {
-    return std::string(what) + " shared memory at offset " + std::to_string(write.offset) +
+    return std::string(what) + " shared memory at offset " + std::to_string(access.offset) +
            ", which " +
-           (writer < kMaxThreads ? "thread " + std::to_string(writer) : std::string("a cp.async")) +
-           " wrote with no proxy fence (fence.proxy.async) in between";
+           (actor < kMaxThreads ? "thread " + std::to_string(actor) : std::string("a cp.async")) +
+           (access.wrote ? " wrote" : " read") +
+           " with no proxy fence (fence.proxy.async) in between";
   });
 }
 

@@ -129,9 +129,9 @@ void Warpgroup::read_operands(Engine& engine, const Thread& thread, int warp,
   engine.clocks().inherit(agent(), thread.id);
   const auto read = [&](uint32_t address, uint32_t, uint32_t) {
     const char* pointer = engine.shared().base() + address - SharedMemory::kFirstAddress;
-    const UnfencedWrite unfenced = find_unfenced_write(engine, agent(), pointer, kChunkBytes);
+    const UnfencedAccess unfenced = find_unfenced_write(engine, agent(), pointer, kChunkBytes);
     engine.begin_read(thread, agent(), pointer, kChunkBytes);
-    report_unfenced_write(engine, thread, unfenced, "issues a wgmma that reads");
+    report_unfenced(engine, thread, unfenced, "issues a wgmma that reads");
   };
   const ProductCall& call = product.call;
   const auto first_row = static_cast<uint32_t>(16 * warp);

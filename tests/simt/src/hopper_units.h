@@ -40,15 +40,18 @@ inline constexpr int kNumWarpgroups = kMaxThreads / 128;
 inline constexpr int kThreadCopyAgent = kFirstWarpgroupAgent + kNumWarpgroups;
 static_assert(kThreadCopyAgent < kMaxActors);
 
-/// An ordinary write to these bytes that is ordered before what `actor`, an asynchronous unit, does
-/// now, but not behind a proxy fence: its stamp and the byte's offset; stamp 0 if there is none. To
-/// be asked before, and reported after, the access itself is checked and remembered.
-struct UnfencedWrite {
-  Stamp written = 0;
+/// An ordinary access to these bytes that is ordered before what `actor`, an asynchronous unit,
+/// does now, but not behind a proxy fence; stamp 0 if there is none. To be looked for before, and
+/// reported after, the unit's own access is checked and remembered.
+struct UnfencedAccess {
+  Stamp stamp = 0;
   std::size_t offset = 0;
+  bool wrote = false;
 };
-UnfencedWrite find_unfenced_write(Engine& engine, int actor, const void* shared, std::size_t size);
-void report_unfenced_write(Engine& engine, const Thread& thread, const UnfencedWrite& write,
-                           const char* what);
+UnfencedAccess find_unfenced_write(Engine& engine, int actor, const void* shared, std::size_t size);
+/// Matters to what overwrites them.
+UnfencedAccess find_unfenced_read(Engine& engine, int actor, const void* shared, std::size_t size);
+void report_unfenced(Engine& engine, const Thread& thread, const UnfencedAccess& access,
+                     const char* what);
 
 }  // namespace simt::engine

@@ -6,7 +6,8 @@
 //     does not get more arrivals than init said, nor a transaction count beyond 2^20 - 1;
 //   - what a bulk copy or wgmma reads or writes is touched by nobody else before it was waited for;
 //   - shared memory written by ordinary stores is behind a proxy fence before a bulk copy or wgmma
-//     reads it, or a bulk copy overwrites it;
+//     reads it, or a bulk copy overwrites it; so is what ordinary loads read, before a bulk copy
+//     overwrites it;
 //   - accumulators and register operands of wgmma are left alone until waited for; accumulators
 //     hold NaN until they are waited for and kept;
 //   - a warpgroup's threads issue the same wgmma.
@@ -28,7 +29,8 @@ void mbarrier_arrive(void* barrier);
 void mbarrier_arrive_expect_tx(void* barrier, uint32_t bytes);
 void mbarrier_expect_tx(void* barrier, uint32_t bytes);
 bool mbarrier_test_wait(const void* barrier, uint32_t parity);
-bool mbarrier_try_wait(const void* barrier, uint32_t parity);  // Sleeps until true.
+/// Sleeps until true: whatever time it is given does not run out.
+bool mbarrier_try_wait(const void* barrier, uint32_t parity);
 void cp_async_mbarrier_arrive_noinc(void* barrier);
 
 // ---- Bulk copies -------------------------------------------------------------------------------
