@@ -6,6 +6,9 @@
 // registers: without the bad elements, and by ones where V is +inf (or NaN) and where it is -inf
 // (or NaN), which say which sums those reach. A row whose P has become 0 in the dtype is taken not
 // to attend.
+//
+// Both read V with ordinary loads, and TMA overwrites it once it is handed back: each thread fences
+// behind its reads. Source: FlashAttention-3 and CUTLASS's TMA epilogues do so before a release.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -13,6 +16,7 @@
 
 #include "cuda/arch/matrix.h"
 #include "cuda/arch/named_barrier.h"
+#include "cuda/arch/proxy_fence.h"
 #include "cuda/device/element_pair.h"
 #include "cuda/device/row_fragments.h"
 #include "cuda/sm90/attention_softmax.h"
@@ -41,6 +45,7 @@ __device__ inline bool has_nonfinite(const typename Traits::SharedStorage& stora
       }
     }
   }
+  arch::fence_proxy_async();  // The reads come before what overwrites the stage.
   return arch::named_barrier_or(kConsumerBarrier + warpgroup, kWarpgroupThreads, found != 0);
 }
 
@@ -84,6 +89,7 @@ __device__ inline void add_nonfinite_values(RowState<Traits>& rows, Probabilitie
       for (int i = 0; i < 4; ++i) p.p[k][i] = p.p[k + 1][i];
     }
   }
+  arch::fence_proxy_async();  // As above.
 }
 
 }  // namespace minference::sm90

@@ -130,6 +130,8 @@ int main() {
   test_all_broken<Operand::kRegisters>();
   test_broken<Operand::kShared, Defect::kNoProductWait>("kNoProductWait", {"has not waited for"});
   test_broken<Operand::kRegisters, Defect::kReleaseBeforeLoads>("kReleaseBeforeLoads", {kRace});
+  test_broken<Operand::kRegisters, Defect::kNoReadFence>("kNoReadFence",
+                                                         {"read with no proxy fence"});
   test_broken<Operand::kRegisters, Defect::kOperandOverwritten>(
       "kOperandOverwritten", {"has written the register operand"});
   return simt::test::finish();
