@@ -70,6 +70,8 @@ class Decoder {
 
   /// A register that holds `value` in every lane from the start.
   Reg constant(u64 value, u8 bytes);
+  /// The carry of add.cc and its like, one bit a lane.
+  Reg carry();
   Reg scratch(u8 bytes) { return function_.add_register(bytes); }
 
   // ---- The operation
@@ -85,6 +87,9 @@ class Decoder {
   [[noreturn]] void fail(const std::string& what) const;
 
  private:
+  Reg immediate_register(const Operand& operand, u8 bytes);
+  Reg variable_register(const Operand& operand, u8 bytes);
+
   Function& function_;
   const Instruction& instruction_;
   Op& op_;

@@ -7,6 +7,13 @@
 namespace ptxsim {
 namespace {
 
+#define WGMMA_SHAPES                                                                       \
+  "(.m64n8k16|.m64n16k16|.m64n24k16|.m64n32k16|.m64n40k16|.m64n48k16|.m64n56k16|.m64n64k16" \
+  "|.m64n72k16|.m64n80k16|.m64n88k16|.m64n96k16|.m64n104k16|.m64n112k16|.m64n120k16"        \
+  "|.m64n128k16|.m64n136k16|.m64n144k16|.m64n152k16|.m64n160k16|.m64n168k16|.m64n176k16"    \
+  "|.m64n184k16|.m64n192k16|.m64n200k16|.m64n208k16|.m64n216k16|.m64n224k16|.m64n232k16"    \
+  "|.m64n240k16|.m64n248k16|.m64n256k16)"
+
 constexpr Form kForms[] = {
     // ---- Integer arithmetic (9.7.1)
     // ---------------------------------------------------------------------
@@ -322,6 +329,24 @@ constexpr Form kForms[] = {
 
     // ---- Matrices (9.7.14, 9.7.15)
     // ----------------------------------------------------------------------
+    {"mma.sync.aligned(.m16n8k8|.m16n8k16).row.col.f16.f16.f16.f16", "9.7.14.5.14", decode_mma},
+    {"mma.sync.aligned(.m16n8k8|.m16n8k16).row.col.f32(.f16.f16|.bf16.bf16).f32", "9.7.14.5.14",
+     decode_mma},
+    // In the manual's order, and as ptxas takes it too.
+    {"ldmatrix.sync.aligned.m8n8(.x1|.x2|.x4){.trans}(.shared|.shared::cta).b16", "9.7.14.5.15",
+     decode_ldmatrix},
+    {"ldmatrix.sync.aligned(.x1|.x2|.x4){.trans}.m8n8(.shared|.shared::cta).b16", "9.7.14.5.15",
+     decode_ldmatrix},
+    {"stmatrix.sync.aligned.m8n8(.x1|.x2|.x4){.trans}(.shared|.shared::cta).b16", "9.7.14.5.16",
+     decode_stmatrix},
+    {"stmatrix.sync.aligned(.x1|.x2|.x4){.trans}.m8n8(.shared|.shared::cta).b16", "9.7.14.5.16",
+     decode_stmatrix},
+    {"wgmma.mma_async.sync.aligned" WGMMA_SHAPES "(.f16|.f32).f16.f16", "9.7.15.5.2",
+     decode_wgmma},
+    {"wgmma.mma_async.sync.aligned" WGMMA_SHAPES ".f32.bf16.bf16", "9.7.15.5.2", decode_wgmma},
+    {"wgmma.fence.sync.aligned", "9.7.15.7.1", decode_wgmma_fence},
+    {"wgmma.commit_group.sync.aligned", "9.7.15.7.2", decode_wgmma_commit_group},
+    {"wgmma.wait_group.sync.aligned", "9.7.15.7.3", decode_wgmma_wait_group},
 
     // ---- Stack, video, miscellaneous (9.7.17 to 9.7.19)
     // -------------------------------------------------

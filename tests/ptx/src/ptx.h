@@ -22,7 +22,8 @@ struct Reg {
 
 enum class Space : u8 { kGeneric, kGlobal, kShared, kLocal, kParam, kConst };
 
-/// A variable of the module, or of a function.
+/// A variable of the module, or of a function. A .param that a function declares for a call is
+/// local.
 struct Variable {
   Space space = Space::kGlobal;
   u64 offset =
@@ -83,7 +84,7 @@ enum class Source : u8 {
 };
 struct Initial {
   Source source = Source::kConstant;
-  u64 value = 0;  // Of kConstant; of an address: the variable's offset.
+  u64 value = 0;  // Of kConstant; of an address: the offset. Of kDynamicShared: added to its begin.
   Reg reg;
 };
 
@@ -96,11 +97,13 @@ struct Operand {
     kLabel,     // `value`: its number; with `is_table`: of a .branchtargets list.
     kSink,      // _
     kClock,     // %clock, %clock64, %globaltimer.
-    kFunction,  // Of call: `name`; `parts`: the parameters' addresses.
+    kFunction,  // Of call: `name`; `parts`: the parameters' addresses. The operands that follow are
+                // the results' addresses.
   };
   Kind kind = Kind::kRegister;
   bool negated = false;      // !p
   bool is_floating = false;  // An immediate that was written as 0f, 0d or a decimal.
+  bool is_double = false;    // Its bits are those of a double: 0d or a decimal.
   bool is_variable = false;  // A variable's address; `value` is added to it.
   bool is_table = false;
   Reg reg;                        // kRegister, kAddress (the base).
@@ -148,6 +151,8 @@ struct Function {
 
   /// A new register: places it in the file.
   Reg add_register(u8 bytes);
+  /// Room for a variable in shared or local memory. @return its offset.
+  u64 add_variable(Space space, const Variable& variable);
 };
 
 struct Module {

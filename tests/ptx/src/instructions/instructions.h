@@ -133,7 +133,15 @@ void decode_fence_tensormap(Decoder& decoder);
 void decode_mapa(Decoder& decoder);
 void decode_getctarank(Decoder& decoder);
 
-// ---- Matrices: matrix.cpp, wgmma.cpp
-// ------------------------------------------------------------------
+// ---- Matrices: matrix.cpp, mma.cpp, wgmma.cpp
+// --------------------------------------------------------
+
+void decode_ldmatrix(Decoder& decoder);
+void decode_stmatrix(Decoder& decoder);
+void decode_mma(Decoder& decoder);
+void decode_wgmma(Decoder& decoder);
+void decode_wgmma_fence(Decoder& decoder);
+void decode_wgmma_commit_group(Decoder& decoder);
+void decode_wgmma_wait_group(Decoder& decoder);
 
 }  // namespace ptxsim
