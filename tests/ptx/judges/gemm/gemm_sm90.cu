@@ -3,8 +3,8 @@
 // multiplies while the other stores. In clusters of two blocks TMA multicasts.
 // SPDX-License-Identifier: Apache-2.0
 
-// Of the builders, collectives and kernels those for sm_90: the headers with all of them take three
-// times as long to compile.
+// Of the builders, collectives and kernels those for sm_90: the headers with all of them take long
+// to compile. clang-format off: they need each other in this order.
 #include <cutlass/gemm/device/gemm_universal_adapter.h>
 #include <cutlass/gemm/kernel/gemm_universal_decl.h>
 
@@ -17,6 +17,7 @@
 #include <cutlass/gemm/kernel/sm90_gemm_tma_warpspecialized_pingpong.hpp>
 #include <cutlass/gemm/kernel/tile_scheduler.hpp>
 #include <cutlass/util/packed_stride.hpp>
+// clang-format on
 
 #include "gemm_case.h"
 

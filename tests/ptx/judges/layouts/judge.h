@@ -17,9 +17,13 @@ inline std::size_t __cvta_generic_to_shared(const void* pointer) {
 }
 #define CUTE_CVTA_GENERIC_TO_SHARED_ACTIVATED 1
 
+// clang-format off: the rest of CuTe needs tensors.
 #include <cutlass/numeric_types.h>
-
 #include <cute/tensor.hpp>
+#include <cute/atom/mma_atom.hpp>
+#include <cute/atom/mma_traits_sm80.hpp>
+#include <cute/atom/mma_traits_sm90_gmma.hpp>
+// clang-format on
 
 namespace judges {
 

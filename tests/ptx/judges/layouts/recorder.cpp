@@ -166,6 +166,7 @@ float float_from_bits(uint32_t bits) {
 bool mbarrier_try_wait(const void*, uint32_t) { return true; }
 void wgmma_fence() {}
 void wgmma_commit_group() {}
+void keep_registers(float*, int) {}
 void fence_proxy_async() {}
 void named_barrier_sync(int, int) {}
 void warp_barrier(uint32_t) {}

@@ -4,8 +4,6 @@
 // The kernels' own functions issue the products, on their own storage: all stages, halves of a
 // stage and steps of k.
 // SPDX-License-Identifier: Apache-2.0
-#include <cute/atom/mma_atom.hpp>
-#include <cute/atom/mma_traits_sm90_gmma.hpp>
 #include <type_traits>
 
 #include "cuda/arch/element.h"

@@ -1,22 +1,22 @@
 // Who holds which element of mma.m16n8k16's operands: sm80's kernels' own functions, beside the
 // layouts of CuTe's MMA_Traits. Elements are numbers; functions load, pack and store them.
 // SPDX-License-Identifier: Apache-2.0
-#include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
-#include <cute/atom/mma_traits_sm80.hpp>
-#include <memory>
 
 #include "judge.h"
 
-// First: their KeyTile is not the one of device/key_stream.h.
-#include "cuda/device/pool_rows_kernel.h"
-#include "cuda/device/row_fragments.h"
-#include "cuda/device/score_tile.h"
+// clang-format off: attention's headers name a KeyTile of core/, score_tile.h brings another.
 #include "cuda/sm80/attention_finish.h"
 #include "cuda/sm80/attention_softmax.h"
 #include "cuda/sm80/attention_traits.h"
+#include "cuda/device/pool_rows_kernel.h"
+#include "cuda/device/row_fragments.h"
+#include "cuda/device/score_tile.h"
 #include "cuda/sm80/estimate_block_sparse_scores.h"
 #include "cuda/sm80/estimate_block_sparse_traits.h"
+// clang-format on
 
 namespace judges {
 namespace {

@@ -1,8 +1,6 @@
 // Swizzles, and who holds which element of wgmma's accumulators and register operands: the
 // project's own functions, beside CuTe's swizzles, MMA_Traits and shared-memory layouts.
 // SPDX-License-Identifier: Apache-2.0
-#include <cute/atom/mma_traits_sm80.hpp>
-#include <cute/atom/mma_traits_sm90_gmma.hpp>
 #include <type_traits>
 
 #include "cuda/arch/swizzle.h"
