@@ -7,7 +7,7 @@
 namespace ptxsim {
 namespace {
 
-#define WGMMA_SHAPES                                                                       \
+#define WGMMA_SHAPES                                                                        \
   "(.m64n8k16|.m64n16k16|.m64n24k16|.m64n32k16|.m64n40k16|.m64n48k16|.m64n56k16|.m64n64k16" \
   "|.m64n72k16|.m64n80k16|.m64n88k16|.m64n96k16|.m64n104k16|.m64n112k16|.m64n120k16"        \
   "|.m64n128k16|.m64n136k16|.m64n144k16|.m64n152k16|.m64n160k16|.m64n168k16|.m64n176k16"    \
@@ -52,6 +52,58 @@ constexpr Form kForms[] = {
 
     // ---- Floating point (9.7.3, 9.7.4, 9.7.5)
     // -----------------------------------------------------------
+    {"testp(.finite|.infinite|.number|.notanumber|.normal|.subnormal)(.f32|.f64)", "9.7.3.1",
+     decode_testp},
+    {"copysign(.f32|.f64)", "9.7.3.2", decode_copysign},
+    {"add{.rn|.rz|.rm|.rp}{.ftz}{.sat}.f32", "9.7.3.3", decode_add_f32},
+    {"add{.rn}.f64", "9.7.3.3", decode_arithmetic_f64},
+    {"sub{.rn|.rz|.rm|.rp}{.ftz}{.sat}.f32", "9.7.3.4", decode_add_f32},
+    {"sub{.rn}.f64", "9.7.3.4", decode_arithmetic_f64},
+    {"mul{.rn|.rz|.rm|.rp}{.ftz}{.sat}.f32", "9.7.3.5", decode_mul_f32},
+    {"mul{.rn}.f64", "9.7.3.5", decode_arithmetic_f64},
+    {"fma(.rn|.rz|.rm|.rp){.ftz}{.sat}.f32", "9.7.3.6", decode_fma_f32},
+    {"fma.rn.f64", "9.7.3.6", decode_arithmetic_f64},
+    {"mad(.rn|.rz|.rm|.rp){.ftz}{.sat}.f32", "9.7.3.7", decode_fma_f32},
+    {"mad.rn.f64", "9.7.3.7", decode_arithmetic_f64},
+    {"div(.approx|.full){.ftz}.f32", "9.7.3.8", decode_div_f32},
+    {"div(.rn|.rz|.rm|.rp){.ftz}.f32", "9.7.3.8", decode_div_f32},
+    {"div.rn.f64", "9.7.3.8", decode_arithmetic_f64},
+    {"abs{.ftz}.f32", "9.7.3.9", decode_abs_float},
+    {"abs.f64", "9.7.3.9", decode_abs_float},
+    {"neg{.ftz}.f32", "9.7.3.10", decode_neg_float},
+    {"neg.f64", "9.7.3.10", decode_neg_float},
+    {"min{.ftz}{.NaN}{.xorsign.abs}.f32", "9.7.3.11", decode_min_float},
+    {"min.f64", "9.7.3.11", decode_min_float},
+    {"max{.ftz}{.NaN}{.xorsign.abs}.f32", "9.7.3.12", decode_max_float},
+    {"max.f64", "9.7.3.12", decode_max_float},
+    {"rcp(.approx|.rn|.rz|.rm|.rp){.ftz}.f32", "9.7.3.13", decode_rcp_f32},
+    {"rcp.rn.f64", "9.7.3.13", decode_arithmetic_f64},
+    {"sqrt(.approx|.rn|.rz|.rm|.rp){.ftz}.f32", "9.7.3.15", decode_sqrt_f32},
+    {"sqrt.rn.f64", "9.7.3.15", decode_arithmetic_f64},
+    {"rsqrt.approx{.ftz}.f32", "9.7.3.16", decode_function_f32},
+    {"rsqrt.approx.f64", "9.7.3.16", decode_arithmetic_f64},
+    {"sin.approx{.ftz}.f32", "9.7.3.18", decode_function_f32},
+    {"cos.approx{.ftz}.f32", "9.7.3.19", decode_function_f32},
+    {"lg2.approx{.ftz}.f32", "9.7.3.20", decode_function_f32},
+    {"ex2.approx{.ftz}.f32", "9.7.3.21", decode_function_f32},
+    {"tanh.approx.f32", "9.7.3.22", decode_function_f32},
+    {"add{.rn}{.ftz}{.sat}(.f16|.f16x2)", "9.7.4.1", decode_add_half},
+    {"add{.rn}(.bf16|.bf16x2)", "9.7.4.1", decode_add_half},
+    {"sub{.rn}{.ftz}{.sat}(.f16|.f16x2)", "9.7.4.2", decode_add_half},
+    {"sub{.rn}(.bf16|.bf16x2)", "9.7.4.2", decode_add_half},
+    {"mul{.rn}{.ftz}{.sat}(.f16|.f16x2)", "9.7.4.3", decode_mul_half},
+    {"mul{.rn}(.bf16|.bf16x2)", "9.7.4.3", decode_mul_half},
+    {"fma.rn{.ftz}{.sat|.relu}(.f16|.f16x2)", "9.7.4.4", decode_fma_half},
+    {"fma.rn{.relu}(.bf16|.bf16x2)", "9.7.4.4", decode_fma_half},
+    {"neg{.ftz}(.f16|.f16x2|.bf16|.bf16x2)", "9.7.4.5", decode_neg_half},
+    {"abs{.ftz}(.f16|.f16x2|.bf16|.bf16x2)", "9.7.4.6", decode_abs_half},
+    {"min{.ftz}{.NaN}{.xorsign.abs}(.f16|.f16x2)", "9.7.4.7", decode_min_half},
+    {"min{.NaN}{.xorsign.abs}(.bf16|.bf16x2)", "9.7.4.7", decode_min_half},
+    {"max{.ftz}{.NaN}{.xorsign.abs}(.f16|.f16x2)", "9.7.4.8", decode_min_half},
+    {"max{.NaN}{.xorsign.abs}(.bf16|.bf16x2)", "9.7.4.8", decode_min_half},
+    {"tanh.approx(.f16|.f16x2|.bf16|.bf16x2)", "9.7.4.9", decode_tanh_half},
+    {"ex2.approx(.f16|.f16x2)", "9.7.4.10", decode_ex2_half},
+    {"ex2.approx.ftz(.bf16|.bf16x2)", "9.7.4.10", decode_ex2_half},
 
     // ---- Comparison and selection (9.7.6, 9.7.7)
     // --------------------------------------------------------
@@ -171,12 +223,10 @@ constexpr Form kForms[] = {
     {"st.global(.relaxed|.release)(.cta|.cluster|.gpu|.sys){.v2|.v4}"
      "(.b8|.b16|.b32|.b64|.u8|.u16|.u32|.u64|.s8|.s16|.s32|.s64|.f32|.f64)",
      "9.7.9.11", decode_st},
-    {"prefetch{.global|.local}(.L1|.L2|.L2::evict_last|.L2::evict_normal)",
-     "9.7.9.15", decode_prefetch},
-    {"prefetchu.L1",
-     "9.7.9.15", decode_prefetch},
-    {"prefetch{.param|.const}.tensormap",
-     "9.7.9.15", decode_prefetch_tensormap},
+    {"prefetch{.global|.local}(.L1|.L2|.L2::evict_last|.L2::evict_normal)", "9.7.9.15",
+     decode_prefetch},
+    {"prefetchu.L1", "9.7.9.15", decode_prefetch},
+    {"prefetch{.param|.const}.tensormap", "9.7.9.15", decode_prefetch_tensormap},
     {"atom{.relaxed|.acquire|.release|.acq_rel}{.cta|.cluster|.gpu|.sys}"
      "{.global|.shared|.shared::cta|.shared::cluster}.add{.noftz}{.L2::cache_hint}"
      "(.u32|.u64|.s32|.s64|.f32|.f64|.f16|.f16x2|.bf16|.bf16x2)",
@@ -219,19 +269,16 @@ constexpr Form kForms[] = {
     {"cp.async(.ca|.cg)(.shared|.shared::cta).global{.L2::cache_hint}"
      "{.L2::64B|.L2::128B|.L2::256B}",
      "9.7.9.25.3.1", decode_cp_async},
-    {"cp.async.commit_group",
-     "9.7.9.25.3.2", decode_cp_async_commit_group},
-    {"cp.async(.wait_group|.wait_all)",
-     "9.7.9.25.3.3", decode_cp_async_wait},
-    {"cp.async.mbarrier.arrive{.noinc}{.shared|.shared::cta}.b64",
-     "9.7.13.15.17", decode_cp_async_mbarrier_arrive},
+    {"cp.async.commit_group", "9.7.9.25.3.2", decode_cp_async_commit_group},
+    {"cp.async(.wait_group|.wait_all)", "9.7.9.25.3.3", decode_cp_async_wait},
+    {"cp.async.mbarrier.arrive{.noinc}{.shared|.shared::cta}.b64", "9.7.13.15.17",
+     decode_cp_async_mbarrier_arrive},
     {"cp.async.bulk(.shared::cta|.shared::cluster).global.mbarrier::complete_tx::bytes"
      "{.multicast::cluster}{.L2::cache_hint}",
      "9.7.9.25.4.1", decode_bulk_load},
-    {"cp.async.bulk.global.shared::cta.bulk_group{.L2::cache_hint}",
-     "9.7.9.25.4.1", decode_bulk_store},
-    {"cp.async.bulk.prefetch.L2.global{.L2::cache_hint}",
-     "9.7.9.25.4.3", decode_bulk_prefetch},
+    {"cp.async.bulk.global.shared::cta.bulk_group{.L2::cache_hint}", "9.7.9.25.4.1",
+     decode_bulk_store},
+    {"cp.async.bulk.prefetch.L2.global{.L2::cache_hint}", "9.7.9.25.4.3", decode_bulk_prefetch},
     {"cp.async.bulk.tensor(.1d|.2d|.3d|.4d|.5d)(.shared::cta|.shared::cluster).global{.tile}"
      ".mbarrier::complete_tx::bytes{.multicast::cluster}{.L2::cache_hint}",
      "9.7.9.25.5.2", decode_tensor_load},
@@ -240,10 +287,8 @@ constexpr Form kForms[] = {
      "9.7.9.25.5.2", decode_tensor_store},
     {"cp.async.bulk.prefetch.tensor(.1d|.2d|.3d|.4d|.5d).L2.global{.tile}{.L2::cache_hint}",
      "9.7.9.25.5.4", decode_tensor_prefetch},
-    {"cp.async.bulk.commit_group",
-     "9.7.9.25.4.4", decode_bulk_commit_group},
-    {"cp.async.bulk.wait_group{.read}",
-     "9.7.9.25.4.5", decode_bulk_wait_group},
+    {"cp.async.bulk.commit_group", "9.7.9.25.4.4", decode_bulk_commit_group},
+    {"cp.async.bulk.wait_group{.read}", "9.7.9.25.4.5", decode_bulk_wait_group},
     {"createpolicy.fractional"
      "(.L2::evict_last|.L2::evict_normal|.L2::evict_first|.L2::evict_unchanged)"
      "{.L2::evict_first|.L2::evict_unchanged}.b64",
@@ -283,49 +328,40 @@ constexpr Form kForms[] = {
 
     // ---- mbarrier and fences (9.7.13.15, 9.7.13.4)
     // ------------------------------------------------------
-    {"mbarrier.init{.shared|.shared::cta}.b64",
-     "9.7.13.15.9", decode_mbarrier_init},
-    {"mbarrier.inval{.shared|.shared::cta}.b64",
-     "9.7.13.15.10", decode_mbarrier_inval},
+    {"mbarrier.init{.shared|.shared::cta}.b64", "9.7.13.15.9", decode_mbarrier_init},
+    {"mbarrier.inval{.shared|.shared::cta}.b64", "9.7.13.15.10", decode_mbarrier_inval},
     {"mbarrier.expect_tx{.relaxed}{.cta|.cluster}{.shared|.shared::cta|.shared::cluster}.b64",
      "9.7.13.15.11", decode_mbarrier_expect_tx},
     {"mbarrier.complete_tx{.relaxed}{.cta|.cluster}{.shared|.shared::cta|.shared::cluster}"
      ".b64",
      "9.7.13.15.12", decode_mbarrier_complete_tx},
-    {"mbarrier.complete_tx.shared::cluster.relaxed.cluster.b64",
-     "9.7.13.15.12", decode_mbarrier_complete_tx},
+    {"mbarrier.complete_tx.shared::cluster.relaxed.cluster.b64", "9.7.13.15.12",
+     decode_mbarrier_complete_tx},
     {"mbarrier.arrive{.release|.relaxed}{.cta|.cluster}"
      "{.shared|.shared::cta|.shared::cluster}.b64",
      "9.7.13.15.13", decode_mbarrier_arrive},
     {"mbarrier.arrive.expect_tx{.release|.relaxed}{.cta|.cluster}"
      "{.shared|.shared::cta|.shared::cluster}.b64",
      "9.7.13.15.13", decode_mbarrier_arrive_expect_tx},
-    {"mbarrier.arrive.noComplete{.release}{.cta}{.shared|.shared::cta}.b64",
-     "9.7.13.15.13", decode_mbarrier_arrive_no_complete},
+    {"mbarrier.arrive.noComplete{.release}{.cta}{.shared|.shared::cta}.b64", "9.7.13.15.13",
+     decode_mbarrier_arrive_no_complete},
     {"mbarrier(.test_wait|.try_wait){.acquire|.relaxed}{.cta|.cluster}{.shared|.shared::cta}"
      ".b64",
      "9.7.13.15.16", decode_mbarrier_wait},
     {"mbarrier(.test_wait|.try_wait).parity{.acquire|.relaxed}{.cta|.cluster}"
      "{.shared|.shared::cta}.b64",
      "9.7.13.15.16", decode_mbarrier_wait},
-    {"mbarrier.pending_count.b64",
-     "9.7.13.15.18", decode_mbarrier_pending_count},
-    {"fence{.acquire|.release|.acq_rel|.sc}(.cta|.cluster|.gpu|.sys)",
-     "9.7.13.4", decode_fence},
-    {"membar(.cta|.gl|.sys)",
-     "9.7.13.4", decode_fence},
-    {"fence.mbarrier_init.release.cluster",
-     "9.7.13.4", decode_fence_mbarrier_init},
-    {"fence.proxy.async{.global|.shared::cta|.shared::cluster}",
-     "9.7.13.4", decode_fence_proxy_async},
-    {"fence.proxy.alias",
-     "9.7.13.4", decode_fence},
-    {"fence.proxy.tensormap::generic(.acquire|.release)(.cta|.cluster|.gpu|.sys)",
-     "9.7.13.4", decode_fence_tensormap},
-    {"mapa{.shared::cluster}(.u32|.u64)",
-     "9.7.9.23", decode_mapa},
-    {"getctarank{.shared::cluster}(.u32|.u64)",
-     "9.7.9.24", decode_getctarank},
+    {"mbarrier.pending_count.b64", "9.7.13.15.18", decode_mbarrier_pending_count},
+    {"fence{.acquire|.release|.acq_rel|.sc}(.cta|.cluster|.gpu|.sys)", "9.7.13.4", decode_fence},
+    {"membar(.cta|.gl|.sys)", "9.7.13.4", decode_fence},
+    {"fence.mbarrier_init.release.cluster", "9.7.13.4", decode_fence_mbarrier_init},
+    {"fence.proxy.async{.global|.shared::cta|.shared::cluster}", "9.7.13.4",
+     decode_fence_proxy_async},
+    {"fence.proxy.alias", "9.7.13.4", decode_fence},
+    {"fence.proxy.tensormap::generic(.acquire|.release)(.cta|.cluster|.gpu|.sys)", "9.7.13.4",
+     decode_fence_tensormap},
+    {"mapa{.shared::cluster}(.u32|.u64)", "9.7.9.23", decode_mapa},
+    {"getctarank{.shared::cluster}(.u32|.u64)", "9.7.9.24", decode_getctarank},
 
     // ---- Matrices (9.7.14, 9.7.15)
     // ----------------------------------------------------------------------
@@ -341,8 +377,7 @@ constexpr Form kForms[] = {
      decode_stmatrix},
     {"stmatrix.sync.aligned(.x1|.x2|.x4){.trans}.m8n8(.shared|.shared::cta).b16", "9.7.14.5.16",
      decode_stmatrix},
-    {"wgmma.mma_async.sync.aligned" WGMMA_SHAPES "(.f16|.f32).f16.f16", "9.7.15.5.2",
-     decode_wgmma},
+    {"wgmma.mma_async.sync.aligned" WGMMA_SHAPES "(.f16|.f32).f16.f16", "9.7.15.5.2", decode_wgmma},
     {"wgmma.mma_async.sync.aligned" WGMMA_SHAPES ".f32.bf16.bf16", "9.7.15.5.2", decode_wgmma},
     {"wgmma.fence.sync.aligned", "9.7.15.7.1", decode_wgmma_fence},
     {"wgmma.commit_group.sync.aligned", "9.7.15.7.2", decode_wgmma_commit_group},

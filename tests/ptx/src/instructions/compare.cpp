@@ -3,7 +3,7 @@
 #include <cmath>
 #include <functional>
 
-#include "../half.h"
+#include "half.h"
 #include "elementwise.h"
 #include "instructions.h"
 

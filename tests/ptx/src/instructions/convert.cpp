@@ -7,7 +7,7 @@
 #include <cstring>
 #include <limits>
 
-#include "../half.h"
+#include "half.h"
 #include "elementwise.h"
 #include "instructions.h"
 

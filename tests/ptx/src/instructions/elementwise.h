@@ -7,9 +7,9 @@
 #include <string_view>
 #include <utility>
 
-#include "../decoder.h"
-#include "../lanes.h"
-#include "../state.h"
+#include "decoder.h"
+#include "lanes.h"
+#include "state.h"
 
 namespace ptxsim {
 

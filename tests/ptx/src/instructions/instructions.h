@@ -46,8 +46,30 @@ void decode_brev(Decoder& decoder);
 void decode_clz(Decoder& decoder);
 void decode_popc(Decoder& decoder);
 
-// ---- Floating point: floating.cpp
+// ---- Floating point: floating.cpp, half.cpp
 // ---------------------------------------------------------------------
+void decode_add_f32(Decoder& decoder);
+void decode_mul_f32(Decoder& decoder);
+void decode_fma_f32(Decoder& decoder);
+void decode_arithmetic_f64(Decoder& decoder);
+void decode_div_f32(Decoder& decoder);
+void decode_rcp_f32(Decoder& decoder);
+void decode_sqrt_f32(Decoder& decoder);
+void decode_function_f32(Decoder& decoder);
+void decode_abs_float(Decoder& decoder);
+void decode_neg_float(Decoder& decoder);
+void decode_min_float(Decoder& decoder);
+void decode_max_float(Decoder& decoder);
+void decode_copysign(Decoder& decoder);
+void decode_testp(Decoder& decoder);
+void decode_add_half(Decoder& decoder);
+void decode_mul_half(Decoder& decoder);
+void decode_fma_half(Decoder& decoder);
+void decode_ex2_half(Decoder& decoder);
+void decode_tanh_half(Decoder& decoder);
+void decode_min_half(Decoder& decoder);
+void decode_abs_half(Decoder& decoder);
+void decode_neg_half(Decoder& decoder);
 
 // ---- Comparison, selection, moves, conversion: compare.cpp, move.cpp, convert.cpp
 // ---------------------

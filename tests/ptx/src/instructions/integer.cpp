@@ -4,7 +4,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "../half.h"
+#include "half.h"
 #include "elementwise.h"
 #include "instructions.h"
 

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cstring>
 
-#include "../memory.h"
+#include "memory.h"
 #include "elementwise.h"
 #include "instructions.h"
 
