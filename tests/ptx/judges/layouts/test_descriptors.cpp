@@ -111,9 +111,9 @@ void check_scores(const Storage<Traits>& storage, int query_stage, int consumer,
                                                            cute::make_coord(first_tile, 0)));
   columns.compare(products.size(), cute::size<2>(a), stage);
   for (int step = 0; step < cute::size<2>(a); ++step) {
-    key_major.compare(products[step].a, descriptor(a, step), stage, step);
-    key_major.compare(products[step].b, descriptor(b, step), stage, step);
-    columns.compare(products[step].n, cute::tile_size<1>(product_of_shared<kKeys, Major::K>()),
+    key_major.compare(products.at(step).a, descriptor(a, step), stage, step);
+    key_major.compare(products.at(step).b, descriptor(b, step), stage, step);
+    columns.compare(products.at(step).n, cute::tile_size<1>(product_of_shared<kKeys, Major::K>()),
                     stage, step);
   }
 }
@@ -139,9 +139,9 @@ void check_values(const Storage<Traits>& storage, int stage, int first_tile) {
                        Shape<Int<Traits::kDimV>, Int<kKeys>>{}, cute::make_coord(0, first_tile)));
   columns.compare(products.size(), cute::size<2>(b), stage);
   for (int step = 0; step < cute::size<2>(b); ++step) {
-    value_major.compare(used_bits<Traits>(products[step].b), used_bits<Traits>(descriptor(b, step)),
-                        stage, step);
-    columns.compare(products[step].n, cute::tile_size<1>(tiled_mma), stage, step);
+    value_major.compare(used_bits<Traits>(products.at(step).b),
+                        used_bits<Traits>(descriptor(b, step)), stage, step);
+    columns.compare(products.at(step).n, cute::tile_size<1>(tiled_mma), stage, step);
   }
 }
 
@@ -257,9 +257,9 @@ void check_stream(typename Traits::Buffers& buffers, const typename Traits::Quer
     const auto b = mma.partition_fragment_B(operand_tensor(queries.rows));
     columns.compare(products.size(), Traits::kHeadDim / 16, stage);
     for (int step = 0; step < Traits::kHeadDim / 16; ++step) {
-      key_major.compare(products[step].a, descriptor(a, step), stage, step);
-      key_major.compare(products[step].b, descriptor(b, step), stage, step);
-      columns.compare(products[step].n, cute::tile_size<1>(tiled_mma), stage, step);
+      key_major.compare(products.at(step).a, descriptor(a, step), stage, step);
+      key_major.compare(products.at(step).b, descriptor(b, step), stage, step);
+      columns.compare(products.at(step).n, cute::tile_size<1>(tiled_mma), stage, step);
     }
   }
 }
@@ -336,8 +336,8 @@ void check_block_sparse() {
         pooled_tensor<typename Traits::Panels>(storage.keys[unit]));
     columns.compare(products.size(), cute::size<2>(b), unit);
     for (int step = 0; step < cute::size<2>(b); ++step) {
-      key_major.compare(products[step].b, descriptor(b, step), unit, step);
-      columns.compare(products[step].n, cute::tile_size<1>(tiled_mma), unit, step);
+      key_major.compare(products.at(step).b, descriptor(b, step), unit, step);
+      columns.compare(products.at(step).n, cute::tile_size<1>(tiled_mma), unit, step);
     }
   }
   check_pooled_keys<kDim>();
