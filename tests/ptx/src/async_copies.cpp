@@ -84,9 +84,13 @@ void land_and_forget(PendingCopies& pending, PendingCopies::iterator at) {
 /// A store at random first reads, then writes.
 bool land_at_random(Cluster& cluster) {
   PendingCopies& pending = cluster.pending;
-  if (pending.empty()) return false;
-  const auto at = pending.begin() + static_cast<std::ptrdiff_t>(cluster.random() % pending.size());
-  if (at->has_landed) return false;
+  const auto is_left = [](const PendingCopy& copy) { return !copy.has_landed; };
+  const auto num_left = std::count_if(pending.begin(), pending.end(), is_left);
+  if (num_left == 0) return false;
+  auto at = std::find_if(pending.begin(), pending.end(), is_left);
+  for (u64 skip = cluster.random() % static_cast<u64>(num_left); skip != 0; --skip) {
+    at = std::find_if(at + 1, pending.end(), is_left);
+  }
   if (!at->is_load && !at->was_read) {
     read_source(*at);
     return true;

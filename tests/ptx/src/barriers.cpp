@@ -72,7 +72,10 @@ void open_if_complete(Block& block, Barrier& barrier) {
     Warp& warp = *arrival.warp;
     const Group& group = blocked_group(warp, arrival.lanes);
     const Op& op = warp.kernel->ops[group.pc];
-    if (op.barrier != nullptr) store_result(warp, *op.barrier, barrier, arrival.lanes);
+    if (op.barrier != nullptr) {
+      store_result(warp, *op.barrier, barrier, arrival.lanes);
+      if (options().check) note_release(warp, static_cast<u32>(&barrier - block.barriers.named));
+    }
     release(warp, arrival.lanes);
   }
   barrier.arrivals.clear();
@@ -150,6 +153,7 @@ void open_cluster_if_complete(Cluster& cluster) {
   if (!any) return;
   for (Block& block : cluster.blocks) {
     for (Warp& warp : block.warps) {
+      if (options().check) note_release(warp, SharedAccesses::kClusterBarrier);
       warp.cluster_passed |= warp.cluster_arrived;
       warp.cluster_arrived = 0;
     }
@@ -202,6 +206,7 @@ void arrive_at_barrier(Warp& warp, u32 lanes) {
   Barrier& barrier = checked_barrier(warp, id, count, lanes);
   count_votes(warp, operands, barrier, lanes);
   barrier.arrivals.push_back({&warp, lanes, operands.waits, operands.aligned});
+  if (options().check) note_arrival(warp, lanes, id);
   ++warp.cluster->events;
   const u32 arrived = num_arrived(barrier);
   if (barrier.expected != 0 && arrived > barrier.expected) {
@@ -236,6 +241,7 @@ void arrive_at_cluster(Warp& warp, u32 lanes) {
     fail(warp, "barrier.cluster.arrive, and no barrier.cluster.wait since the last one", again);
   }
   warp.cluster_arrived |= lanes;
+  if (options().check) note_arrival(warp, lanes, SharedAccesses::kClusterBarrier);
   ++warp.groups[warp.current].pc;
   ++warp.cluster->events;
   open_cluster_if_complete(*warp.cluster);

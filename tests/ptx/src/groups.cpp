@@ -44,6 +44,7 @@ u32 lanes_of_one_mask(const Warp& warp, Reg members, u32 lanes) {
 }
 
 void check_members(const Warp& warp, Reg members, u32 lanes) {
+  check_operand(warp, members, lanes);
   const u32* const masks = warp.lanes<u32>(members);
   u32 outside = 0;
   each_lane(lanes,
@@ -73,6 +74,7 @@ void open_warp_barriers(Warp& warp, Reg members, u32 lanes) {
     each_lane(group.lanes, [&](u32 l) { here |= static_cast<u32>(masks[l] == mask) << l; });
   }
   if ((mask & warp.alive & ~here) != 0) return;
+  if (options().check) note_meeting(warp, here);
   const std::size_t num_groups = warp.groups.size();
   for (std::size_t i = 0; i < num_groups; ++i) {
     Group& group = warp.groups[i];
@@ -162,6 +164,7 @@ bool meet_mask(Warp& warp, u32 active) {
       continue;
     }
     before_execution(warp, op, same);
+    if (options().check) note_meeting(warp, same);
     op.execute(warp, same);
   }
   if (waiting == 0) return true;
@@ -172,12 +175,14 @@ bool meet_mask(Warp& warp, u32 active) {
 bool meet_at_warp_barrier(Warp& warp, u32 active) {
   const Reg members = warp.op->members;
   check_members(warp, members, active);
-  before_execution(warp, *warp.op, active);
   Group& group = warp.groups[warp.current];
   const u32 mask = value_in(warp, members, first_lane(active));
   const bool complete = (mask & warp.alive) == active && active == group.lanes &&
                         lanes_of_one_mask(warp, members, active) == active;
-  if (complete) return true;
+  if (complete) {
+    if (options().check) note_meeting(warp, active);
+    return true;
+  }
   leave_behind(warp, active);
   for (u32 rest = active; rest != 0;) {
     const u32 same = lanes_of_one_mask(warp, members, rest);

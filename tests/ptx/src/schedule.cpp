@@ -64,19 +64,10 @@ void branch_by_table(Warp& warp, u32 active) {
   }
 }
 
-void check_bulk_stores_at_exit(const Warp& warp, u32 active) {
-  for (const PendingCopy& copy : warp.cluster->pending) {
-    if (copy.warp != &warp || copy.is_load || !(active >> copy.lane & 1)) continue;
-    fail(warp,
-         "exits while a bulk store may still read shared memory: its group was not waited for",
-         1u << copy.lane);
-  }
-}
-
 void exit_lanes(Warp& warp, u32 active) {
   if (options().check) {
     check_exit(warp);
-    check_bulk_stores_at_exit(warp, active);
+    check_exit_copies(warp, active);
   }
   warp.alive &= ~active;
   Group& group = warp.groups[warp.current];
@@ -96,6 +87,7 @@ void execute_together(Warp& warp, u32 active) {
   const Op& op = *warp.op;
   if (!meet_warp(warp, active)) return;
   before_execution(warp, op, active);
+  if (options().check) note_meeting(warp, active);
   op.execute(warp, active);
   if (op.meets_warpgroup && options().warpgroups_meet) {
     arrive_at_warpgroup(warp, active);

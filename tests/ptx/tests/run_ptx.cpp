@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run_ptx.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "instruction_set.h"
@@ -165,5 +166,17 @@ Values run_lanes(const std::string& instruction, const std::string& input_type,
 
 const std::set<std::string>& forms_run() { return known_forms; }
 const std::set<std::string>& opcodes_run() { return known_opcodes; }
+
+std::string forms_missed(std::initializer_list<const char*> first_words) {
+  std::string missed;
+  for (const Form& form : instruction_set()) {
+    const std::string syntax = form.syntax;
+    const std::string first = syntax.substr(0, syntax.find_first_of(".{("));
+    const bool is_asked = std::any_of(first_words.begin(), first_words.end(),
+                                      [&](const char* word) { return first == word; });
+    if (is_asked && !known_forms.contains(syntax)) missed += "\n  " + syntax;
+  }
+  return missed;
+}
 
 }  // namespace ptxsim::test

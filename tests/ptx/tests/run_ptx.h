@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <initializer_list>
 #include <set>
 #include <string>
 #include <vector>
@@ -45,5 +46,15 @@ Values run_lanes(const std::string& instruction, const std::string& input_type,
 /// written.
 const std::set<std::string>& forms_run();
 const std::set<std::string>& opcodes_run();
+/// Forms of the table whose first word is one of these and that no program has run, a line each.
+std::string forms_missed(std::initializer_list<const char*> first_words);
 
 }  // namespace ptxsim::test
+
+/// Every form of the table that begins with one of these words has run.
+#define CHECK_FORMS(...)                                                   \
+  do {                                                                     \
+    const std::string missed = ptxsim::test::forms_missed({__VA_ARGS__});  \
+    ptxsim::test::check(missed.empty(), __FILE__, __LINE__,                \
+                        "every form of " #__VA_ARGS__ " has run", missed); \
+  } while (false)
