@@ -143,6 +143,8 @@ Operand InstructionParser::parse_immediate() {
 Operand InstructionParser::parse_name() {
   const Scanner::Mark begin = scanner_.mark();
   std::string name(scanner_.need_name());
+  // %tid.x is the special register, whatever the kernel calls %tid.
+  if (name[0] == '%') name += scanner_.component();
   Operand operand;
   if (name == "_") {
     operand.kind = Operand::Kind::kSink;
@@ -159,7 +161,6 @@ Operand InstructionParser::parse_name() {
   }
   if (const Variable* variable = find_variable(name)) return variable_operand(*variable, name);
   if (name[0] == '%') {
-    name += scanner_.component();
     if (const auto special = find_special_register(name)) {
       operand.reg = initial(special->source, 0, special->bytes);
       return operand;

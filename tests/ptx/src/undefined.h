@@ -24,9 +24,16 @@ inline void check_and_define(Warp& warp, const Op& op, u32 lanes) {
   }
 }
 
-inline void check_guard(Warp& warp, const Op& op, u32 lanes) {
+inline void check_guard(const Warp& warp, const Op& op, u32 lanes) {
   const u32 undefined = lanes & ~warp.defined[op.guard.number];
   if (undefined != 0) fail_undefined_guard(warp, undefined);
+}
+
+/// An operand that the schedule itself reads, before the instruction executes.
+inline void check_operand(const Warp& warp, Reg reg, u32 lanes) {
+  if (warp.defined.empty()) return;
+  const u32 undefined = lanes & ~warp.defined[reg.number];
+  if (undefined != 0) fail_undefined(warp, undefined);
 }
 
 /// What Options::check asks of any instruction.
