@@ -167,6 +167,22 @@ Values run_lanes(const std::string& instruction, const std::string& input_type,
 const std::set<std::string>& forms_run() { return known_forms; }
 const std::set<std::string>& opcodes_run() { return known_opcodes; }
 
+std::string forms_missed(std::initializer_list<const char*> roots, const char* section) {
+  std::string missed;
+  for (const std::string root : roots) {
+    bool is_known = false;
+    for (const Form& form : instruction_set()) {
+      const std::string syntax = form.syntax;
+      if (syntax.substr(0, syntax.find_first_of(".{(")) != root) continue;
+      if (!std::string(form.section).starts_with(section)) continue;
+      is_known = true;
+      if (!known_forms.contains(syntax)) missed += "\n  " + syntax;
+    }
+    if (!is_known) missed += "\n  " + root + ": no form of the table";
+  }
+  return missed;
+}
+
 std::string forms_missed(std::initializer_list<const char*> first_words) {
   std::string missed;
   for (const Form& form : instruction_set()) {
