@@ -155,6 +155,7 @@ Operand InstructionParser::parse_name() {
     operand.value = kWarpSize;
     return operand;
   }
+  name += scanner_.component();
   if (const std::optional<Reg> reg = names_.find_register(name)) {
     operand.reg = *reg;
     return operand;

@@ -183,16 +183,4 @@ std::string forms_missed(std::initializer_list<const char*> roots, const char* s
   return missed;
 }
 
-std::string forms_missed(std::initializer_list<const char*> first_words) {
-  std::string missed;
-  for (const Form& form : instruction_set()) {
-    const std::string syntax = form.syntax;
-    const std::string first = syntax.substr(0, syntax.find_first_of(".{("));
-    const bool is_asked = std::any_of(first_words.begin(), first_words.end(),
-                                      [&](const char* word) { return first == word; });
-    if (is_asked && !known_forms.contains(syntax)) missed += "\n  " + syntax;
-  }
-  return missed;
-}
-
 }  // namespace ptxsim::test

@@ -50,18 +50,8 @@ const std::set<std::string>& opcodes_run();
 /// Forms of the table whose first word is one of `roots` that have not run, one a line; a root that
 /// no form has, too. `section`: only of those, "9.7.1.".
 std::string forms_missed(std::initializer_list<const char*> roots, const char* section = "");
-/// Forms of the table whose first word is one of these and that no program has run, a line each.
-std::string forms_missed(std::initializer_list<const char*> first_words);
 
 }  // namespace ptxsim::test
-
-/// Every form of the table that begins with one of these words has run.
-#define CHECK_FORMS(...)                                                   \
-  do {                                                                     \
-    const std::string missed = ptxsim::test::forms_missed({__VA_ARGS__});  \
-    ptxsim::test::check(missed.empty(), __FILE__, __LINE__,                \
-                        "every form of " #__VA_ARGS__ " has run", missed); \
-  } while (false)
 
 /// Every form of these first words has run.
 #define CHECK_FORMS(...) CHECK_FORMS_OF("", __VA_ARGS__)
