@@ -39,7 +39,8 @@ enum class Defect {
   kWrongFullParity,        // Waits for the phase before,
   kWrongEmptyParity,       // or the one after.
   kReleaseBeforeProducts,  // A stage is given back while products read it,
-  kReleaseBeforeLoads,     // or while other lanes' ldmatrix may.
+  kReleaseBeforeLoads,     // or while other lanes' ldmatrix may,
+  kNoReadFence,            // or with no proxy fence behind ldmatrix.
   kMissingRelease,         // One warp never gives stages back.
   kNoProxyFence,           // Results are stored while ordinary writes may be on their way.
   kNoTileBarrier,          // Results are stored before all threads have written them,
@@ -140,6 +141,8 @@ __device__ void load_fragments(uint32_t (&fragments)[4][4], const uint16_t* pane
     arch::ldmatrix_x4(fragments[step],
                       panel + arch::swizzle_offset(arch::Swizzle::k128B, offset) / 2);
   }
+  // Of every reader, then the release: a copy may overwrite the stage.
+  if (!Traits::is(Defect::kNoReadFence)) arch::fence_proxy_async();
 }
 
 template <typename Traits>
@@ -147,7 +150,10 @@ __device__ void multiply_stage(typename Traits::Storage& storage, int stage, int
                                float (&d)[64], uint32_t (&fragments)[4][4], bool accumulate) {
   using arch::Swizzle;
   const bool differs = Traits::is(Defect::kUnequalProducts) && threadIdx.x / 32 == 6;
-  if (!Traits::is(Defect::kNoProductFence)) arch::wgmma_fence();
+  constexpr bool kFenced = !Traits::is(Defect::kNoProductFence);
+  if constexpr (kFenced && Traits::kInRegisters) arch::wgmma_fence(d, fragments);
+  // With A in shared memory the products of the stage before may be running: d is theirs.
+  if constexpr (kFenced && !Traits::kInRegisters) arch::wgmma_fence();
 #pragma unroll
   for (uint32_t step = 0; step < 4; ++step) {
     const uint32_t step_b = differs ? step ^ 1 : step;

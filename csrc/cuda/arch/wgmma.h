@@ -10,9 +10,9 @@
 //              a[2] (16 w + g, k = 2t + 8..)      a[3] (16 w + g + 8, 2t + 8..)
 // So d[8 j..8 j + 7] of one product, packed in pairs, are a[0..3] of the next at k = 16 j.
 //
-// Protocol: write accumulators and register operands; wgmma_fence(); any number of wgmma that may
-// share accumulators of one shape; wgmma_commit_group(); wgmma_wait<n>(); keep_registers() on each
-// accumulator of the groups waited for.
+// Protocol: write accumulators and register operands; wgmma_fence() of them; any number of wgmma
+// that may share accumulators of one shape; wgmma_commit_group(); wgmma_wait<n>(); keep_registers()
+// on each accumulator of the groups waited for.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -28,9 +28,38 @@
 
 namespace minference::arch {
 
+/// No instruction: the compiler may not move an access to these registers across it. It does not
+/// know that a product is unfinished before wgmma_wait().
+template <int kRegisters>
+__device__ inline void keep_registers(float (&d)[kRegisters]) {
+#if defined(MINF_SIMT)
+  simt::keep_registers(d, kRegisters);
+#else
+#pragma unroll
+  for (int i = 0; i < kRegisters; ++i) asm volatile("" : "+f"(d[i])::"memory");
+#endif
+}
+
+/// The same for A operands. (Emulated products look at their operands themselves.)
+template <int kSteps>
+__device__ inline void keep_registers([[maybe_unused]] uint32_t (&a)[kSteps][4]) {
+#if !defined(MINF_SIMT)
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) asm volatile("" : "+r"(a[step][i])::"memory");
+  }
+#endif
+}
+
 /// Orders this warpgroup's accesses to registers before the wgmma that follow; before the first,
-/// and whenever registers have been written since. PTX ISA: wgmma.fence.sync.aligned.
-__device__ inline void wgmma_fence() {
+/// and whenever registers have been written since. `written`: the accumulators and A operands that
+/// were, none of a product under way. That their values are there at the instruction is for the
+/// compiler: by its operands it depends on nothing. PTX ISA: wgmma.fence.sync.aligned.
+/// Source: FlashAttention-3 and CUTLASS name accumulators and A on both sides of their products.
+template <typename... Registers>
+__device__ inline void wgmma_fence(Registers&... written) {
+  (keep_registers(written), ...);
 #if defined(MINF_SIMT)
   simt::wgmma_fence();
 #else
@@ -55,18 +84,6 @@ __device__ inline void wgmma_wait() {
   simt::wgmma_wait(kPending);
 #else
   asm volatile("wgmma.wait_group.sync.aligned %0;" : : "n"(kPending) : "memory");
-#endif
-}
-
-/// No instruction: the compiler may not move a use of these registers across it. It does not know
-/// that a product is unfinished before wgmma_wait().
-template <int kRegisters>
-__device__ inline void keep_registers(float (&d)[kRegisters]) {
-#if defined(MINF_SIMT)
-  simt::keep_registers(d, kRegisters);
-#else
-#pragma unroll
-  for (int i = 0; i < kRegisters; ++i) asm volatile("" : "+f"(d[i])::"memory");
 #endif
 }
 

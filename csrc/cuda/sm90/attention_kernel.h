@@ -15,6 +15,8 @@
 //                                     it writes rows of out, and    of out stand
 //                                     where it votes
 //
+// The last turn leaves an arrival that nobody waits for, as FlashAttention-3's does.
+//
 // The mbarriers are attention_load.h's.
 //
 // A warpgroup passes over the tiles that its row block does not attend, so each row attends the
@@ -168,11 +170,11 @@ class Consumer {
                                 const StageTiles& stage, bool exposed) {
     constexpr int kTiles = Traits::kStageTiles;
     Scores<kTiles> scores;
-    arch::wgmma_fence();
+    arch::wgmma_fence(scores.s);
     multiply_keys<Traits>(scores, query(), storage_, keys_.stage, /*first_tile=*/0);
     arch::wgmma_commit_group();
     wait_for_values();
-    arch::wgmma_fence();  // Of the sums, behind the branches of the wait.
+    arch::wgmma_fence(rows.out, p.p);  // Behind the branches of the wait.
     multiply_values<Traits, kTiles>(rows, p, storage_, values_.stage, /*first_tile=*/0);
     arch::wgmma_commit_group();
     pass_turn();
@@ -195,7 +197,7 @@ class Consumer {
                                const StageTiles& stage, const AttendedTiles& attended) {
     const int first_tile = kTiles == Traits::kStageTiles ? 0 : attended.first;
     Scores<kTiles> scores;
-    arch::wgmma_fence();
+    arch::wgmma_fence(scores.s);
     multiply_keys<Traits>(scores, query(), storage_, keys_.stage, first_tile);
     arch::wgmma_commit_group();
     pass_turn();

@@ -166,7 +166,7 @@ __device__ inline void multiply_values(RowState<Traits>& rows, const Probabiliti
 
 /// The same for the tiles that are attended, to its end. issued() is called once all is issued.
 template <typename Traits, typename Issued>
-__device__ inline void add_values(RowState<Traits>& rows, const Probabilities<Traits>& p,
+__device__ inline void add_values(RowState<Traits>& rows, Probabilities<Traits>& p,
                                   const typename Traits::SharedStorage& storage, int stage,
                                   const AttendedTiles& attended, const Issued& issued) {
   const auto finish = [&] {
@@ -176,11 +176,11 @@ __device__ inline void add_values(RowState<Traits>& rows, const Probabilities<Tr
     arch::keep_registers(rows.out);
   };
   if (device::warp_uniform(attended.count == Traits::kStageTiles)) {
-    arch::wgmma_fence();
+    arch::wgmma_fence(rows.out, p.p);
     multiply_values<Traits, Traits::kStageTiles>(rows, p, storage, stage, /*first_tile=*/0);
     finish();
   } else {
-    arch::wgmma_fence();
+    arch::wgmma_fence(rows.out, p.p);
     multiply_values<Traits, 1>(rows, p, storage, stage, attended.first);
     finish();
   }

@@ -101,7 +101,7 @@ struct WgmmaStream {
     high.advance();
     arch::mbarrier_wait(storage.full[ring.stage], ring.parity);
     arch::mbarrier_wait(storage.full[high.stage], high.parity);
-    arch::wgmma_fence();
+    arch::wgmma_fence(d, queries.high, queries.low);
     multiply(d, queries.high, ring.stage, /*accumulate=*/false);
     multiply(d, queries.low, high.stage, /*accumulate=*/true);
     multiply(d, queries.high, high.stage, /*accumulate=*/true);

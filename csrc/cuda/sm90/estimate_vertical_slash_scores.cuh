@@ -128,7 +128,7 @@ class ScoreStream {
   __device__ void start(WarpScores& scores) {
     using arch::Swizzle;
     arch::mbarrier_wait(buffers_.full[ring_.stage], ring_.parity);
-    arch::wgmma_fence();
+    arch::wgmma_fence(scores.d);
 #pragma unroll
     for (int step = 0; step < Traits::kSteps; ++step) {
       const int panel = step / 4;
