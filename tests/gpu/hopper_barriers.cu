@@ -74,6 +74,7 @@ constexpr uint32_t kObservations[] = {
     0,     // Arrived, but with 16 bytes outstanding.
     1,     // They have landed.
     1,     // A copy landed, then its bytes were announced.
+    1,     // mbarrier_try_wait, for a phase that is complete.
     7,     // The barrier's own memory, used for something else after mbarrier_inval.
 };
 
@@ -106,9 +107,10 @@ __global__ void observe_kernel(const uint32_t* input, uint32_t* output) {
   arch::mbarrier_arrive_expect_tx(barrier, 16);
   arch::mbarrier_wait(barrier, 1);
   output[8] = storage.words[0] == input[0] && storage.words[7] == input[7] ? 1 : 0;
+  output[9] = arch::mbarrier_try_wait(barrier, 1) ? 1 : 0;
   arch::mbarrier_inval(barrier);
   barrier.bits = 7;
-  output[9] = static_cast<uint32_t>(barrier.bits);
+  output[10] = static_cast<uint32_t>(barrier.bits);
 }
 
 void expect_observations(std::span<const uint32_t>, std::span<Expected> output) {
@@ -204,7 +206,7 @@ CaseList hopper_barrier_cases() {
            },
        .expect = &expect_sums,
        .max_arch = 90},
-      {.name = "mbarrier_test_wait, _expect_tx, _inval",
+      {.name = "mbarrier_test_wait, _try_wait, _expect_tx, _inval",
        .min_arch = 90,
        .input_words = 8,
        .output_words = std::size(kObservations),

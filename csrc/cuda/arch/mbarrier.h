@@ -105,17 +105,24 @@ __device__ inline bool mbarrier_test_wait(const Mbarrier& barrier, uint32_t pari
 #endif
 }
 
-/// The same, after sleeping for a time that the hardware limits. PTX ISA: mbarrier.try_wait.parity.
+/// How long the hardware may let a thread sleep in mbarrier_try_wait(): longer than any wait of a
+/// kernel that works, so that a thread wakes when its phase is complete and not before. Without the
+/// hint the limit is the hardware's own, and each time that it runs out the waiting warp issues a
+/// round of its loop beside warps that have work. 10 ms, as in CUTLASS (ClusterBarrier::wait).
+inline constexpr uint32_t kMbarrierSleepNanoseconds = 10'000'000;
+
+/// The same, after sleeping until it is true, or for kMbarrierSleepNanoseconds, or for a time that
+/// the hardware limits. PTX ISA: mbarrier.try_wait.parity, with suspendTimeHint.
 __device__ inline bool mbarrier_try_wait(const Mbarrier& barrier, uint32_t parity) {
 #if defined(MINF_SIMT)
   return simt::mbarrier_try_wait(&barrier, parity);
 #else
   uint32_t complete;
   asm volatile(
-      "{.reg .pred p;\n mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+      "{.reg .pred p;\n mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2, %3;\n"
       " selp.u32 %0, 1, 0, p;}"
       : "=r"(complete)
-      : "r"(shared_address(&barrier)), "r"(parity)
+      : "r"(shared_address(&barrier)), "r"(parity), "r"(kMbarrierSleepNanoseconds)
       : "memory");
   return complete != 0;
 #endif
