@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "cuda/arch/emulation.h"
@@ -24,12 +25,12 @@ __device__ inline Storage& shared_storage() {
 #if defined(MINF_SIMT)
   return *static_cast<Storage*>(simt::dynamic_shared(sizeof(Storage), alignof(Storage)));
 #else
-  extern __shared__ __align__(1024) unsigned char minf_dynamic_shared[];
-  // The compiler aligns no such array beyond 16 bytes: it begins behind static shared memory and
-  // what the system reserves. Swizzles are of addresses, so another place would give other results.
-  if constexpr (alignof(Storage) > 16) {
-    if (shared_address(minf_dynamic_shared) % alignof(Storage) != 0) __trap();
-  }
+  // Swizzles are of addresses: another place would give other results. Declared aligned, the array
+  // is placed so, behind the system's 1 KiB and static shared memory: ptxas fixes its offset. No
+  // test of the address: the compiler takes the declaration at its word and would drop it.
+  constexpr std::size_t kAlignment = 1024;
+  static_assert(alignof(Storage) <= kAlignment);
+  extern __shared__ __align__(kAlignment) unsigned char minf_dynamic_shared[];
   return *reinterpret_cast<Storage*>(minf_dynamic_shared);
 #endif
 }
