@@ -23,6 +23,8 @@
 //     value_empty[s]   8         a lane of each           loader         ... may be overwritten
 //                                consumer warp
 //
+// Values are read by ordinary loads as well (attention_nonfinite.h), whose threads fence behind
+// them: TMA writes by another proxy.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -201,7 +203,7 @@ class Loader {
     StageTiles& stage = storage_.stage_tiles[keys_.stage];
     if (num_tiles_ < Traits::kStageTiles) stage.tiles[Traits::kStageTiles - 1] = {};
     stage.is_end = false;
-    // Copies may have landed before: the phase lacks this arrival.
+    // Copies may have landed before: the phase lacks this arrival. (DeepGEMM, too, announces last.)
     arch::mbarrier_arrive_expect_tx(
         storage_.key_full[keys_.stage],
         static_cast<uint32_t>(num_tiles_ * kBlock * Traits::kDim) * sizeof(Element));

@@ -71,7 +71,8 @@ struct TileBatch {
 ///
 /// Registers of a consumer thread, of kConsumerRegisters: scores 64 (32), P half as many, sums of O
 /// 32 to 128; the rest are statistics, addresses and masks. The loader's warpgroup has what it
-/// needs to find tiles without spilling: (65536 / 128 - 2 kConsumerRegisters) at most.
+/// needs to find tiles without spilling: (65536 / 128 - 2 kConsumerRegisters) at most. FlashMLA's
+/// sparse prefill divides 384 threads' registers the same way.
 ///
 /// Shared memory, KiB, of 227:
 ///
