@@ -148,7 +148,7 @@ void check_warpgroup(Warp& warp) {
 [[noreturn]] void fail_busy(const Warp& warp, const RegisterUse& use, const char* verb) {
   const std::string what = use.is_accumulator ? "an accumulator" : "a register of A";
   fail(warp, std::string(verb) + " " + what + " of the wgmma at line " +
-                 std::to_string(use.op->source->line) + ", whose group was not waited for");
+                 std::to_string(use.product->line) + ", whose group was not waited for");
 }
 
 /// @return whether products in flight may use it as they do: the same accumulator of the same
@@ -177,7 +177,6 @@ void check_accumulator(Warp& warp, const Product& product, u32 i, bool accumulat
     fail(warp, "scale-d is true, and an accumulator was never written", undefined);
   }
   warp.defined[reg.number] = kAllLanes;
-  use.op = warp.op;
   use.product = &product;
   use.position = i;
   use.is_accumulator = true;
@@ -194,7 +193,6 @@ void check_a(Warp& warp, const Product& product, const Reg reg) {
   }
   const u32 undefined = ~warp.defined[reg.number];
   if (undefined != 0) fail(warp, "a register of A was never written", undefined);
-  use.op = warp.op;
   use.product = &product;
   use.is_accumulator = false;
   use.busy_until = products.open_group + 1;
@@ -254,7 +252,7 @@ void check_unchanged(Warp& warp, const PendingProduct& pending) {
   const Product& product = *pending.product;
   const auto fail_changed = [&](const char* what) {
     fail(warp, std::string(what) + " of the wgmma at line " +
-                   std::to_string(pending.op->source->line) +
+                   std::to_string(pending.product->line) +
                    " changed in shared memory before its group was waited for");
   };
   if (!product.a_in_registers) {
@@ -286,7 +284,6 @@ void issue_product(Warp& warp, const Product& product) {
   check_warpgroup(warp);
   PendingProduct& pending = products.pending.emplace_back();
   pending.product = &product;
-  pending.op = warp.op;
   pending.operands = operands_of(warp, product);
   pending.group = products.open_group;
   if (options().check) {
@@ -355,7 +352,7 @@ void check_exit(Warp& warp) {
   const Products& products = warp.products;
   if (!products.pending.empty()) {
     fail(warp, "exits before the wgmma at line " +
-                   std::to_string(products.pending.front().op->source->line) + " was waited for");
+                   std::to_string(products.pending.front().product->line) + " was waited for");
   }
   const Products& common = first_of_warpgroup(warp).products;
   if (products.num_steps < common.num_common_steps + common.steps.size()) {

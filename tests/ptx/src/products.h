@@ -21,6 +21,7 @@ struct Op;
 
 /// A wgmma.mma_async of the text, decoded.
 struct Product {
+  u32 line = 0;
   u32 num_columns = 8;
   Element element = Element::kF16;
   bool accumulators_are_f16 = false;
@@ -47,7 +48,6 @@ struct ProductOperands {
 /// A product that was issued, and not waited for.
 struct PendingProduct {
   const Product* product = nullptr;
-  const Op* op = nullptr;
   ProductOperands operands;
   u32 group = 0;
   bool landed = false;
@@ -56,12 +56,11 @@ struct PendingProduct {
 
 /// A register, as far as products go.
 struct RegisterUse {
-  const Op* op = nullptr;  // The last product that used it.
-  const Product* product = nullptr;
-  u32 position = 0;             // Among its accumulators.
-  bool is_accumulator = false;  // Else A.
-  u32 busy_until = 0;           // That many groups have to be complete.
-  u32 written = 0, read = 0;    // By ordinary instructions: after how many wgmma.fence.
+  const Product* product = nullptr;  // The last that used it.
+  u32 position = 0;                  // Among its accumulators.
+  bool is_accumulator = false;       // Else A.
+  u32 busy_until = 0;                // That many groups have to be complete.
+  u32 written = 0, read = 0;         // By ordinary instructions: after how many wgmma.fence.
 };
 
 /// An instruction that all warps of a warpgroup execute, in order.

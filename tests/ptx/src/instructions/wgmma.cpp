@@ -67,6 +67,7 @@ void check_distinct(const Decoder& decoder, const Product& product) {
 
 void decode_wgmma(Decoder& decoder) {
   const auto product = std::make_shared<Product>();
+  product->line = decoder.instruction().line;
   product->num_columns = columns_of(decoder.word(4));
   product->accumulators_are_f16 = decoder.word(5) == "f16";
   product->element = decoder.last_word() == "bf16" ? Element::kBf16 : Element::kF16;
