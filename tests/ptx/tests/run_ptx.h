@@ -19,8 +19,8 @@ using Values = std::vector<u64>;
 struct Program {
   /// Instructions and declarations. They find %in0, %in1, ... and leave %out0, %out1, ..., .b64
   /// registers of each thread, and %tid, a .b32 register. Labels begin with a letter.
-  std::string body;
-  std::vector<Values> inputs;
+  std::string body = {};
+  std::vector<Values> inputs = {};
   int num_outputs = 1;
   Dim3 block = {32, 1, 1};
   Dim3 grid = {1, 1, 1};  // Inputs and outputs go on from block to block, in order.
