@@ -85,20 +85,40 @@ function(minference_configure_cuda target)
     return()
   endif()
   set_target_properties(${target} PROPERTIES CUDA_RUNTIME_LIBRARY Static)
-  # Spills: a warning to users, whose nvcc may not be ours; an error in development.
-  set(ptxas -warn-spills)
-  if(MINF_TESTS)
-    list(APPEND ptxas -Werror)
-  endif()
-  list(JOIN ptxas "," ptxas)
+  minference_share_front_ends(${target})
+  # Spills: a warning, for users have an nvcc that may not be ours. In development they are errors, of
+  # tests/python/test_machine_code.py and `make static-check`: flags of their own would compile all anew.
   # The standard as a flag: CMake 3.25 does not know that nvcc has C++20.
-  set(flags -std=c++20 -lineinfo -Xptxas=${ptxas} -Xcompiler=-Wall,-Wextra)
+  set(flags -std=c++20 -lineinfo -Xptxas=-warn-spills -Xcompiler=-Wall,-Wextra)
   # Line numbers of five architectures: a seventh of the size.
   if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
     list(APPEND flags --compress-mode=size)
   endif()
   target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${flags}>")
   target_link_libraries(${target} PUBLIC CUDA::cudart_static)
+endfunction()
+
+# Machine code of one generation from one PTX, that of its lowest architecture asked for: 86-real and
+# 89-real from compute_80. CMake would run nvcc's front end, half of the time, once for each; no source
+# here asks for the architecture (__CUDA_ARCH__), so it would write the same. Call it after
+# CUDA_ARCHITECTURES is set.
+function(minference_share_front_ends target)
+  get_target_property(architectures ${target} CUDA_ARCHITECTURES)
+  set(reals ${architectures})
+  list(FILTER reals INCLUDE REGEX "^[0-9]+-real$")
+  list(SORT reals COMPARE NATURAL)
+  foreach(real IN LISTS reals)
+    string(REGEX REPLACE "-real$" "" number ${real})
+    string(REGEX REPLACE ".$" "" generation ${number})
+    if(NOT DEFINED lowest_${generation})
+      set(lowest_${generation} ${number})
+      continue()
+    endif()
+    list(REMOVE_ITEM architectures ${real})
+    set(code "--generate-code=arch=compute_${lowest_${generation}},code=[sm_${number}]")
+    target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${code}>")
+  endforeach()
+  set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES "${architectures}")
 endfunction()
 
 # Hands `source` the flags of this build, for minf_build_info(). The compiler names itself.
