@@ -24,13 +24,14 @@ BUILD := build/tests
 export MINF_BUILD_DIR := $(CURDIR)/$(BUILD)
 OLDEST := $(CURDIR)/build/oldest-transformers
 export CTEST_PARALLEL_LEVEL ?= $(shell nproc)
-# Writes the commands that clang-tidy goes by: of the library's sources their own, for tests/simt compiles some
-# of them once more, in words of its own. Prints those of the files given that are compiled here: some need
-# nvcc, some need that there is none.
+# Writes the commands that clang-tidy goes by, one for each source: of the library's sources their own, for
+# tests/simt compiles some of them once more, in words of its own. Prints those of the files given that are
+# compiled here: some need nvcc, some need that there is none.
 define LINTED
 import json, os, sys
 commands = json.load(open("$(BUILD)/compile_commands.json"))
 commands = [c for c in commands if "/csrc/" not in c["file"] or "-DMINF_SIMT" not in c["command"]]
+commands = list({c["file"]: c for c in reversed(commands)}.values())
 os.makedirs("build/lint", exist_ok=True)
 with open("build/lint/compile_commands.json", "w") as file:
     json.dump(commands, file)

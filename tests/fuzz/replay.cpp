@@ -26,14 +26,14 @@ void run_file(const std::filesystem::path& path) {
   LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
 }
 
-void run_random(int count) {
+void run_random(long count) {
   std::mt19937 generator;  // The same inputs every time: a test must be repeatable.
   std::vector<uint8_t> bytes(kRandomBytes);
-  for (int i = 0; i < count; ++i) {
+  for (long i = 0; i < count; ++i) {
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(generator());
     LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
   }
-  std::printf("%d random inputs\n", count);
+  std::printf("%ld random inputs\n", count);
 }
 
 }  // namespace
@@ -41,7 +41,7 @@ void run_random(int count) {
 int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--random") == 0 && i + 1 < argc) {
-      run_random(std::atoi(argv[++i]));
+      run_random(std::strtol(argv[++i], nullptr, 10));
     } else if (std::filesystem::is_directory(argv[i])) {
       for (const auto& entry : std::filesystem::recursive_directory_iterator(argv[i])) {
         if (entry.is_regular_file()) run_file(entry.path());
