@@ -106,28 +106,43 @@ Warp& first_of_warpgroup(Warp& warp) {
   return warp.block->warps[warp.id - rank_in_warpgroup(warp)];
 }
 
+[[noreturn]] void fail_incomplete(const Warp& warp, const Warp& other) {
+  fail(warp, "the warpgroup is not complete: threads of warp " + std::to_string(other.id) +
+                 " do not exist or have exited");
+}
+
+/// Fails if another warp can never execute this warp's next step.
+void check_others_live(Warp& warp) {
+  const Warp* const first = &first_of_warpgroup(warp);
+  for (const Warp* other = first; other < first + kWarpgroupWarps; ++other) {
+    const bool was_here = other->products.num_steps > warp.products.num_steps;
+    if (other->alive != kAllLanes && !was_here) fail_incomplete(warp, *other);
+  }
+}
+
 /// .aligned: all threads of the warpgroup execute the same instruction (and product).
 void check_step(Warp& warp, const ProductOperands& operands) {
+  check_others_live(warp);
   Products& common = first_of_warpgroup(warp).products;
   const u64 i = warp.products.num_steps++ - common.num_common_steps;
   if (i == common.steps.size()) common.steps.push_back({warp.op, operands, warp.id, 0});
   WarpgroupStep& step = common.steps[i];
-  const std::string other = "warp " + std::to_string(step.warp) + " of its warpgroup";
-  if (step.op != warp.op) {
-    fail(warp, other + " executes another wgmma instruction in its place, at line " +
-                   std::to_string(step.op->source->line));
-  }
+  const auto fail_differing = [&](const std::string& what) {
+    fail(warp, what + " warp " + std::to_string(step.warp) + " of its warpgroup (line " +
+                   std::to_string(step.op->source->line) + ")");
+  };
+  if (step.op != warp.op) fail_differing("not the wgmma instruction that comes next for");
   if (step.operands.accumulates != operands.accumulates) {
-    fail(warp, "scale-d differs from that of " + other);
+    fail_differing("scale-d differs from that of");
   }
-  if (step.operands != operands) fail(warp, "a matrix descriptor differs from that of " + other);
+  if (step.operands != operands) fail_differing("a matrix descriptor differs from that of");
   if (++step.num_warps == kWarpgroupWarps) {
     common.steps.pop_front();
     ++common.num_common_steps;
   }
 }
 
-void check_warpgroup(Warp& warp) {
+void check_warpgroup(const Warp& warp) {
   const Block& block = *warp.block;
   const u32 first = warp.id - rank_in_warpgroup(warp);
   if (first + kWarpgroupWarps > block.warps.size()) {
@@ -136,11 +151,7 @@ void check_warpgroup(Warp& warp) {
                    " is not complete: the block has " + std::to_string(block.warps.size()) +
                    " warps");
   }
-  for (u32 i = first; i < first + kWarpgroupWarps; ++i) {
-    if (block.warps[i].alive == kAllLanes) continue;
-    fail(warp, "the warpgroup is not complete: threads of warp " + std::to_string(i) +
-                   " do not exist or have exited");
-  }
+  if (warp.alive != kAllLanes) fail_incomplete(warp, warp);
 }
 
 // ---- Registers ---------------------------------------------------------------------------------

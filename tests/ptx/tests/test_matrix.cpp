@@ -15,10 +15,12 @@ std::string registers(const char* prefix, u32 count) {
 }
 
 /// Element (row, column) of matrix i, as the tests store it.
-u16 element(u32 i, u32 row, u32 column) { return static_cast<u16>(1000 * i + 100 * row + column + 7); }
+u16 element(u32 i, u32 row, u32 column) {
+  return static_cast<u16>(1000 * i + 100 * row + column + 7);
+}
 
-/// What register i of a lane holds: row lane / 4, columns 2 (lane % 4) and the next; transposed, the
-/// other way round.
+/// What register i of a lane holds: row lane / 4, columns 2 (lane % 4) and the next; transposed,
+/// the other way round.
 u32 fragment(u32 i, u32 lane, bool transposed) {
   const u32 g = lane / 4, t = lane % 4;
   const u32 low = transposed ? element(i, 2 * t, g) : element(i, g, 2 * t);
@@ -105,8 +107,7 @@ void test_store(const std::string& opcode, u32 count, bool transposed) {
 void test_forms() {
   for (const u32 count : {1u, 2u, 4u}) {
     for (const bool transposed : {false, true}) {
-      const std::string number =
-          ".x" + std::to_string(count) + (transposed ? ".trans" : "");
+      const std::string number = ".x" + std::to_string(count) + (transposed ? ".trans" : "");
       for (const std::string space : {".shared.b16", ".shared::cta.b16"}) {
         test_load("ldmatrix.sync.aligned.m8n8" + number + space, count, transposed);
         test_load("ldmatrix.sync.aligned" + number + ".m8n8" + space, count, transposed);
@@ -148,7 +149,8 @@ void test_refused() {
     CHECK(contains(some, {"guard is false"}), some);
   }
   // Of .x1, lanes 8 and up have no address: theirs may be anything.
-  CHECK(error_of_lines(".reg .pred %q;\nsetp.ge.u32 %q, %tid, 8;\n@%q mov.b32 %at, 1;\n" + store + load)
+  CHECK(error_of_lines(".reg .pred %q;\nsetp.ge.u32 %q, %tid, 8;\n@%q mov.b32 %at, 1;\n" + store +
+                       load)
             .empty());
   CHECK(contains(error_of_lines("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%d1}, [%at];\n"),
                  {"a vector of 2 registers expected, not of 1"}));

@@ -123,8 +123,8 @@ std::array<u32, 128> run(const Mma& mma, const Matrices& matrices, u32 first_d =
   for (u32 lane = 0; lane < 32; ++lane) {
     for (u32 i = 0; i < 4; ++i) {
       const Place place = place_of_c(lane, i);
-      const u64 bits = mma.f16_accumulators ? out[i / 2][lane] >> (16 * (i % 2)) & 0xffff
-                                            : out[i][lane];
+      const u64 bits =
+          mma.f16_accumulators ? out[i / 2][lane] >> (16 * (i % 2)) & 0xffff : out[i][lane];
       result[place.row * 8 + place.column] = static_cast<u32>(bits);
     }
   }
@@ -243,12 +243,14 @@ void test_registers() {
 }
 
 void test_refused() {
-  const std::string operands = " {%r6, %r7, %r8, %r9}, {%r0, %r1, %r2, %r3}, {%r4, %r5}, "
-                               "{%r6, %r7, %r8, %r9};\n";
+  const std::string operands =
+      " {%r6, %r7, %r8, %r9}, {%r0, %r1, %r2, %r3}, {%r4, %r5}, "
+      "{%r6, %r7, %r8, %r9};\n";
   const auto error = [](const std::string& lines, u32 num_threads = 32) {
     std::string text = ".reg .b32 %r<32>;\n.reg .pred %q;\nmov.b64 %out0, 0;\n";
     for (u32 i = 0; i < 10; ++i) text += "mov.b32 %r" + std::to_string(i) + ", 0;\n";
-    return error_of([&] { run_ptx({.body = text + lines, .inputs = {}, .block = {num_threads, 1, 1}}); });
+    return error_of(
+        [&] { run_ptx({.body = text + lines, .inputs = {}, .block = {num_threads, 1, 1}}); });
   };
   const std::string line = Mma{}.opcode() + operands;
   CHECK(error(line).empty(), error(line));
@@ -347,8 +349,8 @@ void test_instruction_sets() {
       u32 wrong = 0;
       for (u32 reg = 0; reg < num_columns / 2; ++reg) {
         for (u32 lane = 0; lane < 32; ++lane) {
-          wrong += tile.d[reg][lane] != want(elements, element, num_columns, b_is_mn_major, reg, lane,
-                                             0.1f * static_cast<float>(reg) - 3);
+          wrong += tile.d[reg][lane] != want(elements, element, num_columns, b_is_mn_major, reg,
+                                             lane, 0.1f * static_cast<float>(reg) - 3);
         }
       }
       CHECK(wrong == 0, kernels.name, i, wrong);

@@ -43,7 +43,8 @@ std::vector<float> expected(const WgmmaCase& product, const Matrices& matrices, 
                product.scale_b;
       }
       const double before = product.accumulates ? matrices.c[m * product.n + n] : 0;
-      result[m * product.n + n] = static_cast<float>(before + (product.accumulates ? times : 1) * sum);
+      result[m * product.n + n] =
+          static_cast<float>(before + (product.accumulates ? times : 1) * sum);
     }
   }
   return result;
@@ -51,16 +52,17 @@ std::vector<float> expected(const WgmmaCase& product, const Matrices& matrices, 
 
 std::string name(const WgmmaCase& p) {
   return "n " + std::to_string(p.n) + (p.is_bf16 ? " bf16" : " f16") +
-         (p.f16_accumulators ? " to f16" : " to f32") + (p.a_in_registers ? " a in registers" : "") +
-         (p.a_is_mn_major ? " a mn" : "") + (p.b_is_mn_major ? " b mn" : "") + " swizzle " +
-         std::to_string(p.swizzle) + " first_k " + std::to_string(p.first_k) + " gap " +
-         std::to_string(p.gap);
+         (p.f16_accumulators ? " to f16" : " to f32") +
+         (p.a_in_registers ? " a in registers" : "") + (p.a_is_mn_major ? " a mn" : "") +
+         (p.b_is_mn_major ? " b mn" : "") + " swizzle " + std::to_string(p.swizzle) + " first_k " +
+         std::to_string(p.first_k) + " gap " + std::to_string(p.gap);
 }
 
 void check_case(const WgmmaCase& product, u32 seed) {
   const Matrices matrices = integers(product, seed);
   WgmmaProgram program(product, matrices.a, matrices.b, matrices.c);
-  const std::vector<float> result = program.run(program.setup() + program.whole() + program.store());
+  const std::vector<float> result =
+      program.run(program.setup() + program.whole() + program.store());
   CHECK(result == expected(product, matrices), name(product));
 }
 
@@ -156,7 +158,8 @@ void test_arithmetic() {
   for (u32 k = 1; k < 16; ++k) matrices.a[32 + k] = 0;
   std::fill_n(&matrices.c[2 * product.n], product.n, 0.0f);
   WgmmaProgram program(product, matrices.a, matrices.b, matrices.c);
-  const std::vector<float> result = program.run(program.setup() + program.whole() + program.store());
+  const std::vector<float> result =
+      program.run(program.setup() + program.whole() + program.store());
   for (u32 m = 0; m < 64; ++m) {
     for (u32 n = 0; n < product.n; ++n) {
       float sum = 0;
@@ -177,13 +180,14 @@ void test_f16_accumulators_round() {
   std::fill(matrices.a.begin(), matrices.a.end(), 0.0f);
   for (u32 m = 0; m < 64; ++m) matrices.a[m * 16] = 1;
   std::fill(matrices.b.begin(), matrices.b.end(), 0.0f);
-  matrices.b[0] = 1;           // 2048 + 1: a tie, to even.
-  matrices.b[16] = 3;          // 2051: to 2052.
-  matrices.b[32] = 65504;      // Overflows.
+  matrices.b[0] = 1;       // 2048 + 1: a tie, to even.
+  matrices.b[16] = 3;      // 2051: to 2052.
+  matrices.b[32] = 65504;  // Overflows.
   matrices.b[48] = kNan;
   std::fill(matrices.c.begin(), matrices.c.end(), 2048.0f);
   WgmmaProgram program(product, matrices.a, matrices.b, matrices.c);
-  const std::vector<float> result = program.run(program.setup() + program.whole() + program.store());
+  const std::vector<float> result =
+      program.run(program.setup() + program.whole() + program.store());
   for (u32 m = 0; m < 64; ++m) {
     const float* const row = &result[m * product.n];
     CHECK(row[0] == 2048 && row[1] == 2052 && row[2] == kInf && std::isnan(row[3]), m, row[0],

@@ -45,14 +45,15 @@ void test_accumulators_in_flight() {
   CHECK_ALLOWED(error_of_lines(ones, issue + "mov.b32 %v0, %v1;\n" + kWgmmaWait));
   CHECK_REFUSED(error_of_lines(ones, issue + ones.store() + kWgmmaWait), "reads an accumulator",
                 "st.global");
-  CHECK_REFUSED(error_of_lines(ones, kWgmmaFence + ones.product() + read + kWgmmaCommit + kWgmmaWait),
-                "reads an accumulator");
+  CHECK_REFUSED(
+      error_of_lines(ones, kWgmmaFence + ones.product() + read + kWgmmaCommit + kWgmmaWait),
+      "reads an accumulator");
   // A wait for all but one group does not cover the last; nor one before the commit anything.
   const std::string one_left = "wgmma.wait_group.sync.aligned 1;\n";
   CHECK_REFUSED(error_of_lines(ones, issue + one_left + read + kWgmmaWait), "reads an accumulator");
   CHECK_ALLOWED(error_of_lines(ones, issue + kWgmmaCommit + one_left + read + kWgmmaWait));
-  CHECK_REFUSED(error_of_lines(ones, kWgmmaFence + ones.product() + kWgmmaWait + read + kWgmmaCommit +
-                                         kWgmmaWait),
+  CHECK_REFUSED(error_of_lines(ones, kWgmmaFence + ones.product() + kWgmmaWait + read +
+                                         kWgmmaCommit + kWgmmaWait),
                 "reads an accumulator");
 }
 
@@ -65,8 +66,8 @@ void test_a_in_flight() {
   CHECK_REFUSED(error_of_lines(ones, issue + "mov.b32 %v0, %a1;\n" + kWgmmaWait),
                 "reads a register of A");
   // Two products may read it.
-  CHECK_ALLOWED(error_of_lines(ones, kWgmmaFence + ones.product() + ones.product() + kWgmmaCommit +
-                                         kWgmmaWait));
+  CHECK_ALLOWED(error_of_lines(
+      ones, kWgmmaFence + ones.product() + ones.product() + kWgmmaCommit + kWgmmaWait));
 }
 
 void test_fences() {
@@ -96,19 +97,22 @@ void test_shared_registers() {
   CHECK_ALLOWED(error_of_lines(ones, kWgmmaFence + line + kWgmmaCommit + line + rest));
   product.n = 8;  // The first half of the same registers.
   const std::string narrow = Ones{product}.product();
-  CHECK_REFUSED(error_of_lines(ones, kWgmmaFence + line + narrow + rest), "in another shape or place");
+  CHECK_REFUSED(error_of_lines(ones, kWgmmaFence + line + narrow + rest),
+                "in another shape or place");
   CHECK_ALLOWED(error_of_lines(ones, kWgmmaFence + line + rest + narrow + rest));
   std::string turned = line;
   turned.replace(turned.find("%d0, %d1"), 8, "%d1, %d0");
-  CHECK_REFUSED(error_of_lines(ones, kWgmmaFence + line + turned + rest), "in another shape or place");
+  CHECK_REFUSED(error_of_lines(ones, kWgmmaFence + line + turned + rest),
+                "in another shape or place");
   std::string from_registers = line;
   from_registers.replace(from_registers.find("%d0, %d1, %d2, %d3"), 18, "%v0, %v1, %v2, %v3");
   from_registers.replace(from_registers.find("%da"), 3, "{%d0, %d1, %d2, %d3}");
   from_registers.replace(from_registers.find("1, 1, 0, 0"), 10, "1, 1, 0");
-  const std::string defines = "mov.b32 %v0, 0;\nmov.b32 %v1, 0;\nmov.b32 %v2, 0;\nmov.b32 %v3, 0;\n";
+  const std::string defines =
+      "mov.b32 %v0, 0;\nmov.b32 %v1, 0;\nmov.b32 %v2, 0;\nmov.b32 %v3, 0;\n";
   // %d4 and up are in both.
-  CHECK_REFUSED(error_of_lines(ones, defines + kWgmmaFence + line + from_registers + rest), "its A is",
-                "an accumulator of the wgmma");
+  CHECK_REFUSED(error_of_lines(ones, defines + kWgmmaFence + line + from_registers + rest),
+                "its A is", "an accumulator of the wgmma");
   CHECK_ALLOWED(error_of_lines(ones, defines + kWgmmaFence + line + rest + from_registers + rest));
 }
 
@@ -121,11 +125,12 @@ void test_operands_change() {
            "], 0;\nbar.sync 0;\n";
   };
   CHECK_ALLOWED(error_of_lines(ones, issue + kWgmmaWait + "bar.sync 0;\n" + overwrite(0)));
-  CHECK_REFUSED(error_of_lines(ones, issue + "bar.sync 0;\n" + overwrite(0) + kWgmmaWait), "A of the",
-                "changed in shared memory", "warp 0");
-  // A's row 63 belongs to the last warp; B to all.
-  CHECK_REFUSED(error_of_lines(ones, issue + "bar.sync 0;\n" + overwrite(63 * 128) + kWgmmaWait),
-                "A of the", "warp 3");
+  CHECK_REFUSED(error_of_lines(ones, issue + "bar.sync 0;\n" + overwrite(0) + kWgmmaWait),
+                "A of the", "changed in shared memory", "warp 0");
+  // A's row 63 belongs to the last warp, its first chunk is the row's eighth; B belongs to all.
+  CHECK_REFUSED(
+      error_of_lines(ones, issue + "bar.sync 0;\n" + overwrite(63 * 128 + 112) + kWgmmaWait),
+      "A of the", "warp 3");
   CHECK_REFUSED(error_of_lines(ones, issue + "bar.sync 0;\n" + overwrite(8192) + kWgmmaWait),
                 "B of the");
   // Bytes that the product does not read: k from 16 on.
@@ -161,8 +166,8 @@ void test_uniform_operands() {
                 "descriptor of A");
   CHECK_REFUSED(error_of_lines(ones, unless("70", "add.u64 %db, %db, 1;") + whole), "lanes differ",
                 "descriptor of B", "warp 2");
-  CHECK_REFUSED(error_of_lines(ones, unless("9", "setp.ne.u32 %scale, 1, 1;") + whole), "lanes differ",
-                "scale-d");
+  CHECK_REFUSED(error_of_lines(ones, unless("9", "setp.ne.u32 %scale, 1, 1;") + whole),
+                "lanes differ", "scale-d");
   // The same in a warp, not in the warpgroup.
   const std::string warp = "shr.u32 %i, %tid, 5;\nsetp.eq.u32 %q, %i, 1;\n";
   CHECK_ALLOWED(error_of_lines(ones, warp + "@%q add.u64 %da, %da, 0;\n" + whole));
@@ -186,12 +191,12 @@ void test_warpgroups() {
   // All execute the same instruction, in the same order.
   const std::string parted = warp + "setp.eq.u32 %q, %i, 2;\n@%q bra OTHER;\n" + whole +
                              "bra DONE;\nOTHER:\n" + whole + "DONE:\n";
-  CHECK_REFUSED(error_of_lines(ones, parted), "another wgmma instruction in its place");
+  CHECK_REFUSED(error_of_lines(ones, parted), "not the wgmma instruction that comes next for warp");
   const std::string left_out = warp + "setp.eq.u32 %q, %i, 2;\n@%q bra DONE;\n" + whole + "DONE:\n";
   CHECK_REFUSED(error_of_lines(ones, left_out), "warpgroup");
   // Lanes of a warp.
-  CHECK_REFUSED(error_of_lines(ones, "setp.eq.u32 %q, %tid, 40;\n@%q exit;\n" + whole), "warpgroup",
-                "not complete", "warp 1");
+  CHECK_REFUSED(error_of_lines(ones, "setp.eq.u32 %q, %tid, 40;\n@%q exit;\n" + whole), "warp 1",
+                "warpgroup");
 }
 
 void test_undefined() {

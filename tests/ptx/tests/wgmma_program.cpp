@@ -13,7 +13,8 @@ constexpr u32 kThreads = 128;
 struct Place {
   u32 row = 0, column = 0;
 };
-/// Element i of A's eight, in pairs (figure "WGMMA .m64nNk16 register fragment layout for matrix A").
+/// Element i of A's eight, in pairs (figure "WGMMA .m64nNk16 register fragment layout for matrix
+/// A").
 Place place_of_a(u32 thread, u32 i) {
   const u32 warp = thread / 32, lane = thread % 32;
   const bool is_low_row = i < 2 || (i >= 4 && i < 6);
@@ -91,7 +92,8 @@ std::string WgmmaProgram::load() const {
     mov.u32 %base, shared;
     mov.u32 %i, %tid;
   FILL:
-    setp.ge.u32 %q, %i, )" + std::to_string(shared_.size() / 16) + R"(;
+    setp.ge.u32 %q, %i, )" +
+                     std::to_string(shared_.size() / 16) + R"(;
     @%q bra FILLED;
     mul.wide.u32 %x, %i, 16;
     cvt.u64.u32 %y, %base;
@@ -102,7 +104,8 @@ std::string WgmmaProgram::load() const {
     add.u32 %i, %i, 128;
     bra FILL;
   FILLED:
-    mul.wide.u32 %x, %tid, 4;
+    and.b32 %i, %tid, 127;
+    mul.wide.u32 %x, %i, 4;
     add.u64 %y, %x, %p1;
     add.u64 %x, %x, %p2;
   )";
@@ -124,12 +127,14 @@ std::string WgmmaProgram::product(const std::string& a_descriptor,
          numbers("%d", product_.num_registers()) + "}, " +
          (product_.a_in_registers ? "{%a0, %a1, %a2, %a3}" : a_descriptor) + ", " + b_descriptor +
          ", %scale, " + std::to_string(product_.scale_a) + ", " + std::to_string(product_.scale_b) +
-         (product_.a_in_registers ? "" : product_.a_is_mn_major ? ", 1" : ", 0") +
+         (product_.a_in_registers  ? ""
+          : product_.a_is_mn_major ? ", 1"
+                                   : ", 0") +
          (product_.b_is_mn_major ? ", 1" : ", 0") + ";\n";
 }
 
 std::string WgmmaProgram::store() const {
-  std::string text = "mul.wide.u32 %x, %tid, 4;\nadd.u64 %x, %x, %p2;\n";
+  std::string text = "and.b32 %i, %tid, 127;\nmul.wide.u32 %x, %i, 4;\nadd.u64 %x, %x, %p2;\n";
   for (u32 i = 0; i < product_.num_registers(); ++i) {
     text += "st.global.b32 [%x+" + std::to_string(512 * i) + "], %d" + std::to_string(i) + ";\n";
   }

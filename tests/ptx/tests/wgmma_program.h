@@ -1,5 +1,5 @@
-// A product of a warpgroup as a program: its operands' bytes in shared memory, laid out as the manual
-// says (section 9.7.15.5.1), its registers, and its lines.
+// A product of a warpgroup as a program: its operands' bytes in shared memory, laid out as the
+// manual says (section 9.7.15.5.1), its registers, and its lines.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -18,9 +18,9 @@ struct WgmmaCase {
   bool f16_accumulators = false;
   bool a_in_registers = false;
   bool a_is_mn_major = false, b_is_mn_major = false;
-  u32 swizzle = 3;   // 0: none; 1, 2, 3: 32, 64, 128 bytes.
-  u32 first_k = 0;   // Of K-major operands: where in the row they begin.
-  u32 gap = 0;       // More bytes between groups of 8 rows.
+  u32 swizzle = 3;  // 0: none; 1, 2, 3: 32, 64, 128 bytes.
+  u32 first_k = 0;  // Of K-major operands: where in the row they begin.
+  u32 gap = 0;      // More bytes between groups of 8 rows.
   int scale_a = 1, scale_b = 1;
   bool accumulates = true;
 
@@ -96,8 +96,8 @@ class WgmmaProgram {
   WgmmaProgram(const WgmmaProgram&) = delete;
   WgmmaProgram& operator=(const WgmmaProgram&) = delete;
 
-  // Lines: operands to shared memory; accumulators and A to registers %d0.. and %a0..; descriptors %da,
-  // %db; the predicate %scale.
+  // Lines: operands to shared memory; accumulators and A to registers %d0.. and %a0..; descriptors
+  // %da, %db; the predicate %scale.
   std::string declare() const;
   std::string load() const;
   std::string fence_proxy() const { return "fence.proxy.async.shared::cta;\nbar.sync 0;\n"; }
@@ -112,7 +112,6 @@ class WgmmaProgram {
   std::vector<float> run(const std::string& body, u32 num_threads = 128, Counts* counts = nullptr);
 
  private:
-
   WgmmaCase product_;
   OperandLayout a_layout_, b_layout_;
   std::vector<u8> shared_;
