@@ -7,8 +7,8 @@
 #include <cstring>
 #include <limits>
 
-#include "half.h"
 #include "elementwise.h"
+#include "half.h"
 #include "instructions.h"
 
 namespace ptxsim {
@@ -134,7 +134,7 @@ u64 bits_of(FloatType type, double value, Rounding rounding, bool flushes) {
   }
 }
 
-double saturate(double value) { return std::isnan(value) ? 0.0 : std::clamp(value, 0.0, 1.0); }
+double saturate(double value) { return value > 0.0 ? std::min(value, 1.0) : 0.0; }
 double relu(double value) { return value < 0.0 || value == 0.0 ? 0.0 : value; }
 
 /// To the nearest double, or to odd where it is not exact.

@@ -27,7 +27,7 @@ float round_float(double value, Rounding rounding) {
 
 float rounded_sum(double a, double b, Rounding rounding) {
   // What cancels is -0 where it is rounded down, and +0 else.
-  const bool cancels = a == -b && std::signbit(a) != std::signbit(b);
+  const bool cancels = a == -b && std::isfinite(a) && std::signbit(a) != std::signbit(b);
   if (cancels && rounding == Rounding::kDown) return -0.0f;
   return round_float(sum_to_odd(a, b), rounding);
 }
@@ -66,7 +66,7 @@ void float_ternary(Decoder& decoder, F f) {
 /// what is left of the dividend.
 double quotient_to_odd(double a, double b) {
   const double quotient = a / b;
-  if (!std::isfinite(quotient) || b == 0.0) return quotient;
+  if (!std::isfinite(quotient) || quotient == 0.0 || b == 0.0) return quotient;
   const double remainder = std::fma(-quotient, b, a);
   return to_odd(quotient, b > 0.0 ? remainder : -remainder);
 }
