@@ -302,7 +302,7 @@ std::string describe_barrier(const Warp& warp, u32 lanes) {
              text(num_expected(*warp.block, barrier)) + ")";
     }
   }
-  return "the other warps of its warpgroup";
+  return "a barrier";
 }
 
 std::string describe_cluster_barrier(const Cluster& cluster) {

@@ -1,4 +1,8 @@
-// What a launch did, counted exactly: nothing of it depends on time or on the machine.
+// What a launch did, counted exactly: nothing of it depends on time or on the machine. On one host
+// thread two runs give the same counts (by seed, with Landing::kRandom). Another schedule (more
+// host threads, another seed or landing) changes only polls that fail with the loops around them,
+// and what a kernel makes of the order of its atomics. Counts to be kept are those of
+// Landing::kAtOnce on one host thread.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -11,7 +15,7 @@ namespace ptxsim {
 struct Counts {
   std::vector<u64>
       ops;  // Warp instructions that ran with at least one lane, by place in the kernel.
-  u64 warp_instructions = 0;
+  u64 warp_instructions = 0;  // Issued, whether or not the guard holds in a lane.
   u64 thread_instructions = 0;
   u64 polls_failed = 0;  // Of mbarrier.try_wait: depends on the schedule, unlike all others.
   // Shared memory: what a wavefront of 128 bytes can serve, and how many a conflict-free access

@@ -13,8 +13,10 @@ std::string blocked_text(const Warp& warp, const Group& group, const Op& op) {
       return "waits at barrier.cluster.wait " + describe_cluster_barrier(*warp.cluster);
     case Flow::kSetRegisters:
       return "waits at setmaxnreg for " + describe_register_pool(warp, op.set_registers.count);
-    default:
+    case Flow::kBarrier:
       return "waits at " + describe_barrier(warp, group.lanes);
+    default:
+      return "waits for the other warps of its warpgroup";
   }
 }
 

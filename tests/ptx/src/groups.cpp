@@ -43,13 +43,29 @@ u32 lanes_of_one_mask(const Warp& warp, Reg members, u32 lanes) {
   return same;
 }
 
+/// Whether the lanes name one mask, which is the common case: then it is `mask`, and names them
+/// all.
+bool name_one_mask(const Warp& warp, Reg members, u32 lanes, u32& mask) {
+  const u32* const masks = warp.lanes<u32>(members);
+  const u32 first = masks[first_lane(lanes)];
+  u32 differences = 0;
+  each_lane(lanes, [&](u32 lane) { differences |= masks[lane] ^ first; });
+  mask = first;
+  return differences == 0 && (lanes & ~first) == 0;
+}
+
 void check_members(const Warp& warp, Reg members, u32 lanes) {
-  check_operand(warp, members, lanes);
   const u32* const masks = warp.lanes<u32>(members);
   u32 outside = 0;
   each_lane(lanes,
             [&](u32 lane) { outside |= static_cast<u32>(!(masks[lane] >> lane & 1)) << lane; });
   if (outside != 0) fail(warp, "the mask of lanes does not name the lane itself", outside);
+}
+
+void execute_met(Warp& warp, u32 lanes) {
+  before_execution(warp, *warp.op, lanes);
+  if (options().check) note_meeting(warp, lanes);
+  warp.op->execute(warp, lanes);
 }
 
 /// The current group parts: `waiting` stay where they are, the others go on.
@@ -153,6 +169,13 @@ u32 lanes_missed(const Warp& warp, const Group& group) {
 
 bool meet_mask(Warp& warp, u32 active) {
   const Op& op = *warp.op;
+  check_operand(warp, op.members, active);
+  u32 only_mask = 0;
+  if (name_one_mask(warp, op.members, active, only_mask) &&
+      (only_mask & warp.alive & ~active) == 0) {
+    execute_met(warp, active);
+    return true;
+  }
   check_members(warp, op.members, active);
   u32 waiting = 0;
   for (u32 rest = active; rest != 0;) {
@@ -163,9 +186,7 @@ bool meet_mask(Warp& warp, u32 active) {
       waiting |= same;
       continue;
     }
-    before_execution(warp, op, same);
-    if (options().check) note_meeting(warp, same);
-    op.execute(warp, same);
+    execute_met(warp, same);
   }
   if (waiting == 0) return true;
   leave_behind(warp, waiting);
@@ -174,15 +195,13 @@ bool meet_mask(Warp& warp, u32 active) {
 
 bool meet_at_warp_barrier(Warp& warp, u32 active) {
   const Reg members = warp.op->members;
-  check_members(warp, members, active);
-  Group& group = warp.groups[warp.current];
-  const u32 mask = value_in(warp, members, first_lane(active));
-  const bool complete = (mask & warp.alive) == active && active == group.lanes &&
-                        lanes_of_one_mask(warp, members, active) == active;
-  if (complete) {
+  check_operand(warp, members, active);
+  u32 mask = 0;
+  if (name_one_mask(warp, members, active, mask) && (mask & warp.alive & ~active) == 0) {
     if (options().check) note_meeting(warp, active);
     return true;
   }
+  check_members(warp, members, active);
   leave_behind(warp, active);
   for (u32 rest = active; rest != 0;) {
     const u32 same = lanes_of_one_mask(warp, members, rest);

@@ -207,6 +207,71 @@ void test_flags() {
   CHECK(contains(half, {"polls for nothing", "warp 0, lanes 0-15: runs"}), half);
 }
 
+/// mbarrier.try_wait for a phase that never ends, beside a barrier that waits for the same warp.
+void test_polls() {
+  const auto wait = [](const char* parity) {
+    return error_of([&] {
+      run_ptx({.body = std::string(R"(
+          .shared .align 8 .b64 mbarrier;
+          .reg .pred %p, %q;
+          mov.b64 %out0, 0;
+          setp.eq.u32 %p, %tid, 0;
+          @%p mbarrier.init.shared::cta.b64 [mbarrier], 1;
+          bar.sync 0;
+          setp.lt.u32 %p, %tid, 32;
+          @!%p bra DONE;
+        WAIT:
+          mbarrier.try_wait.parity.shared::cta.b64 %q, [mbarrier], )") +
+                       parity + ";\n@!%q bra WAIT;\nDONE: bar.sync 1;",
+               .block = {64, 1, 1}});
+    });
+  };
+  CHECK(wait("1").empty(), wait("1"));
+  for (const Landing landing : {Landing::kAtOnce, Landing::kLate, Landing::kRandom}) {
+    const WithLanding scope(landing);
+    const std::string text = wait("0");
+    CHECK(contains(text, {"deadlock",
+                          "warp 0, lanes 0-31: polls mbarrier.try_wait.parity.shared::cta.b64; PTX "
+                          "line",
+                          "warp 1, lanes 0-31: waits at barrier 1 (arrived 32 of 64); PTX line",
+                          "bar.sync 1"}),
+          text);
+  }
+}
+
+/// wgmma.fence: the four warps meet only where that is asked for.
+void test_warpgroups() {
+  const WithLanding restore(Landing::kAtOnce);
+  const auto run = [] {
+    const DeviceMemory<u64> words(Values(1));
+    return run_ptx({.body = R"(
+        .reg .b64 %before;
+        .reg .pred %p;
+        mov.b64 %out0, 0;
+        setp.lt.u32 %p, %tid, 96;
+        @%p bra MEET;
+        st.volatile.global.b64 [%p0], 5;
+      MEET:
+        wgmma.fence.sync.aligned;
+        ld.volatile.global.b64 %out0, [%p0];)",
+                    .block = {128, 1, 1},
+                    .parameters = {words.address()}})[0];
+  };
+  CHECK(run()[0] == 0 && run()[127] == 5);  // The first warp runs first.
+  options().warpgroups_meet = true;
+  CHECK(run() == Values(128, 5));
+  CHECK_ERROR(run_ptx({.body = R"(
+      .reg .pred %p;
+      mov.b64 %out0, 0;
+      setp.lt.u32 %p, %tid, 32;
+      @%p bra DONE;
+      wgmma.fence.sync.aligned;
+    DONE:
+      bar.sync 1;)",
+                       .block = {128, 1, 1}}),
+              "deadlock", "warp 1, lanes 0-31: waits for the other warps of its warpgroup");
+}
+
 /// A long computation is none of that.
 void test_long_loop() {
   const Values out = run_ptx({.body = R"(
@@ -424,6 +489,8 @@ int main() {
   test_shared_sizes();
   test_launches();
   test_flags();
+  test_polls();
+  test_warpgroups();
   test_long_loop();
   test_order();
   test_host_threads();

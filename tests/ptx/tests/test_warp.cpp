@@ -84,6 +84,25 @@ void test_shuffle(const std::string& mode, Values b, Values c) {
   }
 }
 
+/// Distance and segments as constants of the text, for all lanes and for some.
+void test_constant_shuffle(const std::string& mode, u32 b, u32 c) {
+  const Values a = random_values();
+  const std::string operands = ", %a, " + number(b) + ", " + number(c);
+  const auto out = run_ptx({.body = std::string(kRegisters) + "shfl.sync." + mode + ".b32 %d|%p" +
+                                    operands + ", -1;\ncvt.u64.u32 %out0, %d;\n" +
+                                    "selp.b64 %out1, 1, 0, %p;\nsetp.lt.u32 %q, %tid, 16;\n" +
+                                    "mov.b32 %d, 77;\n@%q shfl.sync." + mode + ".b32 %d" +
+                                    operands + ", 0xffff;\ncvt.u64.u32 %out2, %d;",
+                            .inputs = {a},
+                            .num_outputs = 3});
+  for (u32 lane = 0; lane < kWarpSize; ++lane) {
+    const Shuffled expected = shuffled(mode, a, lane, b, c);
+    CHECK(out[0][lane] == expected.d, mode, lane, b, c);
+    CHECK(out[1][lane] == u64{expected.p}, mode, lane, b, c);
+    CHECK(out[2][lane] == (lane < 16 ? expected.d : 77), mode, lane, b, c);
+  }
+}
+
 void test_shuffles() {
   for (const char* const mode : {"up", "down", "bfly", "idx"}) {
     const bool up = std::string(mode) == "up";
@@ -91,6 +110,10 @@ void test_shuffles() {
       test_shuffle(mode, {distance}, {up ? u64{0} : u64{31}});
     }
     // Segments of 2 to 16 lanes, as CUDA's width.
+    for (u32 width = 2; width <= 16; width *= 2) {
+      const u32 segment = (kWarpSize - width) << 8;
+      test_constant_shuffle(mode, width / 2, segment | (up ? 0 : 31));
+    }
     for (u64 width = 2; width <= 16; width *= 2) {
       const u64 segment = (kWarpSize - width) << 8;
       test_shuffle(mode, {random_bits() % 32}, {segment | (up ? 0 : 31)});

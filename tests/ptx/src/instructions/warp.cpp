@@ -84,10 +84,52 @@ void shuffle(Warp& warp, const ShuffleOperands& operands, u32 lanes) {
   if (operands.has_p) set_bits(warp.predicate(operands.p), lanes, in_range);
 }
 
+/// The same, where distance and segments are constants of the text: worked out once.
+struct ShuffleTable {
+  u8 source[kWarpSize];
+  u32 in_range = 0;
+};
+
+template <char kMode>
+ShuffleTable shuffle_table(u32 b, u32 c) {
+  ShuffleTable table;
+  for (u32 lane = 0; lane < kWarpSize; ++lane) {
+    const ShuffleSource source = shuffle_source<kMode>(lane, b, c);
+    table.source[lane] = static_cast<u8>(source.lane);
+    table.in_range |= static_cast<u32>(source.in_range) << lane;
+  }
+  return table;
+}
+
+void shuffle_all(Warp& warp, const ShuffleOperands& operands, const ShuffleTable& table) {
+  u32 a[kWarpSize];
+  std::memcpy(a, warp.lanes<u32>(operands.a), sizeof a);
+  u32* const d = warp.lanes<u32>(operands.d);
+  for (u32 lane = 0; lane < kWarpSize; ++lane) d[lane] = a[table.source[lane]];
+  if (operands.has_p) warp.predicate(operands.p) = table.in_range;
+}
+
 template <char kMode>
 void decode_shuffle(Decoder& decoder, const ShuffleOperands& operands) {
-  decoder.execute([=](Warp& warp, u32 lanes) { shuffle<kMode>(warp, operands, lanes); },
-                  Flow::kMeetMask);
+  const auto is_constant = [&](std::size_t i) {
+    return decoder.operand(i).kind == Operand::Kind::kImmediate;
+  };
+  if (!is_constant(2) || !is_constant(3)) {
+    decoder.execute([=](Warp& warp, u32 lanes) { shuffle<kMode>(warp, operands, lanes); },
+                    Flow::kMeetMask);
+    return;
+  }
+  const ShuffleTable table = shuffle_table<kMode>(static_cast<u32>(decoder.immediate(2)),
+                                                  static_cast<u32>(decoder.immediate(3)));
+  decoder.execute(
+      [=](Warp& warp, u32 lanes) {
+        if (lanes == kAllLanes) {
+          shuffle_all(warp, operands, table);
+        } else {
+          shuffle<kMode>(warp, operands, lanes);
+        }
+      },
+      Flow::kMeetMask);
 }
 
 template <class F>
