@@ -205,6 +205,9 @@ std::unique_ptr<Kernel> decode(Function& function) {
       const auto number = static_cast<u32>(kernel->opcodes.size());
       found = known.emplace(instruction.opcode, Known{&find_form(instruction), number}).first;
       kernel->opcodes.push_back(instruction.opcode);
+      if (instruction.opcode.starts_with("cp.async.bulk") || instruction.words[0] == "wgmma") {
+        kernel->uses_async_proxy = true;
+      }
     }
     Op& op = kernel->ops.emplace_back();
     op.source = &instruction;

@@ -287,8 +287,8 @@ constexpr Form kForms[] = {
      "9.7.9.25.5.2", decode_tensor_store},
     {"cp.async.bulk.prefetch.tensor(.1d|.2d|.3d|.4d|.5d).L2.global{.tile}{.L2::cache_hint}",
      "9.7.9.25.5.4", decode_tensor_prefetch},
-    {"cp.async.bulk.commit_group", "9.7.9.25.4.4", decode_bulk_commit_group},
-    {"cp.async.bulk.wait_group{.read}", "9.7.9.25.4.5", decode_bulk_wait_group},
+    {"cp.async.bulk.commit_group", "9.7.9.25.6.1", decode_bulk_commit_group},
+    {"cp.async.bulk.wait_group{.read}", "9.7.9.25.6.2", decode_bulk_wait_group},
     {"createpolicy.fractional"
      "(.L2::evict_last|.L2::evict_normal|.L2::evict_first|.L2::evict_unchanged)"
      "{.L2::evict_first|.L2::evict_unchanged}.b64",

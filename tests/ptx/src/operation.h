@@ -82,6 +82,7 @@ struct Kernel {
   Function* function = nullptr;
   std::vector<Op> ops;               // The last one: falling off the end.
   std::vector<std::string> opcodes;  // Each once.
+  bool uses_async_proxy = false;     // Bulk copies, wgmma.
 };
 
 /// @throws Error that names an instruction, modifier or type that is not known, with its line.

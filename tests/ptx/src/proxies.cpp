@@ -61,6 +61,7 @@ void note(const Warp& warp, Kind& kind, u32 lane, const u8* at, u64 bytes) {
 }
 
 void note_all(Warp& warp, Kind& kind, u32 lanes, const u8* const* pointers, u64 bytes) {
+  if (!warp.kernel->uses_async_proxy) return;
   make_room(warp, kind);
   each_lane(lanes, [&](u32 lane) {
     if (is_in(*warp.block, pointers[lane])) note(warp, kind, lane, pointers[lane], bytes);
@@ -105,13 +106,13 @@ void join(Times& times, const Times& others) {
 }
 
 void note_generic_read(Warp& warp, u32 lane, const u8* at, u64 bytes) {
-  if (!is_in(*warp.block, at)) return;
+  if (!warp.kernel->uses_async_proxy || !is_in(*warp.block, at)) return;
   make_room(warp, warp.block->accesses.reads);
   note(warp, warp.block->accesses.reads, lane, at, bytes);
 }
 
 void note_generic_write(Warp& warp, u32 lane, const u8* at, u64 bytes) {
-  if (!is_in(*warp.block, at)) return;
+  if (!warp.kernel->uses_async_proxy || !is_in(*warp.block, at)) return;
   make_room(warp, warp.block->accesses.writes);
   note(warp, warp.block->accesses.writes, lane, at, bytes);
 }

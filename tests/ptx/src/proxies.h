@@ -2,9 +2,15 @@
 // other sees, or may undo, only behind a fence.proxy.async. Told apart by 16 bytes.
 //
 // Each warp has a clock, which its fences and meetings move on. An access is covered once a fence
-// came after it: of its own lane; of a lane of its warp, after all lanes met; or of another warp
-// that a barrier or mbarrier told of it. README.md says where this is stricter than the manual
-// (sections 8.7, 8.9), and where it is less strict.
+// came after it: of its own lane; of a lane of its warp, after all that live met (bar.warp.sync,
+// .sync, .aligned); or of another warp that a barrier or mbarrier told of it.
+//
+// Stricter than the manual's causality order (section 8.9): a part of a warp that meets orders
+// nothing; a part that arrives tells only of what was before the last meeting of all; 16 bytes are
+// one location; neither flags in memory nor other blocks' arrivals at an mbarrier order anything.
+// Less strict: what one lane is told its warp knows; a fence counts once it was executed, whatever
+// orders it before the async proxy's access; accesses of one block to another's shared memory, and
+// to global memory, are not looked at.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
