@@ -29,7 +29,7 @@ bool lands_now(Warp& warp) {
 void move(ThreadCopy& copy) {
   if (copy.landed) return;
   copy.landed = true;
-  std::memcpy(copy.to, copy.from, copy.bytes);
+  if (copy.bytes != 0) std::memcpy(copy.to, copy.from, copy.bytes);
   std::memset(copy.to + copy.bytes, 0, copy.zeros);
 }
 
