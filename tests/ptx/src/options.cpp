@@ -27,24 +27,25 @@ u64 number_of(const char* name, u64 otherwise) {
 
 Landing landing_of(const char* name) {
   const char* const value = std::getenv(name);
-  const std::string text = value == nullptr ? "now" : value;
-  if (text == "now") return Landing::kAtOnce;
+  const std::string text = value == nullptr ? "at_once" : value;
+  if (text == "at_once") return Landing::kAtOnce;
   if (text == "late") return Landing::kLate;
   if (text == "random") return Landing::kRandom;
-  throw Error(std::string(name) + "=" + text + ": now, late or random is meant");
+  throw Error(std::string(name) + "=" + text + ": at_once, late or random is meant");
 }
 
 Options from_environment() {
   Options options;
-  options.landing = landing_of("PTXSIM_ASYNC");
+  options.landing = landing_of("PTXSIM_LANDING");
   options.seed = number_of("PTXSIM_SEED", options.seed);
   options.check = flag_of("PTXSIM_CHECK", options.check);
   options.count = flag_of("PTXSIM_COUNT", options.count);
-  options.warpgroups_meet = flag_of("PTXSIM_WARPGROUP", options.warpgroups_meet);
+  options.warpgroups_meet = flag_of("PTXSIM_WARPGROUPS_MEET", options.warpgroups_meet);
   options.num_threads = static_cast<u32>(number_of("PTXSIM_THREADS", options.num_threads));
   options.num_multiprocessors =
-      static_cast<u32>(number_of("PTXSIM_SMS", options.num_multiprocessors));
-  options.compute_capability = static_cast<u32>(number_of("PTXSIM_CC", options.compute_capability));
+      static_cast<u32>(number_of("PTXSIM_MULTIPROCESSORS", options.num_multiprocessors));
+  options.compute_capability =
+      static_cast<u32>(number_of("PTXSIM_COMPUTE_CAPABILITY", options.compute_capability));
   return options;
 }
 
