@@ -71,6 +71,11 @@ struct Op {
   /// Copies of undefined values are undefined, and no error: the compiler moves values that it
   /// knows nobody uses. Any other use of an undefined register is.
   bool copies_undefined = false;
+  /// selp: copies reads[0] where `selector` holds and reads[1] elsewhere; of the other nothing is
+  /// used.
+  bool selects = false;
+  bool selector_negated = false;
+  Reg selector;
   bool is_product = false;  // wgmma.mma_async: its registers have rules of their own (products.h).
 
   u32 form = 0;                         // In Kernel::opcodes.

@@ -44,8 +44,6 @@ Options from_environment() {
   options.num_threads = static_cast<u32>(number_of("PTXSIM_THREADS", options.num_threads));
   options.num_multiprocessors =
       static_cast<u32>(number_of("PTXSIM_MULTIPROCESSORS", options.num_multiprocessors));
-  options.compute_capability =
-      static_cast<u32>(number_of("PTXSIM_COMPUTE_CAPABILITY", options.compute_capability));
   return options;
 }
 

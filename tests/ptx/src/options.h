@@ -22,7 +22,6 @@ struct Options {
   bool warpgroups_meet = false;
   u32 num_threads = 1;  // Of the host; a block each.
   u32 num_multiprocessors = 132;
-  u32 compute_capability = 90;
 };
 
 Options& options();

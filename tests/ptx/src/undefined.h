@@ -10,10 +10,22 @@ namespace ptxsim {
 [[noreturn]] void fail_undefined(const Warp& warp, u32 lanes);
 [[noreturn]] void fail_undefined_guard(const Warp& warp, u32 lanes);
 
+/// The lanes in which selp takes an undefined value. One that it does not take may be undefined;
+/// what chooses may not.
+inline u32 undefined_selection(const Warp& warp, const Op& op, u32 lanes) {
+  const u32 unknown = lanes & ~warp.defined[op.selector.number];
+  if (unknown != 0) fail_undefined(warp, unknown);
+  const u32 holds = warp.predicate(op.selector);
+  const u32 takes_first = op.selector_negated ? ~holds : holds;
+  return lanes &
+         ((takes_first & ~warp.defined[op.reads[0]]) | (~takes_first & ~warp.defined[op.reads[1]]));
+}
+
 /// Checks what `lanes` read, and notes what they write.
 inline void check_and_define(Warp& warp, const Op& op, u32 lanes) {
   u32 undefined = 0;
   for (const u32 reg : op.reads) undefined |= lanes & ~warp.defined[reg];
+  if (undefined != 0 && op.selects) undefined = undefined_selection(warp, op, lanes);
   if (undefined == 0 || op.is_product) {
     for (const u32 reg : op.writes) warp.defined[reg] |= lanes;
     return;

@@ -64,6 +64,16 @@ void test_copies() {
   CHECK(error_of_body("mov.b32 %a, %b;\nmov.b32 %a, 1;\nadd.u32 %c, %a, 1;").empty());
 }
 
+void test_selections() {
+  const std::string first = "mov.b32 %c, 1;\nsetp.eq.u32 %p, 0, 0;\n";
+  CHECK(error_of_body(first + "selp.b32 %a, %c, %b, %p;\nadd.u32 %a, %a, 1;").empty());
+  CHECK(error_of_body(first + "selp.b32 %a, %b, %c, !%p;\nadd.u32 %a, %a, 1;").empty());
+  const std::string taken = error_of_body(first + "selp.b32 %a, %b, %c, %p;\nadd.u32 %a, %a, 1;");
+  CHECK(contains(taken, {"never written", "add.u32 %a, %a, 1"}), taken);
+  const std::string unknown = error_of_body(first + "selp.b32 %a, %c, %c, %q;");
+  CHECK(contains(unknown, {"never written", "selp.b32"}), unknown);
+}
+
 void test_first_values() {
   CHECK(error_of_body("mov.u32 %a, %tid.x;\nmov.u32 %b, %laneid;\nadd.u32 %a, %a, %b;").empty());
   // Nothing is inherited from the block before.
@@ -92,6 +102,7 @@ int main() {
   test_reads();
   test_writes();
   test_copies();
+  test_selections();
   test_first_values();
   test_unchecked();
   return finish();

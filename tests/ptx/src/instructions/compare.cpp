@@ -3,8 +3,8 @@
 #include <cmath>
 #include <functional>
 
-#include "half.h"
 #include "elementwise.h"
+#include "half.h"
 #include "instructions.h"
 
 namespace ptxsim {
@@ -19,18 +19,19 @@ T comparable(T value) {
 inline float comparable(F16 value) { return value.value(); }
 inline float comparable(Bf16 value) { return value.value(); }
 
-/// Whether two values compare so. `kUnordered`: what NaN gives.
+/// Whether two values compare so. `kUnordered`: what NaN gives. Without a branch: it vectorises.
 template <class Compare, bool kUnordered>
 struct Holds {
   template <class T>
   bool operator()(T left, T right) const {
     const auto a = comparable(left);
     const auto b = comparable(right);
+    const bool holds = Compare()(a, b);
     if constexpr (std::is_floating_point_v<decltype(a)>) {
       const bool is_unordered = (a != a) | (b != b);
-      return is_unordered ? kUnordered : Compare()(a, b);
+      return kUnordered ? holds | is_unordered : holds & !is_unordered;
     }
-    return Compare()(a, b);
+    return holds;
   }
 };
 struct Always {
@@ -169,6 +170,9 @@ void decode_selp(Decoder& decoder) {
     const Reg left = decoder.read(1, sizeof(T));
     const Reg right = decoder.read(2, sizeof(T));
     const Predicate chooses = decoder.read_predicate(3);
+    decoder.op().selects = true;
+    decoder.op().selector = chooses.reg;
+    decoder.op().selector_negated = chooses.negated;
     const Reg to = decoder.write(0, sizeof(T));
     decoder.execute([=](Warp& warp, u32 lanes) {
       const T* a = warp.lanes<T>(left);
