@@ -93,12 +93,6 @@ void check(Warp& warp, Block& block, Kind& kind, const u8* at, u64 bytes, const 
   }
 }
 
-void forget(const Block& block, Kind& kind, const u8* at, u64 bytes) {
-  const Granules granules = granules_of(block, at, bytes);
-  const u64 past = std::min<u64>(granules.past, kind.warps.size());
-  for (u64 i = granules.first; i < past; ++i) kind.warps[i] = 0;
-}
-
 }  // namespace
 
 void join(Times& times, const Times& others) {
@@ -136,13 +130,6 @@ void check_async_write(Warp& warp, const u8* at, u64 bytes) {
   if (block == nullptr) return;
   check(warp, *block, block->accesses.writes, at, bytes, "overwrites", "wrote");
   check(warp, *block, block->accesses.reads, at, bytes, "overwrites", "read");
-}
-
-void note_async_write(Warp& warp, const u8* at, u64 bytes) {
-  Block* const block = block_of(warp, at);
-  if (block == nullptr) return;
-  forget(*block, block->accesses.writes, at, bytes);
-  forget(*block, block->accesses.reads, at, bytes);
 }
 
 void fence_proxy_async(Warp& warp, u32 lanes) {

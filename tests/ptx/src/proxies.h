@@ -64,11 +64,10 @@ void note_generic_write(Warp& warp, u32 lane, const u8* at, u64 bytes);
 void note_generic_reads(Warp& warp, u32 lanes, const u8* const* pointers, u64 bytes);
 void note_generic_writes(Warp& warp, u32 lanes, const u8* const* pointers, u64 bytes);
 /// Bulk stores and wgmma read shared memory, bulk loads write it: when they are issued. They fail
-/// where a generic write (for both) or read (for a load) is not behind a fence.
+/// where a generic write (for both) or read (for a load) is not behind a fence; what is, is
+/// history.
 void check_async_read(Warp& warp, const u8* at, u64 bytes);
 void check_async_write(Warp& warp, const u8* at, u64 bytes);
-/// A bulk copy landed there: earlier accesses are history.
-void note_async_write(Warp& warp, const u8* at, u64 bytes);
 
 // ---- Order between lanes and warps
 

@@ -36,7 +36,6 @@ void issue_load_to(Warp& warp, const BulkLoad& load, u64 to, u64 barrier_address
   const auto move = load.move;
   const u32 bytes = load.bytes;
   copy.land = [&warp, shared, move, bytes, barrier] {
-    if (options().check) note_async_write(warp, shared, bytes);
     move(shared, static_cast<u64>(shared - block_of(warp, shared)->shared));
     complete_bytes(warp, barrier, bytes);
   };
