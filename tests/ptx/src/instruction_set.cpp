@@ -385,6 +385,7 @@ constexpr Form kForms[] = {
 
     // ---- Stack, video, miscellaneous (9.7.17 to 9.7.19)
     // -------------------------------------------------
+    {"brkpt", "9.7.19.1", decode_trap},
     {"nanosleep.u32", "9.7.19.2", decode_nanosleep},
     {"pmevent{.mask}", "9.7.19.3", decode_pmevent},
     {"trap", "9.7.19.4", decode_trap},

@@ -264,7 +264,7 @@ void check_unchanged(Warp& warp, const PendingProduct& pending) {
   const auto fail_changed = [&](const char* what) {
     fail(warp, std::string(what) + " of the wgmma at line " +
                    std::to_string(pending.product->line) +
-                   " changed in shared memory before its group was waited for");
+                   " changed in shared memory before this warp waited for its group");
   };
   if (!product.a_in_registers) {
     const SharedOperand a = operand_a(warp, product, pending.operands.a_descriptor);
