@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "options.h"
 
+#include <unistd.h>
+
 #include <cstdlib>
+#include <set>
 #include <string>
 
 namespace ptxsim {
@@ -34,7 +37,23 @@ Landing landing_of(const char* name) {
   throw Error(std::string(name) + "=" + text + ": at_once, late or random is meant");
 }
 
+/// A name that is written wrong would be a run with other options than meant.
+void refuse_unknown_names() {
+  const std::set<std::string> known = {
+      "PTXSIM_LANDING",         "PTXSIM_SEED",    "PTXSIM_CHECK",           "PTXSIM_COUNT",
+      "PTXSIM_WARPGROUPS_MEET", "PTXSIM_THREADS", "PTXSIM_MULTIPROCESSORS", "PTXSIM_REPORT",
+      "PTXSIM_FILTER"};
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const std::string text = *variable;
+    const std::string name = text.substr(0, text.find('='));
+    if (name.starts_with("PTXSIM_") && !known.contains(name)) {
+      throw Error(name + ": no such option");
+    }
+  }
+}
+
 Options from_environment() {
+  refuse_unknown_names();
   Options options;
   options.landing = landing_of("PTXSIM_LANDING");
   options.seed = number_of("PTXSIM_SEED", options.seed);
