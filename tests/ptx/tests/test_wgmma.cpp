@@ -206,10 +206,20 @@ void test_groups() {
       const Matrices matrices = integers(product, seed);
       WgmmaProgram program(product, matrices.a, matrices.b, matrices.c);
       const std::string line = program.product();
-      const std::string body = kWgmmaFence + line + line + kWgmmaCommit + line + kWgmmaCommit +
+      const std::string rest = line + kWgmmaCommit + line + kWgmmaCommit +
                                "wgmma.wait_group.sync.aligned 1;\n" + line + kWgmmaCommit +
-                               kWgmmaWait;
-      CHECK(program.run(program.setup() + body + program.store()) == expected(product, matrices, 4),
+                               kWgmmaWait + program.store();
+      CHECK(program.run(program.setup() + kWgmmaFence + line + rest) ==
+                expected(product, matrices, 4),
+            name(product), seed);
+      // The first of them forgets what was there: the others have to come behind.
+      WgmmaProgram anew(product, matrices.a, matrices.b,
+                        std::vector<float>(matrices.c.size(), 1000));
+      Matrices from_zero = matrices;
+      std::fill(from_zero.c.begin(), from_zero.c.end(), 0.0f);
+      std::string first = line;
+      first.replace(first.find("%scale"), 6, "0");
+      CHECK(anew.run(anew.setup() + kWgmmaFence + first + rest) == expected(product, from_zero, 4),
             name(product), seed);
       if (landing != Landing::kRandom) break;
     }

@@ -52,6 +52,9 @@ void test_accumulators_in_flight() {
   const std::string one_left = "wgmma.wait_group.sync.aligned 1;\n";
   CHECK_REFUSED(error_of_lines(ones, issue + one_left + read + kWgmmaWait), "reads an accumulator");
   CHECK_ALLOWED(error_of_lines(ones, issue + kWgmmaCommit + one_left + read + kWgmmaWait));
+  CHECK_REFUSED(
+      error_of_lines(ones, issue + ones.product() + kWgmmaCommit + one_left + read + kWgmmaWait),
+      "reads an accumulator");
   CHECK_REFUSED(error_of_lines(ones, kWgmmaFence + ones.product() + kWgmmaWait + read +
                                          kWgmmaCommit + kWgmmaWait),
                 "reads an accumulator");
@@ -146,6 +149,14 @@ void test_proxies() {
   };
   CHECK_ALLOWED(error("fence.proxy.async;\nbar.sync 0;\n"));
   CHECK_REFUSED(error("bar.sync 0;\n"), "fence.proxy.async", "wgmma.mma_async");
+  // One element of A or of B, written once more.
+  for (const u32 offset : {0u, 8192u}) {
+    const std::string again = "ld.shared.b16 %h, [%base+" + std::to_string(offset) +
+                              "];\nst.shared.b16 [%base+" + std::to_string(offset) + "], %h;\n";
+    const std::string fenced = ".reg .b16 %h;\nfence.proxy.async;\nbar.sync 0;\n" + again;
+    CHECK_REFUSED(error(fenced + "bar.sync 0;\n"), "fence.proxy.async", "wgmma.mma_async");
+    CHECK_ALLOWED(error(fenced + "fence.proxy.async;\nbar.sync 0;\n"));
+  }
 }
 
 void test_exit() {
