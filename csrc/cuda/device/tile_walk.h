@@ -24,11 +24,15 @@ namespace minference::device {
 struct alignas(8) PairTile {
   int32_t begin;  // First key; of a column tile, first entry of the column list.
   uint8_t columns;
-  uint8_t mask[2];  // TileMask, of each row block.
-  uint8_t reserved;
+  uint8_t mask[2];   // TileMask, of each row block.
+  uint8_t whole;     // Contiguous keys, 64 of them, each attended by all rows of the row tile.
   uint64_t keep[2];  // Keys that each row block attends; 0: it passes over the tile.
 
   __device__ uint64_t loaded() const { return keep[0] | keep[1]; }
+  /// Whether a row block attends 64 keys, with all its rows.
+  __device__ static bool is_whole(uint64_t keep, int mask) {
+    return keep == low_bits(kBlock) && mask == 0;
+  }
 };
 
 /// A row tile of a head, and which of its tiles are wanted: [first_tile, end_tile) of those that
@@ -96,9 +100,12 @@ class TileWalk {
   /// Whether there is a tile number `tile`; if so, it can be read from the queue. Ascending, at
   /// most kBatchTiles ahead of the oldest tile in use. Has barriers where it finds another batch.
   __device__ bool has(uint32_t tile) {
-    if (warp_uniform(tile >= queued_)) find();
-    return warp_uniform(tile < queued_);
+    if (!has_queued(tile)) find();
+    return has_queued(tile);
   }
+
+  /// The same for a tile that has() was asked for before.
+  __device__ bool has_queued(uint32_t tile) const { return warp_uniform(tile < queued_); }
 
   /// Queues the next batch, at most kBatchTiles; how many tiles it has, 0 at the end. Has barriers;
   /// the batch kQueueBatches before is overwritten.
@@ -167,7 +174,7 @@ class TileWalk {
 
   /// The column tile of entries [begin, begin + 64), by a warp.
   __device__ PairTile column_tile(const HeadKeys& head, int32_t begin) const {
-    PairTile tile{.begin = begin, .columns = 1, .mask = {0, 0}, .reserved = 0, .keep = {0, 0}};
+    PairTile tile{.begin = begin, .columns = 1, .mask = {0, 0}, .whole = 0, .keep = {0, 0}};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int32_t entry = begin + half * kWarpThreads + lane_index();
@@ -245,11 +252,13 @@ class TileWalk {
     const int32_t limit = min(kBatchTiles, queue_.wanted);
     const bool taken = valid && rank < limit;
     const bool writes = taken && !(same && r == 1);
+    const bool others_whole =
+        queue_.row_tile.num_row_blocks == 1 || (same && PairTile::is_whole(twin_keep, twin_mask));
     if (writes) {
       PairTile& to = queue_[queued_ + rank];
       to.begin = tile.begin;
       to.columns = 0;
-      to.reserved = 0;
+      to.whole = others_whole && PairTile::is_whole(tile.keep, tile.mask) ? 1 : 0;
       to.mask[r] = tile.mask;
       to.mask[1 - r] = same ? static_cast<uint8_t>(twin_mask) : uint8_t{0};
       to.keep[r] = tile.keep;

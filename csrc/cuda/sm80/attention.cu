@@ -174,7 +174,9 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
       .next_item = memory.next_item,
       .num_splits = num_splits,
       .num_partial_heads = shape.batch * shape.num_heads_q,
-      .partial = memory.partial};
+      .partial = memory.partial,
+      .k_steps = {},
+      .v_steps = {}};
   MINF_CUDA(cudaMemsetAsync(memory.next_item, 0, sizeof(*memory.next_item), stream));
   const int64_t num_items = params.table.num_items * num_splits;
   instance.launch(params, static_cast<int32_t>(std::min(num_items, resident)), stream);

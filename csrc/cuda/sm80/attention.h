@@ -19,6 +19,13 @@ struct PartialResults {
   int32_t dim_v;
 };
 
+/// Bytes from a row of a head to another. From memory: in the loop they would be products of 64
+/// bits.
+struct RowSteps {
+  int64_t next;         // To the next row.
+  int64_t next_copied;  // To the next row that the same thread copies.
+};
+
 struct AttentionParams {
   ConstTokens q;
   ConstTokens k;
@@ -40,6 +47,9 @@ struct AttentionParams {
   int32_t num_splits;         // Parts of the keys that items of their own attend; 1: whole items.
   int32_t num_partial_heads;  // batch * num_heads_q
   PartialResults partial;
+
+  RowSteps k_steps;  // launch_attention() sets them.
+  RowSteps v_steps;
 };
 
 /// Compile-time shape of a thread block: attention_traits.h. kDim and kDimV: head_dim and

@@ -121,13 +121,11 @@ __device__ inline void attend(typename Traits::SharedStorage& storage,
   const device::RowTile& row_tile = walk.row_tile();
   const int32_t batch = row_tile.head_idx / params.num_heads_q;
   const int32_t head_q = row_tile.head_idx % params.num_heads_q;
-  const int32_t head_kv = head_q / params.group_size;
   const int32_t first_row = row_tile.row_block * kBlock;
   load_query<Traits>(storage, HeadRows<Element>(params.q, batch, head_q, params.head_dim),
                      first_row,
                      min(row_tile.num_row_blocks * kBlock, params.lengths.seqlen_q - first_row));
-  Ring ring(storage, walk, HeadRows<Element>(params.k, batch, head_kv, params.head_dim),
-            HeadRows<Element>(params.v, batch, head_kv, params.head_dim_v));
+  Ring ring(storage, walk, params, batch, head_q / params.group_size);
 
   // Behind the copies, whose latency this one's hides in.
   if (threadIdx.x == 0) {
@@ -152,24 +150,27 @@ __device__ inline void attend(typename Traits::SharedStorage& storage,
     const device::PairTile& tile = walk[part / Ring::kParts];
     const int first_key =
         part % Ring::kParts * Traits::kFillKeys + share.first_step * Traits::kStepKeys;
+    // In most tiles nothing is masked, skipped or guarded.
+    const bool whole =
+        device::warp_uniform(tile.whole != 0 && params.score_sign == 1 && num_steps > 0);
     Probabilities<Traits> p[kSteps];
     bool active[kSteps];
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
       const int step_key = first_key + i * Traits::kStepKeys;
-      active[i] = device::warp_uniform(i < num_steps &&
-                                       step_keep<Traits>(tile, share.row_block, step_key) != 0);
+      active[i] = whole && i == 0;
       if (!active[i]) {
-        p[i] = {};
-        continue;
+        active[i] = device::warp_uniform(
+            i < num_steps && (whole || step_keep<Traits>(tile, share.row_block, step_key) != 0));
       }
+      if (!active[i]) continue;
       Scores<Traits> scores;
       score_rows(scores, query, arch::opaque(query_rows),
                  keys + i * Traits::kStepKeys * Traits::QueryRows::kRowBytes);
-      finish_scores(scores, params, walk, tile, share, step_key);
-      soften(rows, scores, params.scale_log2, p, i);
+      if (!whole) finish_scores(scores, params, walk, tile, share, step_key);
+      soften(rows, scores, params.scale_log2, p, i, /*num_before=*/i > 0 && active[0] ? 1 : 0);
     }
-    const bool exposed = device::warp_uniform(is_exposed(tile, share.row_block));
+    const bool exposed = !whole && device::warp_uniform(is_exposed(tile, share.row_block));
     const uint32_t values = ring.wait_values(part) + value_place;
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {

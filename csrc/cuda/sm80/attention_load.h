@@ -11,6 +11,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "cuda/arch/async_copy.h"
@@ -34,55 +35,50 @@ struct HeadRows {
         dims(head_dim) {}
 };
 
-/// Rows one after the other. A pointer that moves on: a product of 64 bits for every row was a
-/// third of all instructions of a tile.
-template <typename Element>
-struct ConsecutiveRows {
-  const Element* next;
-  int64_t step;
+/// Which 16 bytes of which rows a thread copies: piece `piece` of rows first, first + kStep, ...
+template <typename Rows, int kThreads>
+struct CopyShare {
+  static constexpr int kStep = kThreads / Rows::kRowThreads;
+  static_assert(kStep % 4 == 0);
+  int first;
+  int piece;
 
-  __device__ const Element* operator()(int /*row*/) {
-    const Element* const row = next;
-    next += step;
-    return row;
+  __device__ CopyShare() {
+    const uint32_t thread = arch::opaque(threadIdx.x);
+    first = static_cast<int>(thread / Rows::kRowThreads);
+    piece = static_cast<int>(thread % Rows::kRowThreads);
+  }
+
+  /// Some threads have no piece where a row's are no power of two.
+  __device__ bool has_piece() const {
+    return Rows::kPieces == Rows::kRowThreads || piece < Rows::kPieces;
+  }
+  /// Bytes of the piece that exist in rows of `dims` dimensions.
+  __device__ int piece_bytes(int32_t dims) const {
+    return piece * device::kPieceElements < dims ? device::kPieceBytes : 0;
+  }
+  /// Offset of the thread's piece of its first row in shared memory.
+  __device__ uint32_t place() const { return Rows::offset(first, piece); }
+  /// Where the thread's piece of its first row is read, of rows from `row` on.
+  template <typename Element>
+  __device__ const std::byte* source(const HeadRows<Element>& from, int64_t row) const {
+    return reinterpret_cast<const std::byte*>(from.rows + (row + first) * from.stride +
+                                              piece * device::kPieceElements);
   }
 };
 
-/// Issues the copies of kRows rows by all kThreads threads: row i is where exists(i), else zeros.
-/// make_source(first, step, dim) gives what is called with rows first, first + step, ... in turn
-/// for where each has dimension `dim`; nothing is read there of rows that do not exist.
-template <typename Rows, int kRows, int kThreads, typename Element, typename MakeSource,
-          typename Exists>
-__device__ inline void copy_rows(Element* to, int32_t dims, const MakeSource& make_source,
-                                 const Exists& exists) {
-  constexpr int kStep = kThreads / Rows::kRowThreads;
-  static_assert(kRows % kStep == 0 && kStep % 4 == 0);
-  const uint32_t thread = arch::opaque(threadIdx.x);
-  const auto first = static_cast<int>(thread / Rows::kRowThreads);
-  const auto piece = static_cast<int>(thread % Rows::kRowThreads);
-  if (piece >= Rows::kPieces) return;
-  const uint32_t address = arch::shared_address(to) + Rows::offset(first, piece);
-  const bool in_dims = piece * device::kPieceElements < dims;
-  auto source = make_source(first, kStep, piece * device::kPieceElements);
-#pragma unroll 4
+/// Issues a thread's copies of kRows rows, each `step` bytes after the one before it: bytes(i)
+/// bytes, 16 or 0, and zeros, of row first + i. Nothing is read where that is 0. A pointer that
+/// moves on: a product of 64 bits for every row was a third of all instructions of a tile.
+template <typename Rows, int kRows, int kStep, int kUnroll, typename Bytes>
+__device__ inline void copy_rows(uint32_t to, const std::byte* from, int64_t step,
+                                 const Bytes& bytes) {
+  static_assert(kRows % kStep == 0);
+#pragma unroll kUnroll
   for (int i = 0; i < kRows; i += kStep) {
-    arch::cp_async_16(Rows::add_rows(address, i), source(first + i),
-                      in_dims && exists(first + i) ? 16 : 0);
+    arch::cp_async_16(Rows::add_rows(to, i), from, bytes(i));
+    from += step;
   }
-}
-
-/// The same for rows [begin, begin + kRows) of a tensor.
-template <typename Rows, int kRows, int kThreads, typename Element, typename Exists>
-__device__ inline void copy_consecutive_rows(Element* to, const HeadRows<Element>& from,
-                                             int32_t begin, const Exists& exists) {
-  copy_rows<Rows, kRows, kThreads>(
-      to, from.dims,
-      [&](int first, int step, int dim) {
-        return ConsecutiveRows<Element>{
-            .next = from.rows + (int64_t{begin} + first) * from.stride + dim,
-            .step = step * from.stride};
-      },
-      exists);
 }
 
 /// The first `num_rows` of the kRows queries from row `first` on.
@@ -90,8 +86,16 @@ template <typename Traits>
 __device__ inline void load_query(typename Traits::SharedStorage& storage,
                                   const HeadRows<typename Traits::Element>& q, int32_t first,
                                   int32_t num_rows) {
-  copy_consecutive_rows<typename Traits::QueryRows, Traits::kRows, Traits::kThreads>(
-      storage.query, q, first, [&](int row) { return row < num_rows; });
+  using Rows = typename Traits::QueryRows;
+  using Share = CopyShare<Rows, Traits::kThreads>;
+  const Share share;
+  if (!share.has_piece()) return;
+  const int piece_bytes = share.piece_bytes(q.dims);
+  const int64_t row_bytes = q.stride * static_cast<int64_t>(sizeof(typename Traits::Element));
+  copy_rows<Rows, Traits::kRows, Share::kStep, 4>(
+      arch::shared_address(storage.query) + share.place(), share.source(q, first),
+      Share::kStep * row_bytes,
+      [&](int i) { return share.first + i < num_rows ? piece_bytes : 0; });
 }
 
 /// The ring of buffers, filled for the tiles of a walk. All threads of the block call together.
@@ -104,40 +108,67 @@ class KeyValueRing {
   static constexpr int kParts = kBlock / Traits::kFillKeys;
 
   __device__ KeyValueRing(typename Traits::SharedStorage& storage, Walk& walk,
-                          const HeadRows<Element>& k, const HeadRows<Element>& v)
-      : storage_(storage), walk_(walk), k_(k), v_(v) {
+                          const AttentionParams& params, int64_t batch, int64_t head_kv)
+      : storage_(storage),
+        walk_(walk),
+        k_({params.k, batch, head_kv, params.head_dim}, params.k_steps),
+        v_({params.v, batch, head_kv, params.head_dim_v}, params.v_steps),
+        last_(arch::shared_address(storage.fills[Traits::kFills - 1])) {
 #pragma unroll 1
-    for (int fill = 0; fill < Traits::kFills - 1; ++fill) start(fill);
+    for (int fill = 0; fill < Traits::kFills - 1; ++fill) {
+      start(fill / 2, /*is_values=*/fill % 2 != 0, arch::shared_address(storage.fills[fill]));
+    }
   }
 
-  /// Whether the walk has a part of a tile of this number, counted from 0 over all tiles.
-  __device__ bool has(int32_t part) { return walk_.has(part / kParts); }
+  /// Whether the walk has a part of a tile of this number, counted from 0 over all tiles: of the
+  /// next part to wait for.
+  __device__ bool has(int32_t part) const { return walk_.has_queued(part / kParts); }
 
-  /// The keys, or values, of a part: address in the shared window.
-  __device__ uint32_t wait_keys(int32_t part) { return wait(2 * part); }
-  __device__ uint32_t wait_values(int32_t part) { return wait(2 * part + 1); }
+  /// The keys, then the values, of one part after the other: address in the shared window.
+  __device__ uint32_t wait_keys(int32_t part) { return wait(part, Traits::kFills - 1); }
+  __device__ uint32_t wait_values(int32_t part) { return wait(part, Traits::kFills); }
 
  private:
-  /// Fills come in order, from 0. Returns the address of one in the shared window.
-  __device__ uint32_t wait(int32_t fill) {
+  /// What a thread copies of a head's keys or values.
+  template <typename Rows>
+  struct Source {
+    const std::byte* begin;  // Its piece of its first row, of rows from 0 on.
+    int32_t piece_bytes;
+    uint32_t place;
+    const RowSteps& steps;
+
+    __device__ Source(const HeadRows<Element>& from, const RowSteps& row_steps) : steps(row_steps) {
+      const CopyShare<Rows, Traits::kThreads> share;
+      begin = share.source(from, 0);
+      piece_bytes = share.piece_bytes(from.dims);
+      place = share.place();
+    }
+  };
+
+  /// Waits for the next fill, and starts the one `ahead` fills after the keys of `part`.
+  __device__ uint32_t wait(int32_t part, int ahead) {
     arch::cp_async_wait<Traits::kFills - 2>();
     __syncthreads();  // See the table above.
-    start(fill + Traits::kFills - 1);
-    return arch::shared_address(storage_.fills[fill % Traits::kFills]);
+    const uint32_t free = last_;
+    const uint32_t first = arch::shared_address(storage_.fills[0]);
+    last_ += uint32_t{sizeof(storage_.fills[0])};
+    if (last_ == first + uint32_t{sizeof(storage_.fills)}) last_ = first;
+    start(part + ahead / 2, /*is_values=*/ahead % 2 != 0, free);
+    return last_;
   }
 
   /// Every thread closes one group per fill, empty or not, so that wait() can count groups. The
-  /// first one has the queries in it.
-  __device__ void start(int32_t fill) {
-    const int32_t part = fill / 2;
-    if (has(part)) {
-      Element* const to = storage_.fills[fill % Traits::kFills];
-      const device::PairTile& tile = walk_[part / kParts];
+  /// first one has the queries in it. Values come after the keys of the same part: whether it
+  /// exists has been found out.
+  __device__ void start(int32_t part, bool is_values, uint32_t to) {
+    const int32_t number = part / kParts;
+    if (is_values ? walk_.has_queued(number) : walk_.has(number)) {
+      const device::PairTile& tile = walk_[number];
       const int first_key = part % kParts * Traits::kFillKeys;
-      if (fill % 2 == 0) {
-        copy_keys<typename Traits::QueryRows>(to, k_, tile, first_key);
+      if (is_values) {
+        copy_part(to, v_, tile, first_key);
       } else {
-        copy_keys<typename Traits::ValueRows>(to, v_, tile, first_key);
+        copy_part(to, k_, tile, first_key);
       }
     }
     arch::cp_async_commit();
@@ -146,34 +177,46 @@ class KeyValueRing {
   /// Entries of the column list were read when the tile was found, a batch ago, and lie in L1: the
   /// gather waits for no memory before it can start.
   template <typename Rows>
-  __device__ void copy_keys(Element* to, const HeadRows<Element>& from,
-                            const device::PairTile& tile, int first_key) const {
-    const uint64_t loaded = tile.loaded() >> first_key & low_bits(Traits::kFillKeys);
+  __device__ void copy_part(uint32_t to, const Source<Rows>& from, const device::PairTile& tile,
+                            int first_key) const {
+    constexpr int kKeys = Traits::kFillKeys;
+    constexpr int kStep = CopyShare<Rows, Traits::kThreads>::kStep;
+    if (Rows::kPieces != Rows::kRowThreads && !CopyShare<Rows, Traits::kThreads>().has_piece()) {
+      return;
+    }
+    to += from.place;
     const int32_t begin = tile.begin + first_key;
-    const auto exists = [&](int row) { return (loaded >> row & 1) != 0; };
-    if (tile.columns != 0) {
-      const int32_t* const columns = walk_.head().columns + begin;
-      copy_rows<Rows, Traits::kFillKeys, Traits::kThreads>(
-          to, from.dims,
-          [&](int, int, int dim) {
-            return [&, dim](int row) {
-              const int32_t key = exists(row) ? columns[row] : 0;
-              return from.rows + key * from.stride + dim;
-            };
-          },
-          exists);
-    } else if (loaded == low_bits(Traits::kFillKeys)) {
-      copy_consecutive_rows<Rows, Traits::kFillKeys, Traits::kThreads>(to, from, begin,
-                                                                       [](int) { return true; });
-    } else {
-      copy_consecutive_rows<Rows, Traits::kFillKeys, Traits::kThreads>(to, from, begin, exists);
+    // Of 32 bits by 64, without signs: a multiplication less.
+    const std::byte* const source = from.begin + uint64_t{static_cast<uint32_t>(begin)} *
+                                                     static_cast<uint64_t>(from.steps.next);
+    if (tile.whole != 0) {
+      copy_rows<Rows, kKeys, kStep, kKeys / kStep>(to, source, from.steps.next_copied,
+                                                   [&](int) { return from.piece_bytes; });
+      return;
+    }
+    const CopyShare<Rows, Traits::kThreads> share;
+    const uint64_t loaded = tile.loaded() >> first_key & low_bits(kKeys);
+    const auto bytes = [&](int i) {
+      return (loaded >> (share.first + i) & 1) != 0 ? from.piece_bytes : 0;
+    };
+    if (tile.columns == 0) {
+      copy_rows<Rows, kKeys, kStep, 4>(to, source, from.steps.next_copied, bytes);
+      return;
+    }
+    const int32_t* const columns = walk_.head().columns + begin + share.first;
+#pragma unroll 4
+    for (int i = 0; i < kKeys; i += kStep) {
+      const int row_bytes = bytes(i);
+      const int64_t row = row_bytes != 0 ? columns[i] - share.first : 0;
+      arch::cp_async_16(Rows::add_rows(to, i), from.begin + row * from.steps.next, row_bytes);
     }
   }
 
   typename Traits::SharedStorage& storage_;
   Walk& walk_;
-  const HeadRows<Element> k_;
-  const HeadRows<Element> v_;
+  const Source<typename Traits::QueryRows> k_;
+  const Source<typename Traits::ValueRows> v_;
+  uint32_t last_;  // Buffer of the fill that was waited for last.
 };
 
 }  // namespace minference::sm80

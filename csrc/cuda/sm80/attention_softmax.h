@@ -90,10 +90,45 @@ __device__ inline float largest_score(Scores<Traits>& scores, int m, int h) {
   return largest;
 }
 
-/// Raises the maxima of rows whose scores need it. steps[0, num_before) are not in O yet.
+/// What the P of a row may sum to in a thread and step, and so what each of them is at most:
+/// 2^(kRescaleSlack + kHeadroom).
+template <typename Element>
+inline constexpr float kMostStepSum =
+    1 << static_cast<int>(device::kRescaleSlack + device::kHeadroom<Element>);
+
+/// P = 2^(scale S - max), and the thread's sums of it before it is rounded: of the step by itself.
+/// Of 128K keys that weigh alike, one by one, the last digits of the sum would be off by 2e-4, and
+/// lse by more than 1e-5.
+template <typename Traits>
+__device__ inline void exponentiate(const RowState<Traits>& rows, Scores<Traits>& scores,
+                                    float scale_log2, Probabilities<Traits>& p,
+                                    float (&sums)[Traits::kRowMats][2]) {
+#pragma unroll
+  for (int m = 0; m < Traits::kRowMats; ++m) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+#pragma unroll
+      for (int n = 0; n < Traits::kStepKeys / 8; ++n) {
+        float pair[2];
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          pair[e] = arch::exp2_approx(fmaf(scores.at(m, h, n, e), scale_log2, -rows.max[m][h]));
+        }
+        const float pair_sum = pair[0] + pair[1];
+        sums[m][h] = n == 0 ? pair_sum : sums[m][h] + pair_sum;
+        // C's place of the product becomes A's place of the next: arch/matrix.h.
+        p.p[m][n / 2][n % 2 * 2 + h] =
+            arch::pack_elements<typename Traits::Element>(pair[0], pair[1]);
+      }
+    }
+  }
+}
+
+/// Raises the maxima of rows of which a thread's sum is too large: one of its eight scores is more
+/// than kRescaleSlack - 3 above the maximum then, so that the new one is higher.
 template <typename Traits>
 __device__ inline void raise_maxima(RowState<Traits>& rows, Scores<Traits>& scores,
-                                    float scale_log2,
+                                    float scale_log2, const float (&sums)[Traits::kRowMats][2],
                                     Probabilities<Traits> (&steps)[Traits::kFillSteps],
                                     int num_before) {
 #pragma unroll
@@ -101,58 +136,51 @@ __device__ inline void raise_maxima(RowState<Traits>& rows, Scores<Traits>& scor
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       float largest = largest_score(scores, m, h);
-      largest = fmaxf(largest, __shfl_xor_sync(device::kFullWarp, largest, 1));
-      largest = fmaxf(largest, __shfl_xor_sync(device::kFullWarp, largest, 2));
-      const float raised = largest * scale_log2 - device::kHeadroom<typename Traits::Element>;
-      const float before = rows.max[m][h];
-      if (raised > before + device::kRescaleSlack) {
+      float sum = sums[m][h];
+#pragma unroll
+      for (int lanes = 1; lanes <= 2; lanes *= 2) {
+        largest = fmaxf(largest, __shfl_xor_sync(device::kFullWarp, largest, lanes));
+        sum = fmaxf(sum, __shfl_xor_sync(device::kFullWarp, sum, lanes));
+      }
+      if (sum > kMostStepSum<typename Traits::Element>) {
+        const float raised = largest * scale_log2 - device::kHeadroom<typename Traits::Element>;
+        const float factor = arch::exp2_approx(rows.max[m][h] - raised);
         rows.max[m][h] = raised;
-        const float factor = arch::exp2_approx(before - raised);
         rows.scale_row(m, h, factor);
 #pragma unroll
-        for (int i = 0; i < num_before; ++i) steps[i].scale_row(m, h, factor);
+        for (int i = 0; i + 1 < Traits::kFillSteps; ++i) {
+          if (i < num_before) steps[i].scale_row(m, h, factor);
+        }
       }
     }
   }
 }
 
-/// steps[step]: P = 2^(scale S - max), and its sums, before P is rounded.
+/// steps[step]: P, and its sums. steps[0, num_before) are not in O yet.
+///
+/// That a maximum is too low shows in the sums, which are needed anyhow; P is computed again then.
+/// (A look at all scores beforehand took 76 of a warp's 1,000 instructions for 64 keys at 128
+/// dims.) A row's sums decide about its own maximum alone.
 template <typename Traits>
 __device__ inline void soften(RowState<Traits>& rows, Scores<Traits>& scores, float scale_log2,
-                              Probabilities<Traits> (&steps)[Traits::kFillSteps], int step) {
-  float growth = -INFINITY;
+                              Probabilities<Traits> (&steps)[Traits::kFillSteps], int step,
+                              int num_before) {
+  float sums[Traits::kRowMats][2];
+  exponentiate(rows, scores, scale_log2, steps[step], sums);
+  float largest = sums[0][0];
 #pragma unroll
   for (int m = 0; m < Traits::kRowMats; ++m) {
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      growth = fmaxf(growth, fmaf(largest_score(scores, m, h), scale_log2, -rows.max[m][h]));
-    }
+    for (int h = 0; h < 2; ++h) largest = fmaxf(largest, sums[m][h]);
   }
-  constexpr float kMost = device::kRescaleSlack + device::kHeadroom<typename Traits::Element>;
-  if (__any_sync(device::kFullWarp, growth > kMost)) {
-    raise_maxima(rows, scores, scale_log2, steps, /*num_before=*/step);
+  if (__any_sync(device::kFullWarp, largest > kMostStepSum<typename Traits::Element>)) {
+    raise_maxima(rows, scores, scale_log2, sums, steps, num_before);
+    exponentiate(rows, scores, scale_log2, steps[step], sums);
   }
 #pragma unroll
   for (int m = 0; m < Traits::kRowMats; ++m) {
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      // Of a step by itself: of 128K keys that weigh alike, one by one, the last digits of the sum
-      // would be off by 2e-4, and lse by more than 1e-5.
-      float step_sum = 0;
-#pragma unroll
-      for (int n = 0; n < Traits::kStepKeys / 8; ++n) {
-        float p[2];
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          p[e] = arch::exp2_approx(fmaf(scores.at(m, h, n, e), scale_log2, -rows.max[m][h]));
-        }
-        step_sum += p[0] + p[1];
-        // C's place of the product becomes A's place of the next: arch/matrix.h.
-        steps[step].p[m][n / 2][n % 2 * 2 + h] =
-            arch::pack_elements<typename Traits::Element>(p[0], p[1]);
-      }
-      rows.sum[m][h] += step_sum;
-    }
+    for (int h = 0; h < 2; ++h) rows.sum[m][h] += sums[m][h];
   }
 }
 
