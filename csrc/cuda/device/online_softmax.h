@@ -2,8 +2,8 @@
 //
 // Sums are relative to 2^max, which need not be the row's maximum: it is raised only when a score
 // exceeds it by more than kRescaleSlack, for rescaling O costs as much as a quarter of a step's
-// products, and almost no tile after the first raises anything. (sm80's attention looks at sums of P
-// instead, and raises a maximum up to 3 sooner.) A row's result depends on its own scores alone.
+// products, and almost no tile after the first raises anything. (sm80's attention looks at sums of
+// P instead, and raises a maximum up to 3 sooner.) A row's result depends on its own scores alone.
 //
 // Source: online softmax as in FlashAttention-2 (arXiv:2307.08691); rescaling by threshold as in
 // FlashAttention-4.
