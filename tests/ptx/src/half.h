@@ -114,7 +114,10 @@ inline double fma_to_odd(double a, double b, double c) { return sum_to_odd(a * b
 // ---- f32 ---------------------------------------------------------------------------------------
 
 /// .ftz: subnormals are zeros of their sign.
-inline float flush(float value) { return std::fabs(value) < 0x1p-126f ? value * 0.0f : value; }
+inline float flush(float value) {
+  const u32 bits = std::bit_cast<u32>(value);
+  return std::bit_cast<float>((bits & 0x7f800000u) == 0 ? bits & 0x80000000u : bits);
+}
 
 /// Results that are NaN are this one.
 inline float canonical(float value) {

@@ -31,6 +31,9 @@ inline std::string hex(u64 value) {
   return text.str();
 }
 
+/// "b32" of 32.
+inline std::string untyped(int bits) { return std::string("b").append(std::to_string(bits)); }
+
 /// From %in or to %out, which have 64 bits.
 inline std::string narrowed(const std::string& type, const std::string& to,
                             const std::string& from) {

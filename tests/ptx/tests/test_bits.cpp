@@ -22,7 +22,7 @@ const Values kCounts = {0, 1, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 255
 
 u64 bit(u64 value, u64 i) { return i < 64 ? (value >> i) & 1 : 0; }
 int bits_of(const std::string& type) { return 8 * bytes_of_type(type); }
-std::string bits_type(const std::string& type) { return "b" + std::to_string(bits_of(type)); }
+std::string bits_type(const std::string& type) { return untyped(bits_of(type)); }
 
 /// Each of `values` with each of `counts`.
 std::vector<Values> pairs(const Values& values, const Values& counts) {

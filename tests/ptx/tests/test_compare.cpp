@@ -88,9 +88,7 @@ const Floats kFloats[] = {
      [](u64 bits) { return half_value(bits, 7, 127); }},
 };
 
-std::string bits_type(const std::string& type) {
-  return "b" + std::to_string(8 * bytes_of_type(type));
-}
+std::string bits_type(const std::string& type) { return untyped(8 * bytes_of_type(type)); }
 
 void check_integer_setp(const Operator& op, const std::string& type) {
   const std::string bits = bits_type(type);

@@ -15,11 +15,9 @@ const std::string kModes[] = {"rn", "rz", "rm", "rp"};
 
 int bits_of(const std::string& type) { return 8 * bytes_of_type(type); }
 /// Of the registers that hold a type: the narrowest.
-std::string register_of(const std::string& type) {
-  return "b" + std::to_string(std::max(bits_of(type), 16));
-}
+std::string register_of(const std::string& type) { return untyped(std::max(bits_of(type), 16)); }
 Wide value(const std::string& type, u64 bits) {
-  const u64 low = cut("b" + std::to_string(bits_of(type)), bits);
+  const u64 low = cut(untyped(bits_of(type)), bits);
   const bool is_negative = type[0] == 's' && ((low >> (bits_of(type) - 1)) & 1) != 0;
   return is_negative ? Wide{low} - (Wide{1} << bits_of(type)) : Wide{low};
 }

@@ -34,8 +34,8 @@ Wide value(const std::string& type, u64 bits) {
   const bool is_negative = type[0] == 's' && ((low >> (size - 1)) & 1) != 0;
   return is_negative ? Wide{low} - (Wide{1} << size) : Wide{low};
 }
-std::string bits_type(const std::string& type) { return "b" + std::to_string(bits_of(type)); }
-std::string twice(const std::string& type) { return "b" + std::to_string(2 * bits_of(type)); }
+std::string bits_type(const std::string& type) { return untyped(bits_of(type)); }
+std::string twice(const std::string& type) { return untyped(2 * bits_of(type)); }
 
 std::vector<Values> rows_of(std::size_t count) {
   return with_random(tuples(kSpecial, count > 2 ? 2 : count), count > 2 ? 0 : 256, count);

@@ -10,7 +10,7 @@ namespace {
 void test_types() {
   for (const std::string type :
        {"b16", "u16", "s16", "b32", "u32", "s32", "f32", "b64", "u64", "s64", "f64"}) {
-    const std::string bits = "b" + std::to_string(8 * bytes_of_type(type));
+    const std::string bits = untyped(8 * bytes_of_type(type));
     check_rows({"mov." + type, bits, {bits}}, with_random({}, 32, 1),
                [](const Values& in) { return in[0]; });
   }
@@ -39,7 +39,7 @@ void test_immediates() {
                         {"b64", "-9223372036854775808", u64{1} << 63},
                         {"u32", "WARP_SZ", 32}};
   for (const Case& c : cases) {
-    const std::string bits = "b" + std::to_string(8 * bytes_of_type(c.type));
+    const std::string bits = untyped(8 * bytes_of_type(c.type));
     check_rows({std::string("mov.") + c.type, bits, {}, std::string("%d, ") + c.text}, {{}},
                [&](const Values&) { return c.bits; });
   }

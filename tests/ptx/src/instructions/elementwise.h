@@ -62,13 +62,23 @@ void ternary(Decoder& decoder, F f) {
   elementwise<T, T, T, T>(decoder, f);
 }
 
+/// 1 << lane. A table, for not every host shifts a vector by a vector.
+inline constexpr auto kLaneBits = [] {
+  std::array<u32, kWarpSize> bits = {};
+  for (u32 lane = 0; lane < kWarpSize; ++lane) bits[lane] = 1u << lane;
+  return bits;
+}();
+
 /// d (a predicate) = f(a, b...) in each lane.
 template <class... A, class F, std::size_t... I>
 u32 predicate_of_lanes(Warp& warp, u32 lanes, const std::array<Reg, sizeof...(A)>& from, F f,
                        std::index_sequence<I...>) {
   u32 result = 0;
   const auto run = [&](const A*... a) {
-    each_lane_apart(lanes, [&](u32 lane) { result |= u32{f(a[lane]...)} << lane; });
+    each_lane_apart(lanes, [&](u32 lane) {
+      const u32 mask = u32{0} - u32{f(a[lane]...)};
+      result |= mask & kLaneBits[lane];
+    });
   };
   run(warp.lanes<A>(from[I])...);
   return result;
