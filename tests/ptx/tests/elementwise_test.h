@@ -98,7 +98,7 @@ inline void check_rows(const Instructed& instructed, std::vector<Values> rows,
     const u64 wanted = cut(instructed.to, expected(rows[i]));
     std::string inputs;
     if (results[i] != wanted) {
-      for (const u64 input : rows[i]) inputs += " " + hex(input);
+      for (const u64 input : rows[i]) inputs.append(" ").append(hex(input));
     }
     CHECK(results[i] == wanted, instructed.opcode, inputs, hex(results[i]), hex(wanted));
   }

@@ -4,8 +4,8 @@
 #include <limits>
 #include <type_traits>
 
-#include "half.h"
 #include "elementwise.h"
+#include "half.h"
 #include "instructions.h"
 
 namespace ptxsim {

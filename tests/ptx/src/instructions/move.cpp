@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cstring>
 
-#include "memory.h"
 #include "elementwise.h"
 #include "instructions.h"
+#include "memory.h"
 
 namespace ptxsim {
 namespace {
