@@ -12,9 +12,10 @@
 
 namespace ptxsim {
 
+/// Instructions are always counted, the rest where Options::count is set.
 struct Counts {
-  std::vector<u64>
-      ops;  // Warp instructions that ran with at least one lane, by place in the kernel.
+  /// Warp instructions that ran with at least one lane, by place in the kernel.
+  std::vector<u64> ops;
   u64 warp_instructions = 0;  // Issued, whether or not the guard holds in a lane.
   u64 thread_instructions = 0;
   u64 polls_failed = 0;  // Of mbarrier.try_wait: depends on the schedule, unlike all others.

@@ -55,7 +55,7 @@ class Queue {
         counts_(num_threads) {
     for (auto& index : running_) index = count_;
     for (Counts& counts : counts_) {
-      if (options().count) counts.ops.resize(launch.kernel->ops.size());
+      counts.ops.resize(launch.kernel->ops.size());
     }
   }
 

@@ -179,7 +179,6 @@ bool still_chosen(const Warp& warp, std::size_t num_groups, std::size_t current)
 template <bool kChecked>
 u64 run_group(Warp& warp, u64 left) {
   const Op* const ops = warp.kernel->ops.data();
-  const bool counting = !warp.cluster->counts->ops.empty();
   const std::size_t current = warp.current;
   const std::size_t num_groups = warp.groups.size();
   const u32 meeting = next_meeting(warp);
@@ -193,7 +192,7 @@ u64 run_group(Warp& warp, u64 left) {
     }
     const u32 active = lanes_with_guard(warp, op, lanes);
     --left;
-    if (counting) count_instruction(warp, pc, active);
+    count_instruction(warp, pc, active);
     if (op.flow == Flow::kNext || active == 0) {
       if (active != 0) {
         if constexpr (kChecked) before_execution(warp, op, active);
