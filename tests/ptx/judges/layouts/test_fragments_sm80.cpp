@@ -155,7 +155,9 @@ void check_probabilities() {
     sm80::RowState<Attention> rows;
     for (auto& of_mat : rows.max) of_mat[0] = of_mat[1] = 0;
     sm80::Probabilities<Attention> steps[Attention::kFillSteps] = {};
-    run_thread(lane, [&] { sm80::soften(rows, scores, /*scale_log2=*/1, steps, /*step=*/0); });
+    run_thread(lane, [&] {
+      sm80::soften(rows, scores, /*scale_log2=*/1, steps, /*step=*/0, /*num_before=*/0);
+    });
     for (int m = 0; m < Attention::kRowMats; ++m) {
       for (int k = 0; k < kKeys / 16; ++k) {
         for (int value = 0; value < 8; ++value) {
