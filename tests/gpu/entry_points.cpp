@@ -213,7 +213,7 @@ bool check_problem(const Problem& problem, minf_dtype dtype, cudaStream_t stream
 }
 
 int count_failures(bool only_small, cudaStream_t stream) {
-  constexpr int64_t kSmallScores = 10'000'000;
+  constexpr int64_t kSmallScores = 1'200'000;  // The longest rows of scores are among them.
   int failed = 0;
   for (const Problem& problem : kProblems) {
     if (only_small && problem.seqlen_q * problem.seqlen_k > kSmallScores) continue;

@@ -23,8 +23,8 @@ class Fault:
 
 # What a fault may be caught by: the programs of this folder and of tests/gpu, and their arguments.
 TESTS = {
-    "attention_sm80": ["test_attention", "few"],
-    "attention_sm90": ["test_attention_sm90", "few"],
+    "attention_sm80": ["test_attention", "brief"],
+    "attention_sm90": ["test_attention_sm90", "brief"],
     "instructions": ["instructions"],
     "estimate_vertical_slash": ["test_estimate_vertical_slash"],
     "estimate_block_sparse": ["test_estimate_block_sparse"],

@@ -17,6 +17,8 @@ namespace ptxsim::runtime {
 namespace {
 
 constexpr std::size_t kAlignment = 256;  // cudaMalloc's promise.
+/// Behind each allocation: no two touch, nor do views that are somewhat too large.
+constexpr std::size_t kGap = 4096;
 
 std::mutex allocations_mutex;
 std::map<const void*, int> allocations;  // The device of each.
@@ -49,8 +51,7 @@ PTXSIM_API cudaError_t cudaMalloc(void** memory, size_t bytes) {
   *memory = nullptr;
   if (bytes == 0) return cudaSuccess;
   const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  // A gap behind each, so that no two allocations touch.
-  void* allocated = std::aligned_alloc(kAlignment, rounded + kAlignment);
+  void* allocated = std::aligned_alloc(kAlignment, rounded + kGap);
   if (allocated == nullptr) return failed(cudaErrorMemoryAllocation);
   std::memset(allocated, 0xff, bytes);
   const std::lock_guard lock(allocations_mutex);

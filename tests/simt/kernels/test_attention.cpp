@@ -1,7 +1,5 @@
 // sm80's attention kernel on emulated threads.
 // SPDX-License-Identifier: Apache-2.0
-#include <string_view>
-
 #include "attention_checks.h"
 #include "cuda/sm80/attention.h"
 
@@ -18,6 +16,6 @@ int main(int argc, char** argv) {
            },
        .max_shared_bytes = 99 * 1024,
        .sums_alike = true},
-      /*few=*/argc == 2 && std::string_view(argv[1]) == "few");
+      test::extent_of(argc, argv));
   return test::finish();
 }

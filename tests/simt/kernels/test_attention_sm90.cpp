@@ -1,7 +1,5 @@
 // sm90's attention kernel on emulated threads.
 // SPDX-License-Identifier: Apache-2.0
-#include <string_view>
-
 #include "attention_checks.h"
 #include "cuda/sm90/attention.h"
 
@@ -20,6 +18,6 @@ int main(int argc, char** argv) {
            },
        .max_shared_bytes = 227 * 1024,
        .sums_alike = false},
-      /*few=*/argc == 2 && std::string_view(argv[1]) == "few");
+      test::extent_of(argc, argv));
   return test::finish();
 }

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -26,7 +27,7 @@ enum class Schedule { kRoundRobin, kRandom };
 enum class AsyncCopies { kLate, kEager, kRandom };
 
 /// Those of tests/simt. `async` and `seed` are heeded, launch by launch; a random schedule comes
-/// with random landing. The interpreter's own are in the environment.
+/// with random landing. PTXSIM_LANDING and PTXSIM_SEED in the environment have the last word.
 struct Options {
   uint64_t seed = 0;
   Schedule schedule = Schedule::kRoundRobin;
@@ -48,6 +49,7 @@ inline Machine& machine() { return ptxsim::runtime::machine(); }
 
 namespace detail {
 inline void set_landing() {
+  if (std::getenv("PTXSIM_LANDING") != nullptr) return;
   using ptxsim::runtime::Landing;
   const bool is_random =
       options().async == AsyncCopies::kRandom || options().schedule == Schedule::kRandom;
