@@ -183,6 +183,24 @@ inline std::vector<AttentionCase> cases() {
                         .patterns = all});
     }
   }
+  // The wide kernels: one row block and several, joined, single and split; short and long lists.
+  for (const auto& [dim, dim_v] : {std::pair{192, 128}, {192, 192}, {256, 256}}) {
+    for (const DType dtype : {DType::kBFloat16, DType::kFloat16}) {
+      for (const int32_t resident : {1, 13, 0}) {
+        for (const auto& [seqlen_q, seqlen_k] : {std::pair{65, 65}, {257, 513}}) {
+          result.push_back({.name = "wide",
+                            .dtype = dtype,
+                            .head_dim = dim,
+                            .head_dim_v = dim_v,
+                            .seqlen_q = seqlen_q,
+                            .seqlen_k = seqlen_k,
+                            .resident_blocks = resident,
+                            .lists = {.columns = 150, .runs = 2, .blocks = 2},
+                            .patterns = all});
+        }
+      }
+    }
+  }
   // Random patterns and sizes; lists from none to all.
   for (const ListSizes& lists : {ListSizes{0, 0, 0}, {1, 1, 1}, {300, 40, 5}, {150, 2, 2}}) {
     for (const int32_t resident : {1, 40, 0}) {

@@ -288,6 +288,32 @@ void test_mass_budget() {
   }
 }
 
+/// A kernel for each padded head_dim: each way to choose, on each.
+void test_choices_at_all_dims() {
+  for (const int32_t head_dim : {96, 128, 192, 256}) {
+    const std::string name = "head_dim " + std::to_string(head_dim) + ": ";
+    compare(name + "mass", {.heads_q = 2,
+                            .seqlen_q = 640,
+                            .seqlen_k = 900,
+                            .head_dim = head_dim,
+                            .top_k = {12, 4},
+                            .top_p = 0.6});
+    compare(name + "mass of many", {.heads_q = 2,
+                                    .seqlen_q = 2 * kBlock,
+                                    .seqlen_k = 260 * kBlock,
+                                    .head_dim = head_dim,
+                                    .top_k = {100, 180},
+                                    .top_p = 0.5});
+    for (const Values values : {Values::kRising, Values::kEqualKeys, Values::kFewScores}) {
+      compare(name + "many", {.seqlen_q = 3 * kBlock - 5,
+                              .seqlen_k = 330 * kBlock - 20,
+                              .head_dim = head_dim,
+                              .top_k = {values == Values::kRising ? 128 : 60},
+                              .values = values});
+    }
+  }
+}
+
 /// NaN or inf in one row of q, one of k: their blocks alone notice.
 void test_rows_that_are_not_finite() {
   for (const double poison : {std::nan(""), kInfinity, -kInfinity}) {
@@ -370,6 +396,7 @@ void test_stage(const Stage& under_test) {
   test_layouts_heads_and_waves();
   test_many_blocks();
   test_mass_budget();
+  test_choices_at_all_dims();
   test_rows_that_are_not_finite();
   test_forced_blocks();
   test_bytes();

@@ -224,6 +224,16 @@ const Case kCases[] = {
     {.name = "groups of 3", .head_dim = 192, .num_heads_q = 6, .seqlen_q = 300, .seqlen_k = 300},
     {.name = "widest", .dtype = kFp16, .head_dim = 256, .num_heads_q = 4, .num_heads_kv = 2,
      .batch = 2, .seqlen_q = 100, .seqlen_k = 330, .layout = Layout::kHeads},
+    {.name = "192 dims, masked and late keys", .dtype = kFp16, .head_dim = 192, .num_heads_q = 8,
+     .num_heads_kv = 2, .seqlen_q = 150, .seqlen_k = 1000, .last_q = 40},
+    {.name = "192 dims, non-finite", .dtype = kFp16, .head_dim = 192, .num_heads_q = 4,
+     .num_heads_kv = 2, .seqlen_q = 200, .seqlen_k = 700, .scale = -0.2, .non_finite = true},
+    {.name = "192 dims, one row", .head_dim = 192, .num_heads_q = 2, .seqlen_q = 300,
+     .seqlen_k = 1500, .last_q = 1},
+    {.name = "256 dims, non-finite", .head_dim = 256, .num_heads_q = 4, .num_heads_kv = 2,
+     .seqlen_q = 200, .seqlen_k = 700, .non_finite = true},
+    {.name = "256 dims, 17 rows", .dtype = kFp16, .head_dim = 256, .num_heads_q = 2,
+     .seqlen_q = 100, .seqlen_k = 1000, .last_q = 17, .scale = -0.1},
     {.name = "groups of 6", .num_heads_q = 12, .seqlen_q = 20, .seqlen_k = 520},
     {.name = "zero scale", .dtype = kFp16, .num_heads_q = 2, .num_heads_kv = 2, .seqlen_q = 100,
      .seqlen_k = 100, .zero_scale = true},
@@ -247,22 +257,23 @@ const Case kCases[] = {
 
 /// Nothing is computed, and there is no work memory: what is forced, then the smaller index.
 void check_no_rows(const Stage& stage) {
-  constexpr int32_t kHeads = 150;  // More lists than one launch takes.
-  const DeviceArray<int32_t> vertical(kHeads * 40), slash(kHeads * 300);
+  constexpr int32_t kHeads = 150;   // More lists than one launch takes.
+  constexpr int32_t kSlash = 1400;  // More entries than a block has threads, several times.
+  const DeviceArray<int32_t> vertical(kHeads * 40), slash(kHeads * kSlash);
   std::vector<VerticalSlashTarget> targets;
   for (int32_t head = 0; head < kHeads; ++head) {
     targets.push_back({.head = head,
                        .vertical_size = 40,
-                       .slash_size = 300,
+                       .slash_size = kSlash,
                        .vertical_index = vertical.data() + head * 40,
-                       .slash_index = slash.data() + head * 300});
+                       .slash_index = slash.data() + head * kSlash});
   }
   const EstimateVerticalSlashArgs args{.shape = {.dtype = kBf16,
                                                  .batch = 1,
                                                  .num_heads_q = kHeads,
                                                  .num_heads_kv = kHeads,
                                                  .head_dim = 64,
-                                                 .lengths = {0, 1000}},
+                                                 .lengths = {0, 2000}},
                                        .q = {},
                                        .k = {},
                                        .sink = 30,
@@ -273,8 +284,8 @@ void check_no_rows(const Stage& stage) {
   stage.estimate(args, {}, {});
   CHECK(vertical.written() && slash.written());
   for (int32_t i = 0; i < kHeads * 40; ++i) CHECK(vertical.data()[i] == i % 40, i);
-  for (int32_t i = 0; i < kHeads * 300; ++i) {
-    CHECK(slash.data()[i] == (i % 300 < 100 ? i % 300 : -1), i);
+  for (int32_t i = 0; i < kHeads * kSlash; ++i) {
+    CHECK(slash.data()[i] == (i % kSlash < 100 ? i % kSlash : -1), i);
   }
 }
 
