@@ -2,6 +2,7 @@
 // NaN, or an index that is out of bounds.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime_api.h>
+#include <sys/mman.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -16,18 +17,22 @@
 namespace ptxsim::runtime {
 namespace {
 
-constexpr std::size_t kAlignment = 256;  // cudaMalloc's promise.
-/// Behind each allocation: no two touch, nor do views that are somewhat too large.
-constexpr std::size_t kGap = 4096;
+/// Behind each allocation: no two touch, nor do views that reach far over an end.
+constexpr std::size_t kGap = 1 << 20;
+
+struct Mapping {
+  int device = 0;
+  std::size_t bytes = 0;  // With the gap.
+};
 
 std::mutex allocations_mutex;
-std::map<const void*, int> allocations;  // The device of each.
+std::map<const void*, Mapping> allocations;
 
 int device_of(const void* pointer) {
   const Allocation found = find_memory(pointer);
   const std::lock_guard lock(allocations_mutex);
   const auto known = allocations.find(found.begin);
-  return known == allocations.end() ? cudaInvalidDeviceId : known->second;
+  return known == allocations.end() ? cudaInvalidDeviceId : known->second.device;
 }
 
 cudaError_t copy(void* to, const void* from, std::size_t bytes) {
@@ -50,12 +55,15 @@ PTXSIM_API cudaError_t cudaMalloc(void** memory, size_t bytes) {
   if (const cudaError_t error = machine_error(); error != cudaSuccess) return failed(error);
   *memory = nullptr;
   if (bytes == 0) return cudaSuccess;
-  const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  void* allocated = std::aligned_alloc(kAlignment, rounded + kGap);
-  if (allocated == nullptr) return failed(cudaErrorMemoryAllocation);
+  // Whole pages, which are aligned as cudaMalloc's 256 bytes are. Those of the gap are never
+  // touched.
+  const std::size_t mapped_bytes = bytes + kGap;
+  void* allocated = mmap(nullptr, mapped_bytes, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (allocated == MAP_FAILED) return failed(cudaErrorMemoryAllocation);
   std::memset(allocated, 0xff, bytes);
   const std::lock_guard lock(allocations_mutex);
-  allocations[allocated] = machine().current_device;
+  allocations[allocated] = {machine().current_device, mapped_bytes};
   add_memory(allocated, bytes);
   *memory = allocated;
   return cudaSuccess;
@@ -63,9 +71,11 @@ PTXSIM_API cudaError_t cudaMalloc(void** memory, size_t bytes) {
 PTXSIM_API cudaError_t cudaFree(void* memory) {
   if (memory == nullptr) return cudaSuccess;
   const std::lock_guard lock(allocations_mutex);
-  if (allocations.erase(memory) == 0) return failed(cudaErrorInvalidValue);
+  const auto known = allocations.find(memory);
+  if (known == allocations.end()) return failed(cudaErrorInvalidValue);
   remove_memory(memory);
-  std::free(memory);
+  munmap(memory, known->second.bytes);
+  allocations.erase(known);
   return cudaSuccess;
 }
 PTXSIM_API cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t) {
