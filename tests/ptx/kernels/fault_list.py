@@ -250,6 +250,17 @@ FAULTS = [
     ),
     # ---- Fences ----------------------------------------------------------------------------------
     Fault("no fence.proxy.async", "attention_sm90", r"fence\.proxy\.async\S*;", "", SM90, CHECKED),
+    # Those of attention_nonfinite.h: a function of another file than the kernel's, inlined into it.
+    Fault(
+        "no fence behind ordinary reads of V",
+        "attention_sm90",
+        r"(\.loc\t(?!1 )(\d+) \d+ \d+, function_name \S+ inlined_at 1 \d+ \d+\n"
+        r"\.loc\t\d+ \d+ \d+, function_name \S+ inlined_at \2 \d+ \d+\n\s*)"
+        r"fence\.proxy\.async\S*;",
+        r"\1",
+        SM90,
+        CHECKED,
+    ),
     Fault(
         "no fence.mbarrier_init", "attention_sm90", r"fence\.mbarrier_init\S*;", "", SM90, CHECKED
     ),

@@ -72,7 +72,7 @@ void load(Warp& warp, u32 lanes, const Access& access) {
     each_lane(lanes, [&](u32 lane) {
       Value value;
       std::memcpy(&value, pointers[lane] + i * sizeof(Value), sizeof value);
-      to[lane] = static_cast<Register>(value);
+      to[lane] = static_cast<Register>(value);  // NOLINT(bugprone-signed-char-misuse): ld.s8
     });
   }
   if (options().check && may_be_shared(access.space)) {
