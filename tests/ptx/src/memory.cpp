@@ -230,12 +230,13 @@ void resolve(Warp& warp, u32 lanes, Space space, const u64* addresses, u32 bytes
     each_lane(lanes, [&](u32 lane) { check_aligned(warp, addresses[lane], bytes, "access"); });
   }
   const u64 past = extent.greatest + bytes;
-  if (space == Space::kShared) {
-    if (extent.least >= kSharedBase && past <= warp.block->shared_bytes) {
-      return add_to_all(lanes, addresses, warp.block->shared, pointers);
-    }
-  } else if (space != Space::kLocal && space != Space::kParam) {
-    if (in_allocation(extent.least, past)) return add_to_all(lanes, addresses, nullptr, pointers);
+  const bool is_shared = space == Space::kShared;
+  if (is_shared && extent.least >= kSharedBase && past <= warp.block->shared_bytes) {
+    return add_to_all(lanes, addresses, warp.block->shared, pointers);
+  }
+  const bool is_global = !is_shared && space != Space::kLocal && space != Space::kParam;
+  if (is_global && in_allocation(extent.least, past)) {
+    return add_to_all(lanes, addresses, nullptr, pointers);
   }
   each_lane(lanes, [&](u32 lane) {
     pointers[lane] = lane_pointer(warp, lane, space, addresses[lane], bytes);

@@ -10,8 +10,9 @@ namespace {
 std::optional<u32> number_of(std::string_view digits) {
   if (digits.empty() || (digits[0] == '0' && digits.size() > 1)) return {};
   u32 value = 0;
-  const char* end = digits.data() + digits.size();
-  const auto result = std::from_chars(digits.data(), end, value);
+  const char* begin = &digits[0];
+  const char* end = begin + digits.size();
+  const auto result = std::from_chars(begin, end, value);
   if (result.ec != std::errc() || result.ptr != end) return {};
   return value;
 }
