@@ -281,7 +281,7 @@ void test_operands() {
     return error_of(
         [&] { run_ptx({.body = ".reg .b32 %r<4>;\n.reg .b16 %h;\n" + body, .num_outputs = 0}); });
   };
-  CHECK(run("add.s32 %r0, 1, -1;") == "");
+  CHECK(run("add.s32 %r0, 1, -1;").empty());
   CHECK_ERROR(run_ptx({.body = ".reg .b32 %r;\nadd.s32 %r, 1;"}), "add.s32 %r, 1", "3 operands");
   CHECK(contains(run("add.s32 %r0, %h, 1;"), {"16 bits", "expected 32 bits"}));
   CHECK(contains(run("add.s32 %h, 1, 1;"), {"the result has 16 bits"}));

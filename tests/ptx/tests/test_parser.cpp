@@ -1,6 +1,7 @@
 // PTX text as data: names and their braces, labels, numbers, variables, parameters, directives, and
 // the errors' lines.
 // SPDX-License-Identifier: Apache-2.0
+#include <bit>
 #include <cstring>
 
 #include "ptx.h"
@@ -62,7 +63,7 @@ void test_variables() {
   const u64 pointers[] = {module->variables.at("words").offset,
                           module->variables.at("words").offset + 4};
   CHECK(std::memcmp(at("pointers"), pointers, sizeof pointers) == 0);
-  const float one = 1.0f;
+  const u32 one = std::bit_cast<u32>(1.0f);
   CHECK(std::memcmp(at("one"), &one, sizeof one) == 0);
   CHECK(module->variables.at("aligned").offset % 256 == 0);
   const Function& f = function_of(*module);
