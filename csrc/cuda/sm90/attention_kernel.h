@@ -155,7 +155,7 @@ class Consumer {
     if (has_before) release_values();
     if (device::warp_uniform(attended.count == kWhole)) {
       attend_alone<kWhole>(rows, p, stage, attended);
-    } else if (!is_last) {
+    } else if (kWhole > 1 && !is_last) {  // Beyond 128 dims a stage is one tile: whole, or nothing.
       attend_alone<1>(rows, p, stage, attended);
     } else {
       release(storage_.key_empty[keys_.stage]);

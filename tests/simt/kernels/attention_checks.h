@@ -201,6 +201,16 @@ inline std::vector<AttentionCase> cases() {
       }
     }
   }
+  // More parts than a warp has lanes.
+  for (const DType dtype : {DType::kBFloat16, DType::kFloat16}) {
+    result.push_back({.name = "many parts",
+                      .dtype = dtype,
+                      .num_heads_q = 1,
+                      .seqlen_q = 1,
+                      .seqlen_k = 20000,
+                      .resident_blocks = 0,
+                      .patterns = {dense()}});
+  }
   // Random patterns and sizes; lists from none to all.
   for (const ListSizes& lists : {ListSizes{0, 0, 0}, {1, 1, 1}, {300, 40, 5}, {150, 2, 2}}) {
     for (const int32_t resident : {1, 40, 0}) {

@@ -304,11 +304,15 @@ void test_choices_at_all_dims() {
                                     .head_dim = head_dim,
                                     .top_k = {100, 180},
                                     .top_p = 0.5});
-    for (const Values values : {Values::kRising, Values::kEqualKeys, Values::kFewScores}) {
-      compare(name + "many", {.seqlen_q = 3 * kBlock - 5,
+    for (const Values values :
+         {Values::kNormal, Values::kRising, Values::kEqualKeys, Values::kFewScores}) {
+      const bool is_long = values == Values::kNormal || values == Values::kRising;
+      compare(name + "many", {.seqlen_q = (is_long ? 70 : 3) * kBlock - 5,
                               .seqlen_k = 330 * kBlock - 20,
                               .head_dim = head_dim,
-                              .top_k = {values == Values::kRising ? 128 : 60},
+                              .top_k = {values == Values::kNormal ? 3
+                                        : is_long                 ? 128
+                                                                  : 60},
                               .values = values});
     }
   }
