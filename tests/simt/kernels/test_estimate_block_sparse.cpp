@@ -298,6 +298,28 @@ void test_choices_at_all_dims() {
                             .head_dim = head_dim,
                             .top_k = {12, 4},
                             .top_p = 0.6});
+    compare(name + "forced",
+            {.seqlen_q = 330, .seqlen_k = 394, .head_dim = head_dim, .top_k = {3}});
+    compare(name + "all", {.seqlen_q = 400, .seqlen_k = 500, .head_dim = head_dim, .top_k = {40}});
+    for (const Values values : {Values::kRising, Values::kEqualKeys}) {
+      compare(name + "mass of equals", {.heads_q = 2,
+                                        .seqlen_q = 2 * kBlock,
+                                        .seqlen_k = 260 * kBlock,
+                                        .head_dim = head_dim,
+                                        .top_k = {100, 180},
+                                        .top_p = 0.5,
+                                        .values = values});
+    }
+    compare(name + "mass, not finite",
+            {.seqlen_q = 400,
+             .seqlen_k = 1000,
+             .head_dim = head_dim,
+             .top_k = {5},
+             .top_p = 0.9,
+             .edit = [&](std::vector<double>& q, std::vector<double>& k) {
+               q[static_cast<std::size_t>(200 * head_dim + 3)] = std::nan("");
+               k[static_cast<std::size_t>(500 * head_dim)] = kInfinity;
+             }});
     compare(name + "mass of many", {.heads_q = 2,
                                     .seqlen_q = 2 * kBlock,
                                     .seqlen_k = 260 * kBlock,

@@ -232,6 +232,8 @@ const Case kCases[] = {
      .seqlen_k = 1500, .last_q = 1},
     {.name = "256 dims, non-finite", .head_dim = 256, .num_heads_q = 4, .num_heads_kv = 2,
      .seqlen_q = 200, .seqlen_k = 700, .non_finite = true},
+    {.name = "256 dims, masked and late keys", .head_dim = 256, .num_heads_q = 8,
+     .num_heads_kv = 2, .seqlen_q = 150, .seqlen_k = 1000, .last_q = 40},
     {.name = "256 dims, 17 rows", .dtype = kFp16, .head_dim = 256, .num_heads_q = 2,
      .seqlen_q = 100, .seqlen_k = 1000, .last_q = 17, .scale = -0.1},
     {.name = "groups of 6", .num_heads_q = 12, .seqlen_q = 20, .seqlen_k = 520},
