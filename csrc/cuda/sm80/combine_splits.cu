@@ -37,6 +37,7 @@ __global__ void __launch_bounds__(Traits::kThreads)
 
   // 1. The largest lse, each lane looking at some parts, and the sum relative to it.
   float max = -INFINITY;
+#pragma unroll 1  // A turn or two: the compiler would make four at a time of them, which never run.
   for (int32_t s = lane; s < params.num_splits; s += device::kWarpThreads) {
     max = fmaxf(max, params.partial.lse2[s * num_rows + row]);
   }
