@@ -317,8 +317,8 @@ void test_choices_at_all_dims() {
              .top_k = {5},
              .top_p = 0.9,
              .edit = [&](std::vector<double>& q, std::vector<double>& k) {
-               q[static_cast<std::size_t>(200 * head_dim + 3)] = std::nan("");
-               k[static_cast<std::size_t>(500 * head_dim)] = kInfinity;
+               q[200 * static_cast<std::size_t>(head_dim) + 3] = std::nan("");
+               k[500 * static_cast<std::size_t>(head_dim)] = kInfinity;
              }});
     compare(name + "mass of many", {.heads_q = 2,
                                     .seqlen_q = 2 * kBlock,

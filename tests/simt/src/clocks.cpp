@@ -3,6 +3,8 @@
 #include "clocks.h"
 
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 
 namespace simt::engine {
 
@@ -33,6 +35,17 @@ void Knowledge::learn(const Knowledge& other) {
   }
 }
 
+namespace {
+
+/// A count that wraps would order what is not ordered, and the reverse.
+[[noreturn]] void fail_exhausted() {
+  throw std::length_error(
+      "simt: a block synchronises more often than its race checker can count, " +
+      std::to_string(kMaxBlockCounts) + " times at least; see check_races");
+}
+
+}  // namespace
+
 std::array<Stamp, kMaxActors> Clocks::initial_stamps() {
   std::array<Stamp, kMaxActors> stamps{};
   for (int actor = 0; actor < kMaxActors; ++actor) {
@@ -42,12 +55,14 @@ std::array<Stamp, kMaxActors> Clocks::initial_stamps() {
 }
 
 void Clocks::set_count(int actor, uint32_t count) {
+  if (count > kMaxCount) fail_exhausted();
   stamps_[actor] = (count << kCountShift) | static_cast<Stamp>(actor);
   last_ = std::max(last_, count);
 }
 
 void Clocks::order_all() {
   floor_ = ++last_;
+  if (floor_ > kMaxCount) fail_exhausted();
   for (int actor = 0; actor < kMaxActors; ++actor) {
     stamps_[actor] = (floor_ << kCountShift) | static_cast<Stamp>(actor);
   }

@@ -29,6 +29,8 @@ inline constexpr Stamp kAtomicBit = 1u << 11;
 inline constexpr Stamp kActorMask = kAtomicBit - 1;
 inline constexpr int kCountShift = 12;
 inline constexpr uint32_t kMaxCount = (1u << (32 - kCountShift)) - 1;
+/// Counts that every block is sure to have.
+inline constexpr uint32_t kMaxBlockCounts = kMaxCount / 2;
 
 constexpr int actor_of(Stamp stamp) { return static_cast<int>(stamp & kActorMask); }
 constexpr uint32_t count_of(Stamp stamp) { return stamp >> kCountShift; }
@@ -93,8 +95,9 @@ class Clocks {
   /// All of these learn all that each of them did and knows: a barrier among some threads.
   void meet(const int* actors, std::size_t count);
 
-  /// True if counts are about to run out: stamps must be forgotten and restart() called.
-  bool exhausted() const { return last_ >= kMaxCount - 1; }
+  /// Whether a block may run out of counts. Then all stamps must be forgotten, and restart()
+  /// called, before it starts: within a block stamps are needed.
+  bool exhausted() const { return last_ > kMaxCount - kMaxBlockCounts; }
   void restart();
 
  private:

@@ -3,6 +3,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime.h>
 
+#include <stdexcept>
+
 #include "test.h"
 
 namespace {
@@ -245,23 +247,35 @@ void test_transitive_order() {
   });
 }
 
-// More releases than a clock can count.
+// Two lanes that hand words to each other, and are ordered by nothing but that.
 __global__ void many_barriers(int* to, int count) {
-  int* shared = shared_array<int>(64);
-  shared[threadIdx.x] = 0;
-  for (int i = 0; i < count; ++i) __syncwarp();
-  __syncthreads();
-  to[threadIdx.x] = shared[threadIdx.x ^ 1];
+  int* shared = shared_array<int>(2);
+  for (int i = 0; i < count; ++i) {
+    shared[threadIdx.x] = i;
+    __syncwarp();
+    to[threadIdx.x] = shared[threadIdx.x ^ 1];
+    __syncwarp();
+  }
 }
 
+// More barriers than a clock can count, in launches that each stay below it; and in one launch.
 void test_long_runs() {
-  const DeviceArray<int> to(32);
+  const DeviceArray<int> to(2);
+  const auto launch_many = [&](int count) {
+    simt::launch("many_barriers", dim3(1), dim3(2), 256, nullptr, &many_barriers, to.data(), count);
+  };
   for (int launches = 0; launches < 12; ++launches) {
-    CHECK(simt::test::violation_of([&] {
-            simt::launch("many_barriers", dim3(1), dim3(32), 256, nullptr, &many_barriers,
-                         to.data(), 100000);
-          }) == "");
+    CHECK(simt::test::violation_of([&] { launch_many(60000); }) == "", launches);
   }
+  CHECK(race_of(&write_read, 1, Order::kNone) != "");
+  std::string text;
+  try {
+    launch_many(600000);
+  } catch (const std::length_error& error) {
+    text = error.what();
+  }
+  CHECK(simt::test::contains(text, {"more often than its race checker can count"}), text);
+  CHECK(race_of(&write_read, 1, Order::kBlock) == "");
   CHECK(race_of(&write_read, 1, Order::kNone) != "");
 }
 
