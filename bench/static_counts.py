@@ -23,7 +23,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bench.static_gates import nvcc_version
+from bench.static_gates import compare_tables, nvcc_version
 
 TABLE = Path(__file__).with_name("counts.md")
 BACKENDS = "sm80", "sm90"
@@ -124,13 +124,12 @@ def main() -> None:
         table = markdown(list(pool.map(lambda case: row(args.program.resolve(), *case), cases)))
     if args.write:
         TABLE.write_text(table)
-        return
-    print(table, end="")
-    committed = TABLE.read_text() if TABLE.exists() else ""
-    if args.check and f"{nvcc_version()}." not in committed:
-        print(f"{TABLE.name} was made by another compiler: not compared")
-    elif args.check and committed != table:
-        sys.exit("the counts have changed: `make static`, commit bench/counts.md")
+    if not args.write and not args.check:
+        print(table, end="")
+    if args.check and (changed := compare_tables(TABLE, table)):
+        sys.exit(
+            "\n".join([*changed, "the counts have changed: `make static`, commit bench/counts.md"])
+        )
 
 
 if __name__ == "__main__":

@@ -188,11 +188,11 @@ def nvcc_version() -> str:
     return "nvcc " + re.search(r"V([\d.]+)", done.stdout)[1]
 
 
-def compare_tables(table: str) -> list[str]:
+def compare_tables(committed_table: Path, table: str) -> list[str]:
     """Lines in which the committed table differs; nothing to compare if another nvcc made it."""
-    committed = TABLE.read_text().splitlines() if TABLE.exists() else []
+    committed = committed_table.read_text().splitlines() if committed_table.exists() else []
     if f"{nvcc_version()}." not in committed:
-        print(f"{TABLE.name} was made by another compiler: not compared")
+        print(f"{committed_table.name} was made by another compiler: not compared")
         return []
     lines = table.splitlines()
     changed = [f"- {line}" for line in committed if line not in lines]
@@ -216,7 +216,7 @@ def main() -> None:
     problems += [f"{name}: in bench/static_kernels.py, but in no file" for name in absent]
     if args.write:
         TABLE.write_text(table)
-    if args.check and (changed := compare_tables(table)):
+    if args.check and (changed := compare_tables(TABLE, table)):
         print("\n".join(changed))
         problems.append("the machine code has changed: `make static`, commit bench/static.md")
     if not args.write and not args.check:

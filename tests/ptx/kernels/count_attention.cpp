@@ -57,7 +57,9 @@ minf_tensor on_device(const std::vector<T>& values, minf_dtype dtype,
 minf_tensor random_rows(int64_t count, int64_t dim, std::mt19937& random) {
   std::normal_distribution<float> normal;
   std::vector<uint16_t> values(static_cast<std::size_t>(count * dim));
-  for (uint16_t& value : values) value = simt::bf16_bits(normal(random));
+  for (uint16_t& value : values) {
+    value = static_cast<uint16_t>(simt::pack_bf16x2(normal(random), 0));
+  }
   return on_device(values, MINF_BFLOAT16, {1, count, 1, dim});
 }
 

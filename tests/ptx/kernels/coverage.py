@@ -16,7 +16,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -29,20 +29,19 @@ class Kernel:
     opcodes: list[str]
     ran: list[int]
     launches: int = 0
-    names: list[str] = field(default_factory=list)
 
     @property
     def share(self) -> float:
         return sum(count > 0 for count in self.ran) / len(self.ran)
 
 
-def read_reports(folder: Path) -> dict[tuple[str, str], Kernel]:
-    """Kernels by name and shape of their code, summed over all processes."""
-    kernels: dict[tuple[str, str], Kernel] = {}
+def read_reports(folder: Path) -> dict[tuple[str, tuple[str, ...]], Kernel]:
+    """Kernels by name and opcodes, summed over all processes."""
+    kernels: dict[tuple[str, tuple[str, ...]], Kernel] = {}
     for path in sorted(folder.glob("*.json")):
         for report in json.loads(path.read_text())["kernels"]:
             lines, opcodes, ran = map(list, zip(*report["instructions"], strict=True))
-            key = (report["name"], str(hash(tuple(opcodes))))
+            key = report["name"], tuple(opcodes)
             kernel = kernels.setdefault(
                 key, Kernel(report["module"], lines, opcodes, [0] * len(ran))
             )

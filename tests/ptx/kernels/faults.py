@@ -59,9 +59,9 @@ class Outcome:
 def programs(build: Path) -> dict[str, Path]:
     """Where the programs of the tests lie."""
     folders = build / "tests/ptx/kernels", build / "tests/gpu"
-    names = {command[0] for command in TESTS.values()}
-    found = {name: folder / name for name in names for folder in folders}
-    return {name: next(f / name for f in folders if (f / name).exists()) for name in found}
+    return {
+        name: next(f / name for f in folders if (f / name).exists()) for name, *_ in TESTS.values()
+    }
 
 
 def last_words(output: str) -> str:

@@ -62,7 +62,7 @@ Machine& machine() {
 }
 
 void set_landing(Landing landing, std::uint64_t seed) {
-  options().landing = static_cast<ptxsim::Landing>(landing);
+  options().landing = landing;
   options().seed = seed;
 }
 
@@ -167,8 +167,7 @@ PTXSIM_API cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int i
   return cudaSuccess;
 }
 
-// ---- What a kernel takes
-// ------------------------------------------------------------------------------
+// ---- What a kernel takes ------------------------------------------------------------------------
 
 PTXSIM_API cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute,
                                             int value) {

@@ -80,13 +80,6 @@ std::string failure_text() {
   return failure_message;
 }
 
-void clear_failure() {
-  const std::lock_guard lock(failure_mutex);
-  failure = cudaSuccess;
-  failure_message.clear();
-  last_error = cudaSuccess;
-}
-
 PTXSIM_API cudaError_t cudaGetLastError() {
   const cudaError_t error = last_error;
   last_error = cudaSuccess;

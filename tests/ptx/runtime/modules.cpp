@@ -72,8 +72,7 @@ RegisteredKernel* find_kernel(const void* host_function) {
   return found == kernels().end() ? nullptr : &found->second;
 }
 
-// ---- What nvcc's host code calls
-// ----------------------------------------------------------------------
+// ---- What nvcc's host code calls ----------------------------------------------------------------
 
 PTXSIM_API void** __cudaRegisterFatBinary(void* wrapper) {
   auto* module = new LoadedModule(static_cast<FatBinaryWrapper*>(wrapper)->data);

@@ -60,8 +60,7 @@ cudaError_t enqueue(cudaStream_t handle, std::function<cudaError_t()> work) {
   return error == cudaSuccess ? error : failed(error);
 }
 
-// ---- Streams
-// ----------------------------------------------------------------------------------------
+// ---- Streams ------------------------------------------------------------------------------------
 
 PTXSIM_API cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   if (const cudaError_t error = machine_error(); error != cudaSuccess) return failed(error);
@@ -109,8 +108,7 @@ PTXSIM_API cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) 
   return cudaSuccess;
 }
 
-// ---- Graphs: one stream's capture, replayed in order
-// --------------------------------------------------
+// ---- Graphs: one stream's capture, replayed in order --------------------------------------------
 
 PTXSIM_API cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode) {
   Stream* stream = find_stream(handle);
@@ -153,8 +151,7 @@ PTXSIM_API cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   return cudaSuccess;
 }
 
-// ---- Events: the host's clock
-// -------------------------------------------------------------------------
+// ---- Events: the host's clock -------------------------------------------------------------------
 
 PTXSIM_API cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   *event = reinterpret_cast<cudaEvent_t>(new Clock::time_point);

@@ -12,8 +12,7 @@ namespace ptxsim {
 struct Warp;
 struct Block;
 
-// ---- Global memory: exact bytes of allocations. Not to be changed while a kernel runs.
-// ----------------
+// ---- Global memory: exact bytes of allocations. Not to be changed while a kernel runs. ----------
 
 void add_memory(const void* begin, u64 bytes);
 void remove_memory(const void* begin);
@@ -25,7 +24,6 @@ struct Allocation {
 Allocation find_memory(const void* at);
 
 // ---- Accesses of a kernel: fail(), if they are out of bounds or not a multiple of their own size.
-// -----
 
 u8* global_pointer(Warp& warp, u64 address, u64 bytes);  // Of a generic or global address.
 u8* shared_pointer(Warp& warp, u64 address, u64 bytes);  // Of shared::cta or shared::cluster.

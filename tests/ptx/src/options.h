@@ -2,13 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "ptxsim/landing.h"
 #include "types.h"
 
 namespace ptxsim {
-
-/// When bulk copies, cp.async and wgmma do their work: at once, when nobody can go on without (or
-/// waits for it), or at random by seed.
-enum class Landing : u8 { kAtOnce, kLate, kRandom };
 
 struct Options {
   Landing landing = Landing::kAtOnce;

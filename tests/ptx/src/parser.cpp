@@ -62,8 +62,7 @@ class Parser {
   std::unique_ptr<InstructionParser> instructions_;
 };
 
-// ---- Module
-// --------------------------------------------------------------------------------------
+// ---- Module -------------------------------------------------------------------------------------
 
 void Parser::parse_directive() {
   if (scanner_.accept(';')) return;
@@ -151,8 +150,7 @@ void Parser::parse_initializer(u8* at, u32 bytes, u64 room) {
   std::memcpy(at, &value, std::min<u64>(bytes, sizeof value));
 }
 
-// ---- Variables
-// -----------------------------------------------------------------------------------
+// ---- Variables ----------------------------------------------------------------------------------
 
 Declared Parser::parse_declared() {
   Declared declared;
@@ -196,8 +194,7 @@ std::string Parser::parse_variable(Variable& variable, const Declared& declared)
   return name;
 }
 
-// ---- Functions
-// -----------------------------------------------------------------------------------
+// ---- Functions ----------------------------------------------------------------------------------
 
 void Parser::parse_function(bool is_entry) {
   function_ = std::make_unique<Function>();

@@ -99,12 +99,6 @@ void join(Times& times, const Times& others) {
   for (u32 i = 0; i < kMaxWarps; ++i) times[i] = std::max(times[i], others[i]);
 }
 
-void note_generic_read(Warp& warp, u32 lane, const u8* at, u64 bytes) {
-  if (!warp.kernel->uses_async_proxy || !is_in(*warp.block, at)) return;
-  make_room(warp, warp.block->accesses.reads);
-  note(warp, warp.block->accesses.reads, lane, at, bytes);
-}
-
 void note_generic_write(Warp& warp, u32 lane, const u8* at, u64 bytes) {
   if (!warp.kernel->uses_async_proxy || !is_in(*warp.block, at)) return;
   make_room(warp, warp.block->accesses.writes);

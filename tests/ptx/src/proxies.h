@@ -59,7 +59,6 @@ struct SharedAccesses {
 // accesses to another block's shared memory.
 
 /// ld, st, atom, ldmatrix, stmatrix; cp.async when it is known to be complete.
-void note_generic_read(Warp& warp, u32 lane, const u8* at, u64 bytes);
 void note_generic_write(Warp& warp, u32 lane, const u8* at, u64 bytes);
 void note_generic_reads(Warp& warp, u32 lanes, const u8* const* pointers, u64 bytes);
 void note_generic_writes(Warp& warp, u32 lanes, const u8* const* pointers, u64 bytes);

@@ -117,8 +117,7 @@ constexpr u32 kRankShift = 24;
 /// Throws an Error: what, at which instruction, in which block and warp; `lanes` if they matter.
 [[noreturn]] void fail(const Warp& warp, const std::string& what, u32 lanes = 0);
 
-// ---- Operands (decoder.h)
-// ----------------------------------------------------------------------------------------------------
+// ---- Operands (decoder.h) -----------------------------------------------------------------------
 
 inline u64 Address::of(const Warp& warp, u32 lane) const {
   if (base.bytes == 8) return warp.lanes<u64>(base)[lane] + static_cast<u64>(offset);

@@ -16,6 +16,23 @@
 
 namespace ptxsim::test {
 
+/// Ends and middles of the types' ranges.
+inline const Values kSpecialIntegers = {0,
+                                        1,
+                                        2,
+                                        7,
+                                        0x7f,
+                                        0x80,
+                                        0x7fff,
+                                        0x8000,
+                                        0xffff,
+                                        0x7fffffff,
+                                        0x80000000,
+                                        0xffffffff,
+                                        0x7fffffffffffffff,
+                                        0x8000000000000000,
+                                        ~u64{0}};
+
 /// An instruction and the types of its registers: {"add.s32", "b32", {"b32", "b32"}}. `operands`:
 /// what stands behind the opcode; empty: %d, %a, %b, %c, %e.
 struct Instructed {

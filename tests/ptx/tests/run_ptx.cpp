@@ -3,31 +3,52 @@
 
 #include <algorithm>
 #include <memory>
+#include <set>
+#include <utility>
 
+#include "device_memory.h"
 #include "instruction_set.h"
-#include "memory.h"
 #include "operation.h"
 
 namespace ptxsim::test {
 namespace {
 
-std::set<std::string> known_forms, known_opcodes;
+std::set<std::string> known_forms;  // Their syntax.
 
-/// Memory that a kernel may touch for as long as this lives.
-class DeviceWords {
+/// The module's variables are memory that kernels may touch for as long as this lives.
+class VariableMemory {
  public:
-  explicit DeviceWords(Values values) : values_(std::move(values)) {
-    values_.resize(values_.size() + 1);  // Never empty.
-    add_memory(values_.data(), 8 * values_.size());
+  explicit VariableMemory(const Module& module) : module_(module) {
+    each([](void* begin, u64 bytes) { add_memory(begin, bytes); });
   }
-  ~DeviceWords() { remove_memory(values_.data()); }
-  DeviceWords(const DeviceWords&) = delete;
-  DeviceWords& operator=(const DeviceWords&) = delete;
-  u64 address() const { return reinterpret_cast<u64>(values_.data()); }
-  const Values& values() const { return values_; }
+  ~VariableMemory() {
+    each([](void* begin, u64) { remove_memory(begin); });
+  }
+  VariableMemory(const VariableMemory&) = delete;
+  VariableMemory& operator=(const VariableMemory&) = delete;
 
  private:
-  Values values_;
+  template <class Do>
+  void each(Do act) const {
+    for (const auto& [name, variable] : module_.variables) {
+      if (variable.offset == 0) continue;  // Shared memory has no address of its own.
+      act(reinterpret_cast<void*>(variable.offset), variable.bytes);
+    }
+  }
+
+  const Module& module_;
+};
+
+/// Counts accesses to memory for as long as this lives, if they are asked for.
+class Counting {
+ public:
+  explicit Counting(bool counts) : before_(options().count) { options().count = counts; }
+  ~Counting() { options().count = before_; }
+  Counting(const Counting&) = delete;
+  Counting& operator=(const Counting&) = delete;
+
+ private:
+  bool before_;
 };
 
 std::string numbered(const char* prefix, std::size_t i) { return prefix + std::to_string(i); }
@@ -69,30 +90,6 @@ std::string kernel_text(const Program& program, u32 num_threads) {
   return text + "ret;\n}\n";
 }
 
-/// Moves the low bits of a .b64 register to one of `type`, or back.
-std::string narrow(const std::string& type, const std::string& to, const std::string& from) {
-  if (type == "pred") return "setp.ne.u64 " + to + ", " + from + ", 0;\n";
-  switch (bytes_of_type(type)) {
-    case 2:
-      return "cvt.u16.u64 " + to + ", " + from + ";\n";
-    case 4:
-      return "cvt.u32.u64 " + to + ", " + from + ";\n";
-    default:
-      return "mov.b64 " + to + ", " + from + ";\n";
-  }
-}
-std::string widen(const std::string& type, const std::string& to, const std::string& from) {
-  if (type == "pred") return "selp.b64 " + to + ", 1, 0, " + from + ";\n";
-  switch (bytes_of_type(type)) {
-    case 2:
-      return "cvt.u64.u16 " + to + ", " + from + ";\n";
-    case 4:
-      return "cvt.u64.u32 " + to + ", " + from + ";\n";
-    default:
-      return "mov.b64 " + to + ", " + from + ";\n";
-  }
-}
-
 }  // namespace
 
 std::vector<Values> run_ptx(const Program& program, Counts* counts) {
@@ -103,69 +100,36 @@ std::vector<Values> run_ptx(const Program& program, Counts* counts) {
     padded.resize(num_threads, input.empty() ? 0 : input.back());
     in.insert(in.end(), padded.begin(), padded.end());
   }
-  const DeviceWords inputs(std::move(in));
-  const DeviceWords outputs(Values(static_cast<std::size_t>(program.num_outputs) * num_threads));
-  const std::string text = kernel_text(program, num_threads);
-  const std::unique_ptr<Module> module = parse(text);
-  const std::unique_ptr<Kernel> kernel = decode(*module->functions.at("program"));
-  for (const auto& [name, variable] : module->variables) {
-    if (variable.offset != 0) add_memory(reinterpret_cast<void*>(variable.offset), variable.bytes);
-  }
+  const DeviceMemory<u64> inputs(std::move(in));
+  const DeviceMemory<u64> outputs(
+      Values(static_cast<std::size_t>(program.num_outputs) * num_threads));
   std::vector<u64> parameters = {inputs.address(), outputs.address()};
   parameters.insert(parameters.end(), program.parameters.begin(), program.parameters.end());
-  add_memory(parameters.data(), 8 * parameters.size());
+  const DeviceMemory<u64> parameter_memory(std::move(parameters));
+
+  const std::unique_ptr<Module> module = parse(kernel_text(program, num_threads));
+  const VariableMemory variables(*module);
+  const std::unique_ptr<Kernel> kernel = decode(*module->functions.at("program"));
+  const Counting counting(counts != nullptr);
   Counts own;
-  const auto finish = [&] {
-    remove_memory(parameters.data());
-    for (const auto& [name, variable] : module->variables) {
-      if (variable.offset != 0) remove_memory(reinterpret_cast<void*>(variable.offset));
-    }
-  };
-  const bool counted_before = options().count;
-  options().count = true;
-  try {
-    run({.kernel = kernel.get(),
-         .grid = program.grid,
-         .block = program.block,
-         .cluster = program.cluster,
-         .dynamic_shared_bytes = program.dynamic_shared_bytes,
-         .parameters = reinterpret_cast<const u8*>(parameters.data())},
-        &own);
-  } catch (...) {
-    options().count = counted_before;
-    finish();
-    throw;
-  }
-  options().count = counted_before;
-  finish();
+  run({.kernel = kernel.get(),
+       .grid = program.grid,
+       .block = program.block,
+       .cluster = program.cluster,
+       .dynamic_shared_bytes = program.dynamic_shared_bytes,
+       .parameters = reinterpret_cast<const u8*>(parameter_memory.address())},
+      &own);
   for (std::size_t i = 0; i < own.ops.size(); ++i) {
     const Op& op = kernel->ops[i];
-    if (own.ops[i] == 0 || op.source == nullptr) continue;
-    known_opcodes.insert(op.source->opcode);
-    if (op.rule != nullptr) known_forms.insert(op.rule->syntax);
+    if (own.ops[i] != 0 && op.rule != nullptr) known_forms.insert(op.rule->syntax);
   }
   if (counts != nullptr) *counts = own;
   std::vector<Values> result;
-  for (int i = 0; i < program.num_outputs; ++i) {
-    const auto first = outputs.values().begin() + static_cast<std::ptrdiff_t>(i) * num_threads;
-    result.emplace_back(first, first + num_threads);
+  for (std::size_t i = 0; i < outputs.size(); i += num_threads) {
+    result.emplace_back(&outputs[i], &outputs[i] + num_threads);
   }
   return result;
 }
-
-Values run_lanes(const std::string& instruction, const std::string& input_type,
-                 const std::string& output_type, const std::vector<Values>& inputs) {
-  std::string body = "." + std::string("reg .") + input_type + " %r<" +
-                     std::to_string(inputs.size() + 1) + ">;\n.reg ." + output_type + " %d;\n";
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    body += narrow(input_type, numbered("%r", i), numbered("%in", i));
-  }
-  body += instruction + "\n" + widen(output_type, "%out0", "%d");
-  return run_ptx({.body = body, .inputs = inputs})[0];
-}
-
-const std::set<std::string>& forms_run() { return known_forms; }
-const std::set<std::string>& opcodes_run() { return known_opcodes; }
 
 std::string forms_missed(std::initializer_list<const char*> roots, const char* section) {
   std::string missed;

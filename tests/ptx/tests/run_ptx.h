@@ -4,7 +4,6 @@
 #pragma once
 
 #include <initializer_list>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -36,19 +35,8 @@ struct Program {
 /// Outputs by register, then thread. @throws Error of parse(), decode() or run().
 std::vector<Values> run_ptx(const Program& program, Counts* counts = nullptr);
 
-/// The one output of one instruction: `run_lanes("add.s32 %r2, %r0, %r1;", "b32", {a, b})`: inputs
-/// arrive in %r0, %r1, ... of `input_type`, the result is taken from %d, a register of
-/// `output_type`. "pred" works for both.
-Values run_lanes(const std::string& instruction, const std::string& input_type,
-                 const std::string& output_type, const std::vector<Values>& inputs);
-
-/// Forms of the table (their syntax) that programs of this process have run, and opcodes as
-/// written.
-const std::set<std::string>& forms_run();
-const std::set<std::string>& opcodes_run();
-
 /// Forms of the table whose first word is one of `roots` that have not run, one a line; a root that
-/// no form has, too. `section`: only of those, "9.7.1.".
+/// no form has, too. Run: by a program of this process. `section`: only of those, "9.7.1.".
 std::string forms_missed(std::initializer_list<const char*> roots, const char* section = "");
 
 }  // namespace ptxsim::test

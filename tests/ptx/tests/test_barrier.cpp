@@ -181,8 +181,7 @@ void test_barrier_errors() {
   CHECK(one("bar.sync 1, 128;\nbar.sync 1;\nbar.sync 1, 128;").empty());
 }
 
-// ---- barrier.cluster
-// -------------------------------------------------------------------------------
+// ---- barrier.cluster ----------------------------------------------------------------------------
 
 std::string error_of_cluster(const std::string& body) {
   return error_of([&] {
@@ -258,8 +257,7 @@ void test_cluster_errors() {
   CHECK(contains(halves, {".aligned", "lanes 16-31"}), halves);
 }
 
-// ---- setmaxnreg
-// -------------------------------------------------------------------------------------
+// ---- setmaxnreg ---------------------------------------------------------------------------------
 
 /// A producer's warpgroup that gives registers, and two consumers' that take them.
 std::string hand_over(int released, int taken) {

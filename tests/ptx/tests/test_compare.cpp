@@ -10,18 +10,6 @@ using namespace ptxsim::test;
 
 namespace {
 
-const Values kIntegers = {0,
-                          1,
-                          0x7fff,
-                          0x8000,
-                          0xffff,
-                          0x7fffffff,
-                          0x80000000,
-                          0xffffffff,
-                          0x7fffffffffffffff,
-                          0x8000000000000000,
-                          ~u64{0}};
-
 /// Less, equal, greater, unordered, as bits.
 enum Order : unsigned { kLess = 1, kEqual = 2, kGreater = 4, kUnordered = 8 };
 
@@ -93,7 +81,7 @@ std::string bits_type(const std::string& type) { return untyped(8 * bytes_of_typ
 void check_integer_setp(const Operator& op, const std::string& type) {
   const std::string bits = bits_type(type);
   check_rows({std::string("setp.") + op.name + "." + type, "pred", {bits, bits}},
-             with_random(tuples(kIntegers, 2), 32, 2), [&](const Values& in) {
+             with_random(tuples(kSpecialIntegers, 2), 32, 2), [&](const Values& in) {
                return u64{(order_of_integers(type, in[0], in[1]) & op.orders) != 0};
              });
 }
@@ -191,10 +179,10 @@ void check_set(const Operator& op, const std::string& type, const std::string& m
 
 void test_set() {
   for (const std::string type : {"b32", "s64", "u16"}) {
-    check_set(kOperators[0], type, "", kIntegers,
+    check_set(kOperators[0], type, "", kSpecialIntegers,
               [&](u64 a, u64 b) { return order_of_integers(type, a, b); });
   }
-  check_set(kOperators[2], "s32", "", kIntegers,
+  check_set(kOperators[2], "s32", "", kSpecialIntegers,
             [](u64 a, u64 b) { return order_of_integers("s32", a, b); });
   check_set(kFloatOperators[2], "f32", "", kFloats[0].values,
             [](u64 a, u64 b) { return order(kFloats[0].value(a), kFloats[0].value(b)); });

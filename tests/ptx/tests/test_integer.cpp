@@ -9,22 +9,6 @@ namespace {
 
 using Wide = __int128;
 
-const Values kSpecial = {0,
-                         1,
-                         2,
-                         7,
-                         0x7f,
-                         0x80,
-                         0x7fff,
-                         0x8000,
-                         0xffff,
-                         0x7fffffff,
-                         0x80000000,
-                         0xffffffff,
-                         0x7fffffffffffffff,
-                         0x8000000000000000,
-                         ~u64{0}};
-
 int bits_of(const std::string& type) { return 8 * bytes_of_type(type); }
 
 /// The value that the low bits of a register have in a type.
@@ -38,7 +22,7 @@ std::string bits_type(const std::string& type) { return untyped(bits_of(type)); 
 std::string twice(const std::string& type) { return untyped(2 * bits_of(type)); }
 
 std::vector<Values> rows_of(std::size_t count) {
-  return with_random(tuples(kSpecial, count > 2 ? 2 : count), count > 2 ? 0 : 256, count);
+  return with_random(tuples(kSpecialIntegers, count > 2 ? 2 : count), count > 2 ? 0 : 256, count);
 }
 
 using Binary = std::function<Wide(Wide, Wide)>;
@@ -132,7 +116,7 @@ void test_products() {
                  return static_cast<u64>(value(type, in[0]) * value(type, in[1])) + in[2];
                });
   }
-  check_rows({"mad.hi.sat.s32", "b32", {"b32", "b32", "b32"}}, tuples(kSpecial, 3),
+  check_rows({"mad.hi.sat.s32", "b32", {"b32", "b32", "b32"}}, tuples(kSpecialIntegers, 3),
              [](const Values& in) {
                const Wide high = (value("s32", in[0]) * value("s32", in[1])) >> 32;
                return static_cast<u64>(clamp_s32(high + value("s32", in[2])));
@@ -156,7 +140,7 @@ void test_24_bits() {
 void test_dp4a() {
   for (const std::string a : {"u32", "s32"}) {
     for (const std::string b : {"u32", "s32"}) {
-      check_rows({"dp4a." + a + "." + b, "b32", {"b32", "b32", "b32"}}, tuples(kSpecial, 3),
+      check_rows({"dp4a." + a + "." + b, "b32", {"b32", "b32", "b32"}}, tuples(kSpecialIntegers, 3),
                  [&](const Values& in) {
                    u64 sum = in[2];
                    for (int i = 0; i < 4; ++i) {

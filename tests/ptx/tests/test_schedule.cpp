@@ -12,8 +12,7 @@ namespace {
 using namespace ptxsim;
 using namespace ptxsim::test;
 
-// ---- Special registers
-// ------------------------------------------------------------------------------
+// ---- Special registers --------------------------------------------------------------------------
 
 Values special(const std::string& name, const Program& shape) {
   Program program = shape;
@@ -119,8 +118,7 @@ void test_shared_sizes() {
   CHECK(special("%is_explicit_cluster", Program{}) == Values(kWarpSize, 0));
 }
 
-// ---- Launches that are refused
-// ---------------------------------------------------------------------
+// ---- Launches that are refused ------------------------------------------------------------------
 
 void test_launches() {
   const auto refused = [](const Program& shape) {
@@ -144,8 +142,7 @@ void test_launches() {
             .empty());
 }
 
-// ---- Waiting without barriers
-// ------------------------------------------------------------------------
+// ---- Waiting without barriers -------------------------------------------------------------------
 
 /// A thread stores a word of memory that others ask for again and again.
 std::string flag(const std::string& who_waits, const std::string& sleep) {
@@ -286,8 +283,7 @@ void test_long_loop() {
   CHECK(out == Values(kWarpSize, 300000));
 }
 
-// ---- Order
-// -------------------------------------------------------------------------------------------
+// ---- Order --------------------------------------------------------------------------------------
 
 /// Each warp takes a ticket, as often as it is asked to: the order in which warps run.
 std::vector<Values> tickets() {
@@ -371,8 +367,7 @@ void test_host_threads() {
               "trap", "block (30, 0, 0)");
 }
 
-// ---- Poison
-// ------------------------------------------------------------------------------------------
+// ---- Poison -------------------------------------------------------------------------------------
 
 void test_poison() {
   const Program program = {.body = R"(
@@ -388,8 +383,7 @@ void test_poison() {
   CHECK(run_ptx(program) == std::vector<Values>(2, Values(96, ~u64{0})));
 }
 
-// ---- Counts
-// ------------------------------------------------------------------------------------------
+// ---- Counts -------------------------------------------------------------------------------------
 
 /// Per instruction, by its opcode's first word and place, for the lanes that parted.
 void test_counts() {

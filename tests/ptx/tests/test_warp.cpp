@@ -27,8 +27,7 @@ constexpr const char* kRegisters = R"(
 
 std::string number(u64 value) { return std::to_string(value); }
 
-// ---- shfl
-// ----------------------------------------------------------------------------------------
+// ---- shfl ---------------------------------------------------------------------------------------
 
 /// The pseudocode of section 9.7.9.6.
 struct Shuffled {
@@ -159,8 +158,7 @@ void test_shuffle_errors() {
         missing);
 }
 
-// ---- Lanes that come from several places, or not at all
-// -------------------------------------------
+// ---- Lanes that come from several places, or not at all -----------------------------------------
 
 void test_masks_of_parts() {
   // Each half names itself, in one instruction.
@@ -225,8 +223,7 @@ void test_masks_of_parts() {
   }
 }
 
-// ---- vote, match, redux, elect, activemask
-// --------------------------------------------------------
+// ---- vote, match, redux, elect, activemask ------------------------------------------------------
 
 void test_vote(u32 votes, u32 members) {
   const auto run = [&](const std::string& instructions) {
@@ -407,8 +404,7 @@ void test_activemask() {
   for (u32 thread = 0; thread < 40; ++thread) CHECK(out[thread] == (thread < 12 ? 0xfff : 0));
 }
 
-// ---- bar.warp.sync
-// ---------------------------------------------------------------------------------
+// ---- bar.warp.sync ------------------------------------------------------------------------------
 
 void test_warp_barrier() {
   // Halves wait for each other at different places: what each stored, the other reads.

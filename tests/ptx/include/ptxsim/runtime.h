@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "ptxsim/landing.h"
+
 namespace ptxsim::runtime {
 
 struct Device {
@@ -34,16 +36,14 @@ Machine& machine();
 /// Called before each launch: a program's way to choose landing and seed launch by launch.
 void set_before_launch(void (*hook)());
 
-/// When asynchronous copies and products do their work; the seed of kRandom.
-enum class Landing : std::uint8_t { kAtOnce, kLate, kRandom };
+/// `seed`: of Landing::kRandom.
 void set_landing(Landing landing, std::uint64_t seed);
 
 /// Allocations of device memory that were not freed.
 std::size_t num_allocations();
 
-/// What a kernel did that it may not: the text behind cudaErrorLaunchFailure. Empty: nothing yet.
+/// What a kernel did that it may not: the text behind cudaErrorLaunchFailure, which stays for the
+/// process as on a GPU. Empty: nothing yet.
 std::string failure_text();
-/// Forgets a failure, which otherwise stays for the process as on a GPU.
-void clear_failure();
 
 }  // namespace ptxsim::runtime

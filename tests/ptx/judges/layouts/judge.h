@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <initializer_list>
 
 #include "recorder.h"
 
@@ -52,6 +53,13 @@ class Tally {
   long long compared_ = 0;
   long long different_ = 0;
 };
+
+/// A line of each; whether all are as they should be.
+inline bool report_all(std::initializer_list<const Tally*> tallies) {
+  bool equal = true;
+  for (const Tally* tally : tallies) equal &= tally->report();
+  return equal;
+}
 
 /// Address of an element of a tensor in shared memory.
 template <typename Tensor>

@@ -335,11 +335,7 @@ bool check_all() {
   check_attention<192, 192>();
   check_attention<256, 256>();
   check_score_places();
-  bool equal = true;
-  for (const Tally* tally : {&loaded, &masked, &packed, &stored, &scored, &pooled_means}) {
-    equal &= tally->report();
-  }
-  return equal;
+  return report_all({&loaded, &masked, &packed, &stored, &scored, &pooled_means});
 }
 
 }  // namespace

@@ -233,11 +233,7 @@ bool check_all() {
   check_attention<192, 192>();
   check_attention<256, 256>();
   check_score_places();
-  bool equal = true;
-  for (const Tally* tally : {&swizzles, &masked, &packed, &staged, &loaded, &scored}) {
-    equal &= tally->report();
-  }
-  return equal;
+  return report_all({&swizzles, &masked, &packed, &staged, &loaded, &scored});
 }
 
 }  // namespace

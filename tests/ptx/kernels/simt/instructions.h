@@ -10,25 +10,22 @@
 
 namespace simt {
 
-inline uint16_t f16_bits(float value) {
-  return std::bit_cast<uint16_t>(static_cast<_Float16>(value));
+inline uint32_t pack_bf16x2(float low, float high) {
+  const auto rounded = [](float value) -> uint32_t {
+    if (std::isnan(value)) return 0x7fff;
+    const auto bits = std::bit_cast<uint32_t>(value);
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  };
+  return rounded(low) | rounded(high) << 16;
+}
+inline uint32_t pack_f16x2(float low, float high) {
+  const auto rounded = [](float value) -> uint32_t {
+    return std::bit_cast<uint16_t>(static_cast<_Float16>(value));
+  };
+  return rounded(low) | rounded(high) << 16;
 }
 inline float float_from_f16(uint16_t bits) {
   return static_cast<float>(std::bit_cast<_Float16>(bits));
-}
-inline uint16_t bf16_bits(float value) {
-  if (std::isnan(value)) return 0x7fff;
-  const auto bits = std::bit_cast<uint32_t>(value);
-  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-inline float float_from_bf16(uint16_t bits) {
-  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
-}
-inline uint32_t pack_bf16x2(float low, float high) {
-  return bf16_bits(low) | static_cast<uint32_t>(bf16_bits(high)) << 16;
-}
-inline uint32_t pack_f16x2(float low, float high) {
-  return f16_bits(low) | static_cast<uint32_t>(f16_bits(high)) << 16;
 }
 
 }  // namespace simt

@@ -50,7 +50,7 @@ inline Machine& machine() { return ptxsim::runtime::machine(); }
 namespace detail {
 inline void set_landing() {
   if (std::getenv("PTXSIM_LANDING") != nullptr) return;
-  using ptxsim::runtime::Landing;
+  using ptxsim::Landing;
   const bool is_random =
       options().async == AsyncCopies::kRandom || options().schedule == Schedule::kRandom;
   const Landing timed = options().async == AsyncCopies::kLate ? Landing::kLate : Landing::kAtOnce;

@@ -6,8 +6,7 @@ namespace ptxsim {
 
 class Decoder;
 
-// ---- Integer arithmetic: integer.cpp, bits.cpp
-// --------------------------------------------------------
+// ---- Integer arithmetic: integer.cpp, bits.cpp --------------------------------------------------
 void decode_add(Decoder& decoder);
 void decode_sub(Decoder& decoder);
 void decode_add_sat(Decoder& decoder);
@@ -46,8 +45,7 @@ void decode_brev(Decoder& decoder);
 void decode_clz(Decoder& decoder);
 void decode_popc(Decoder& decoder);
 
-// ---- Floating point: floating.cpp, half.cpp
-// ---------------------------------------------------------------------
+// ---- Floating point: floating.cpp, half.cpp -----------------------------------------------------
 void decode_add_f32(Decoder& decoder);
 void decode_mul_f32(Decoder& decoder);
 void decode_fma_f32(Decoder& decoder);
@@ -71,8 +69,7 @@ void decode_min_half(Decoder& decoder);
 void decode_abs_half(Decoder& decoder);
 void decode_neg_half(Decoder& decoder);
 
-// ---- Comparison, selection, moves, conversion: compare.cpp, move.cpp, convert.cpp
-// ---------------------
+// ---- Comparison, selection, moves, conversion: compare.cpp, move.cpp, convert.cpp ---------------
 void decode_setp(Decoder& decoder);
 void decode_set(Decoder& decoder);
 void decode_selp(Decoder& decoder);
@@ -88,8 +85,7 @@ void decode_cvt_floats(Decoder& decoder);
 void decode_cvt_pair(Decoder& decoder);
 void decode_cvt_tf32(Decoder& decoder);
 
-// ---- Control flow: control.cpp, call.cpp
-// ------------------------------------------------------------------------
+// ---- Control flow: control.cpp, call.cpp --------------------------------------------------------
 void decode_bra(Decoder& decoder);
 void decode_brx(Decoder& decoder);
 void decode_call(Decoder& decoder);
@@ -99,8 +95,7 @@ void decode_nanosleep(Decoder& decoder);
 void decode_griddepcontrol(Decoder& decoder);
 void decode_pmevent(Decoder& decoder);
 
-// ---- Warps and barriers: warp.cpp, barrier.cpp
-// --------------------------------------------------------
+// ---- Warps and barriers: warp.cpp, barrier.cpp --------------------------------------------------
 void decode_shfl(Decoder& decoder);
 void decode_vote(Decoder& decoder);
 void decode_ballot(Decoder& decoder);
@@ -114,8 +109,7 @@ void decode_barrier(Decoder& decoder);
 void decode_cluster_barrier(Decoder& decoder);
 void decode_setmaxnreg(Decoder& decoder);
 
-// ---- Loads, stores, atomics: load_store.cpp, atomic.cpp
-// -----------------------------------------------
+// ---- Loads, stores, atomics: load_store.cpp, atomic.cpp -----------------------------------------
 void decode_ld(Decoder& decoder);
 void decode_st(Decoder& decoder);
 void decode_prefetch(Decoder& decoder);
@@ -124,8 +118,7 @@ void decode_atom(Decoder& decoder);
 void decode_red(Decoder& decoder);
 
 // ---- Asynchronous copies, mbarriers, fences: thread_copy.cpp, bulk_copy.cpp, tensor_copy.cpp,
-// ---- mbarrier.cpp, fence.cpp
-// --------------------------------------------------------------------------
+// ---- mbarrier.cpp, fence.cpp --------------------------------------------------------------------
 void decode_cp_async(Decoder& decoder);
 void decode_cp_async_commit_group(Decoder& decoder);
 void decode_cp_async_wait(Decoder& decoder);
@@ -155,8 +148,7 @@ void decode_fence_tensormap(Decoder& decoder);
 void decode_mapa(Decoder& decoder);
 void decode_getctarank(Decoder& decoder);
 
-// ---- Matrices: matrix.cpp, mma.cpp, wgmma.cpp
-// --------------------------------------------------------
+// ---- Matrices: matrix.cpp, mma.cpp, wgmma.cpp ---------------------------------------------------
 
 void decode_ldmatrix(Decoder& decoder);
 void decode_stmatrix(Decoder& decoder);

@@ -52,6 +52,17 @@ void execute_arrival(Decoder& decoder, const Object& object, std::optional<Reg> 
   });
 }
 
+/// mbarrier.expect_tx, .complete_tx: what they make of a number of bytes.
+void decode_transaction(Decoder& decoder, void (*change)(Warp&, MbarrierPlace, u32 bytes)) {
+  decoder.expect_operands(2);
+  const Object object = object_at(decoder, 0);
+  const Reg bytes = decoder.read(1, 4);
+  decoder.execute([=](Warp& warp, u32 lanes) {
+    each_lane(lanes,
+              [&](u32 lane) { change(warp, object.of(warp, lane), warp.lanes<u32>(bytes)[lane]); });
+  });
+}
+
 }  // namespace
 
 void decode_mbarrier_init(Decoder& decoder) {
@@ -73,27 +84,8 @@ void decode_mbarrier_inval(Decoder& decoder) {
   });
 }
 
-void decode_mbarrier_expect_tx(Decoder& decoder) {
-  decoder.expect_operands(2);
-  const Object object = object_at(decoder, 0);
-  const Reg bytes = decoder.read(1, 4);
-  decoder.execute([=](Warp& warp, u32 lanes) {
-    each_lane(lanes, [&](u32 lane) {
-      expect_bytes(warp, object.of(warp, lane), warp.lanes<u32>(bytes)[lane]);
-    });
-  });
-}
-
-void decode_mbarrier_complete_tx(Decoder& decoder) {
-  decoder.expect_operands(2);
-  const Object object = object_at(decoder, 0);
-  const Reg bytes = decoder.read(1, 4);
-  decoder.execute([=](Warp& warp, u32 lanes) {
-    each_lane(lanes, [&](u32 lane) {
-      complete_bytes(warp, object.of(warp, lane), warp.lanes<u32>(bytes)[lane]);
-    });
-  });
-}
+void decode_mbarrier_expect_tx(Decoder& decoder) { decode_transaction(decoder, &expect_bytes); }
+void decode_mbarrier_complete_tx(Decoder& decoder) { decode_transaction(decoder, &complete_bytes); }
 
 void decode_mbarrier_arrive(Decoder& decoder) {
   if (decoder.num_operands() != 2) decoder.expect_operands(3);
