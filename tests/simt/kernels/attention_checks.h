@@ -14,6 +14,7 @@
 
 #include "attention_call.h"
 #include "check.h"
+#include "extent.h"
 #include "simt/simt.h"
 
 namespace minference::test {
@@ -348,13 +349,14 @@ inline void check_non_finite(const AttentionStage& stage, const AttentionCase& c
 
 /// Every kernel has code of its own for values that are not finite: all dims. Keys: in a run, a
 /// column or a block, in joined row blocks, single ones, and keys that are split.
-inline void test_non_finite(const AttentionStage& stage) {
+inline void test_non_finite(const AttentionStage& stage, Extent extent) {
   struct Dims {
     int32_t head_dim, head_dim_v;
     std::vector<int32_t> keys;
   };
   const std::vector<int32_t> most = {0, 30, 64, 131, 198, 259}, some = {30, 64, 131};
   const float bad_values[] = {NAN, INFINITY, -INFINITY};
+  int count = 0;
   for (const Dims& dims : {Dims{64, 64, most},
                            {96, 96, some},
                            {128, 128, most},
@@ -366,6 +368,7 @@ inline void test_non_finite(const AttentionStage& stage) {
         const int32_t resident = key == 64 ? 0 : key == 30 ? 50 : 1;
         const AttentionCase c = non_finite_case(dtype, dims.head_dim, dims.head_dim_v, resident);
         for (const bool in_v : {false, true}) {
+          if (extent != Extent::kAll && ++count % 5 != 0) continue;
           check_non_finite(stage, c, key, in_v, bad_values[(key + (in_v ? 1 : 0)) % 3]);
         }
       }
@@ -395,19 +398,8 @@ inline void test_spoilt_lists(const AttentionStage& stage) {
   }
 }
 
-/// How much of the checks a run does.
-enum class Extent {
-  kAll,
-  kFew,    // A fourth of the cases, for runs under sanitizers, which take four times as long.
-  kBrief,  // A few of each kind: seconds on an interpreter, for many runs.
-};
-inline Extent extent_of(int argc, char** argv) {
-  const std::string name = argc == 2 ? argv[1] : "";
-  return name == "brief" ? Extent::kBrief : name == "few" ? Extent::kFew : Extent::kAll;
-}
-
 inline void test_attention(const AttentionStage& stage, Extent extent) {
-  const uint64_t step = extent == Extent::kAll ? 1 : extent == Extent::kFew ? 4 : 12;
+  const uint64_t step = step_of(extent);
   set_schedule(stage, 0);
   uint64_t seed = 1;
   for (const AttentionCase& c : cases()) {
@@ -421,7 +413,7 @@ inline void test_attention(const AttentionStage& stage, Extent extent) {
     check_non_finite(stage, non_finite_case(DType::kBFloat16, 64, 64, 1), 131, /*in_v=*/true, NAN);
   } else {
     test_schedules(stage);
-    test_non_finite(stage);
+    test_non_finite(stage, extent);
     test_spoilt_lists(stage);
   }
   CHECK(simt::num_allocations() == 0, simt::num_allocations());

@@ -16,6 +16,6 @@ int main(int argc, char** argv) {
            },
        .max_shared_bytes = 99 * 1024,
        .sums_alike = true},
-      test::extent_of(argc, argv));
+      test::extent_of(argc, argv, /*index=*/1));
   return test::finish();
 }

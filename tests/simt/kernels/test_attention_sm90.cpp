@@ -18,6 +18,6 @@ int main(int argc, char** argv) {
            },
        .max_shared_bytes = 227 * 1024,
        .sums_alike = false},
-      test::extent_of(argc, argv));
+      test::extent_of(argc, argv, /*index=*/1));
   return test::finish();
 }

@@ -1,0 +1,34 @@
+// How much of a long test's checks a run does, said by its last argument.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdlib>
+#include <iostream>
+#include <string_view>
+
+namespace minference::test {
+
+enum class Extent {
+  kAll,
+  kFew,    // A fourth of the cases.
+  kBrief,  // A few of each kind: seconds, for many runs or under sanitizers.
+};
+
+/// Of `cases` in order, every how many-th a run checks.
+inline std::size_t step_of(Extent extent) {
+  return extent == Extent::kAll ? 1 : extent == Extent::kFew ? 4 : 12;
+}
+
+/// The extent that argument `index` names; all, if there is no such argument. Ends the process if
+/// it names none.
+inline Extent extent_of(int argc, char** argv, int index) {
+  const std::string_view name = argc > index ? argv[index] : "all";
+  if (name == "all") return Extent::kAll;
+  if (name == "few") return Extent::kFew;
+  if (name == "brief") return Extent::kBrief;
+  std::cerr << "expected all, few or brief, got " << name << '\n';
+  std::exit(2);
+}
+
+}  // namespace minference::test
