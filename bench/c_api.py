@@ -24,7 +24,7 @@ class _Tensor(ctypes.Structure):  # minf_tensor
 
 
 class _Pattern(ctypes.Structure):  # minf_pattern
-    _fields_ = tuple((name, ctypes.c_int32) for name in ("kind", "a", "b", "c"))
+    _fields_ = (("kind", ctypes.c_int32), ("rest", ctypes.c_int32 * 15))
 
 
 class _Exec(ctypes.Structure):  # minf_exec
@@ -65,13 +65,18 @@ def _check(library: ctypes.CDLL, status: int) -> None:
 def vertical_slash_workspace_bytes(q: Tensor, k: Tensor, budget: tuple[int, int]) -> int:
     """Ask minf_prefill_attention_workspace_bytes, for a call on all threads of this process."""
     library = _library()
+    numbers = (ctypes.c_double * 3)(_VERTICAL_SLASH, *budget)
+    pattern = _Pattern()
+    _check(
+        library,
+        library.minf_pattern_from_numbers(numbers, ctypes.c_int64(3), ctypes.byref(pattern)),
+    )
     size = ctypes.c_size_t()
     status = library.minf_prefill_attention_workspace_bytes(
         ctypes.byref(_view(q)),
         ctypes.byref(_view(k)),
-        ctypes.byref(_Pattern(_VERTICAL_SLASH, *budget, 0)),
+        ctypes.byref(pattern),
         ctypes.c_int64(1),
-        None,
         None,
         ctypes.byref(size),
     )

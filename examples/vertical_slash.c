@@ -28,15 +28,15 @@ int main(void) {
     k[i] = (float)rand() / (float)RAND_MAX - 0.5f;
     v[i] = (float)rand() / (float)RAND_MAX - 0.5f;
   }
-  const minf_pattern pattern = {MINF_VERTICAL_SLASH, /*vertical_size=*/SEQLEN, /*slash_size=*/100,
-                                0};
+  minf_pattern pattern = minf_pattern_default(MINF_VERTICAL_SLASH);
+  pattern.as.vertical_slash.vertical_size = SEQLEN;
+  pattern.as.vertical_slash.slash_size = 100;
   const minf_tensor tq = view(q), tk = view(k), tv = view(v), tout = view(out);
   size_t bytes = 0;
-  if (minf_prefill_attention_workspace_bytes(&tq, &tk, &pattern, 1, NULL, NULL, &bytes))
-    return fail();
+  if (minf_prefill_attention_workspace_bytes(&tq, &tk, &pattern, 1, NULL, &bytes)) return fail();
   void* workspace = malloc(bytes);
-  if (minf_prefill_attention(&tq, &tk, &tv, &pattern, 1, NULL, NULL, &tout, NULL, NULL, workspace,
-                             bytes, NULL)) {
+  if (minf_prefill_attention(&tq, &tk, &tv, &pattern, 1, NULL, &tout, NULL, NULL, workspace, bytes,
+                             NULL)) {
     return fail();
   }
   free(workspace);

@@ -79,7 +79,7 @@ minf_status minf_sparse_attention(const minf_tensor* q, const minf_tensor* k, co
     const Executor executor = checked_executor(exec, *q);
     const Backend& backend = backend_of(tensors.q);
     check_attention_rows(backend, tensors);
-    const std::vector<HeadKeys> keys = pattern_keys(patterns);
+    const std::vector<HeadKeys> keys = pattern_keys(patterns, index_tensors);
     AttentionArgs args = attention_args(tensors, shape, scale);
     args.patterns = keys;
     args.index = index_lists(index_tensors);
@@ -107,7 +107,7 @@ minf_status minf_sparse_attention_workspace_bytes(const minf_tensor* q, const mi
     check_rows(backend, {q_arg, k_arg});
     if (has_no_rows(shape)) return store_workspace_bytes(bytes, /*counted=*/0);
 
-    const std::vector<HeadKeys> keys = pattern_keys(patterns);
+    const std::vector<HeadKeys> keys = pattern_keys(patterns, IndexTensors(*index));
     AttentionArgs args;
     args.shape = shape;
     args.patterns = keys;

@@ -15,50 +15,7 @@ namespace {
 /// Work memory grows with the threads: an absurd request is an error, not an absurd workspace.
 constexpr int32_t kMaxThreads = 4096;
 
-constexpr int32_t kMaxLastQ = kBlock;
-
-void check_mass(const char* name, double p) {
-  MINF_CHECK_ARG(p > 0 && p <= 1, name, ": expected a share in (0, 1], got ", p);
-}
-
-const char* kind_name(int32_t kind) {
-  constexpr const char* kNames[] = {"dense", "a_shape", "vertical_slash", "block_sparse",
-                                    "tri_shape"};
-  return kNames[kind];
-}
-
-/// The fields a kind reads, by name; null where it reads none.
-struct PatternFields {
-  const char* names[3];
-  int32_t least[3];
-};
-constexpr PatternFields kPatternFields[] = {
-    {{nullptr, nullptr, nullptr}, {0, 0, 0}},
-    {{"sink", "window", nullptr}, {0, 0, 0}},
-    {{"vertical_size", "slash_size", nullptr}, {0, 0, 0}},
-    {{"top_k", nullptr, nullptr}, {1, 0, 0}},
-    {{"sink", "window", "last"}, {0, 0, 0}},
-};
-
-void check_sizes(const minf_pattern& pattern, int64_t head) {
-  const PatternFields& fields = kPatternFields[pattern.kind];
-  const int32_t values[3] = {pattern.a, pattern.b, pattern.c};
-  for (int field = 0; field < 3; ++field) {
-    const char letter = static_cast<char>('a' + field);
-    if (fields.names[field] == nullptr) {
-      MINF_CHECK_ARG(values[field] == 0, "patterns[", head, "] (", kind_name(pattern.kind),
-                     "): expected 0 in the unused field ", letter, ", got ", values[field]);
-    } else {
-      MINF_CHECK_ARG(values[field] >= fields.least[field], "patterns[", head, "] (",
-                     kind_name(pattern.kind), "): expected ", letter, " = ", fields.names[field],
-                     " >= ", fields.least[field], ", got ", values[field]);
-    }
-  }
-}
-
 std::size_t with_slack(std::size_t counted) { return counted == 0 ? 0 : counted + kWorkspaceSlack; }
-
-bool has_lists(int32_t kind) { return kind == MINF_VERTICAL_SLASH || kind == MINF_BLOCK_SPARSE; }
 
 }  // namespace
 
@@ -80,27 +37,6 @@ Executor checked_executor(const minf_exec* exec, const minf_tensor& tensor) {
   if (executor.parallel_for == nullptr) executor.parallel_for = &cpu::pool_parallel_for;
   executor.device_index = tensor.device_index;
   return executor;
-}
-
-minf_vertical_slash_options checked_options(const minf_vertical_slash_options* options) {
-  if (options == nullptr) return minf_vertical_slash_options_default();
-  check_struct_size(*options, "vertical_slash options");
-  MINF_CHECK_ARG(options->last_q >= 1 && options->last_q <= kMaxLastQ, "last_q: expected 1 to ",
-                 kMaxLastQ, ", got ", options->last_q);
-  MINF_CHECK_ARG(options->sink >= 0, "sink: expected >= 0, got ", options->sink);
-  MINF_CHECK_ARG(options->local >= 0, "local: expected >= 0, got ", options->local);
-  MINF_CHECK_ARG(options->reserved == 0, "vertical_slash options: expected reserved = 0, got ",
-                 options->reserved);
-  check_mass("vertical_p", options->vertical_p);
-  check_mass("slash_p", options->slash_p);
-  return *options;
-}
-
-minf_block_sparse_options checked_options(const minf_block_sparse_options* options) {
-  if (options == nullptr) return minf_block_sparse_options_default();
-  check_struct_size(*options, "block_sparse options");
-  check_mass("top_p", options->top_p);
-  return *options;
 }
 
 minf_attention_options checked_options(const minf_attention_options* options) {
@@ -125,42 +61,32 @@ Patterns::Patterns(const minf_pattern* patterns, int64_t num_patterns, int64_t n
   patterns_ = {patterns, static_cast<std::size_t>(num_patterns)};
   for (int64_t head = 0; head < num_patterns; ++head) {
     const minf_pattern& pattern = patterns[head];
-    MINF_CHECK_ARG(pattern.kind >= MINF_DENSE && pattern.kind <= MINF_TRI_SHAPE, "patterns[", head,
-                   "]: expected a kind in [", int{MINF_DENSE}, ", ", int{MINF_TRI_SHAPE}, "], got ",
-                   pattern.kind);
-    if (sizes == PatternSizes::kRead || !has_lists(pattern.kind)) check_sizes(pattern, head);
+    check_kind(head, pattern.kind);
+    const bool read = sizes == PatternSizes::kRead || !pattern_info(pattern.kind).is_estimated;
+    if (read) check_fields(head, pattern);
   }
 }
 
-bool Patterns::has(PatternKind kind) const {
-  return std::ranges::any_of(patterns_, [&](const minf_pattern& pattern) {
-    return pattern.kind == static_cast<int32_t>(kind);
+int64_t Patterns::count(Form form, int64_t num_heads_q) const {
+  const int64_t count = std::ranges::count_if(patterns_, [&](const minf_pattern& pattern) {
+    return pattern_info(pattern.kind).form == form;
   });
+  return size() == 1 ? count * num_heads_q : count;
 }
 
-HeadKeys head_keys_of(const minf_pattern& pattern) {
-  HeadKeys head{.kind = static_cast<PatternKind>(pattern.kind)};
-  if (head.kind == PatternKind::kAShape || head.kind == PatternKind::kTriShape) {
-    head.sink = pattern.a;
-    head.window = pattern.b;
-    head.last = pattern.c;
-  }
-  return head;
-}
-
-void store_workspace_bytes(std::size_t* bytes, std::size_t counted) {
-  MINF_CHECK_ARG(bytes != nullptr, "bytes: expected where to store the result, got null");
+void store_workspace_bytes(std::size_t* bytes, std::size_t counted, const char* name) {
+  MINF_CHECK_ARG(bytes != nullptr, name, ": expected where to store the result, got null");
   *bytes = with_slack(counted);
 }
 
-Workspace checked_workspace(void* workspace, std::size_t given_bytes, std::size_t counted) {
+Workspace checked_workspace(void* workspace, std::size_t given_bytes, std::size_t counted,
+                            const char* name) {
   if (counted == 0) return {};
   const std::size_t needed_bytes = with_slack(counted);
   if (workspace == nullptr || given_bytes < needed_bytes) {
-    detail::throw_error(
-        MINF_ERROR_WORKSPACE_TOO_SMALL,
-        detail::concat("workspace: expected at least ", needed_bytes, " bytes, got ",
-                       workspace == nullptr ? "null and " : "", given_bytes));
+    detail::throw_error(MINF_ERROR_WORKSPACE_TOO_SMALL,
+                        detail::concat(name, ": expected at least ", needed_bytes, " bytes, got ",
+                                       workspace == nullptr ? "null and " : "", given_bytes));
   }
   const auto misaligned = reinterpret_cast<std::uintptr_t>(workspace) % kWorkspaceAlignment;
   const std::size_t skip = (kWorkspaceAlignment - misaligned) % kWorkspaceAlignment;

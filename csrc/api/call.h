@@ -8,6 +8,7 @@
 
 #include "core/backend.h"
 #include "core/check.h"
+#include "core/pattern_info.h"
 #include "minference/minference.h"
 
 namespace minference::api {
@@ -23,8 +24,6 @@ void check_struct_size(const Options& options, const char* name) {
 /// The executor of a call whose tensors are on the device of `tensor`. A null pointer gives the
 /// defaults, here and below.
 Executor checked_executor(const minf_exec* exec, const minf_tensor& tensor);
-minf_vertical_slash_options checked_options(const minf_vertical_slash_options* options);
-minf_block_sparse_options checked_options(const minf_block_sparse_options* options);
 minf_attention_options checked_options(const minf_attention_options* options);
 
 /// head_dim ** -0.5 for null.
@@ -44,22 +43,21 @@ class Patterns {
     return patterns_[patterns_.size() == 1 ? 0 : static_cast<std::size_t>(head)];
   }
   int64_t size() const { return static_cast<int64_t>(patterns_.size()); }
-  /// Whether some head has this kind.
-  bool has(PatternKind kind) const;
+  /// Query heads whose key set has this form, if there is a pattern for each; else all or none of
+  /// `num_heads_q`.
+  int64_t count(Form form, int64_t num_heads_q) const;
 
  private:
   std::span<const minf_pattern> patterns_;
 };
 
-/// The part of HeadKeys that a pattern says without lists.
-HeadKeys head_keys_of(const minf_pattern& pattern);
-
 /// Stores the answer of a *_workspace_bytes function: what a block of any alignment must have so
 /// that `counted` aligned bytes fit.
-void store_workspace_bytes(std::size_t* bytes, std::size_t counted);
+void store_workspace_bytes(std::size_t* bytes, std::size_t counted, const char* name = "bytes");
 
 /// The aligned `counted` bytes inside the caller's block.
 /// @throws Error{MINF_ERROR_WORKSPACE_TOO_SMALL} with the bytes needed and given.
-Workspace checked_workspace(void* workspace, std::size_t given_bytes, std::size_t counted);
+Workspace checked_workspace(void* workspace, std::size_t given_bytes, std::size_t counted,
+                            const char* name = "workspace");
 
 }  // namespace minference::api

@@ -54,13 +54,15 @@ void check_rows(const Backend& backend, std::initializer_list<TensorArg> args) {
 }
 
 void check_resources(const Backend& backend, const Executor& executor,
-                     std::initializer_list<TensorArg> args, Workspace workspace) {
+                     std::initializer_list<TensorArg> args, Workspace workspace,
+                     Workspace index_memory) {
   std::vector<NamedMemory> memory;
-  memory.reserve(args.size() + 1);
+  memory.reserve(args.size() + 2);
   for (const TensorArg& arg : args) {
     if (!arg.empty()) memory.push_back({arg.name, arg.tensor->data});
   }
   if (!workspace.empty()) memory.push_back({"workspace", workspace.data()});
+  if (!index_memory.empty()) memory.push_back({"index_memory", index_memory.data()});
   backend.check_resources(memory, executor);
 }
 

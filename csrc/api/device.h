@@ -21,6 +21,7 @@ void check_rows(const Backend& backend, std::initializer_list<TensorArg> args);
 /// Checks that the memory of `args` (absent and empty ones have none), the workspace and the stream
 /// are the device's own. The last check of a call.
 void check_resources(const Backend& backend, const Executor& executor,
-                     std::initializer_list<TensorArg> args, Workspace workspace = {});
+                     std::initializer_list<TensorArg> args, Workspace workspace = {},
+                     Workspace index_memory = {});
 
 }  // namespace minference::api

@@ -1,84 +1,116 @@
-// Stage 1 of 3, the public functions: vertical-slash and block-sparse estimation.
+// Stage 1 of 3 by itself, one kind for all heads: vertical-slash and block-sparse estimation into
+// index tensors. Both are calls of an estimator whose pattern comes from options, and whose sizes
+// are those of the tensors.
 // SPDX-License-Identifier: Apache-2.0
-#include "api/estimate.h"
-
-#include <algorithm>
 #include <cstddef>
 #include <vector>
 
 #include "api/call.h"
 #include "api/device.h"
 #include "api/status.h"
+#include "api/tensor.h"
 #include "core/check.h"
+#include "core/estimator.h"
 
 namespace minference::api {
-
-int32_t clamped_size(int64_t requested, int32_t forced, const Lengths& lengths) {
-  return static_cast<int32_t>(
-      std::min<int64_t>(lengths.seqlen_k, std::max<int64_t>(requested, forced)));
-}
-
-EstimateVerticalSlashArgs estimate_args(const Shape& shape, const TensorArg& q, const TensorArg& k,
-                                        const minf_vertical_slash_options& options,
-                                        double softmax_scale) {
-  return {.shape = shape,
-          .q = const_tokens(q),
-          .k = const_tokens(k),
-          .softmax_scale = softmax_scale,
-          .last_q = std::min(options.last_q, shape.lengths.seqlen_q),
-          .sink = std::min(options.sink, shape.lengths.seqlen_k),
-          .local = std::min(options.local, shape.lengths.seqlen_k),
-          .vertical_p = options.vertical_p,
-          .slash_p = options.slash_p,
-          .targets = {}};
-}
-
 namespace {
 
-/// One target per (batch, query head), made by target_of(batch, head).
-template <typename TargetOf>
-auto targets_of(const Shape& shape, const TargetOf& target_of) {
-  std::vector<decltype(target_of(0, 0))> targets;
-  targets.reserve(num_heads_of(shape));
-  for (int32_t batch = 0; batch < shape.batch; ++batch) {
-    for (int32_t head = 0; head < shape.num_heads_q; ++head) {
-      targets.push_back(target_of(batch, head));
-    }
-  }
-  return targets;
+minf_pattern checked_pattern(const minf_vertical_slash_options& options) {
+  check_struct_size(options, "vertical_slash options");
+  MINF_CHECK_ARG(options.reserved == 0, "vertical_slash options: expected reserved = 0, got ",
+                 options.reserved);
+  minf_pattern pattern = default_pattern(MINF_VERTICAL_SLASH);
+  pattern.as.vertical_slash.last_q = options.last_q;
+  pattern.as.vertical_slash.sink = options.sink;
+  pattern.as.vertical_slash.local = options.local;
+  pattern.as.vertical_slash.vertical_p = options.vertical_p;
+  pattern.as.vertical_slash.slash_p = options.slash_p;
+  check_fields(kNoHead, pattern);
+  return pattern;
 }
 
-// ---- vertical_slash
+minf_pattern checked_pattern(const minf_block_sparse_options& options) {
+  check_struct_size(options, "block_sparse options");
+  minf_pattern pattern = default_pattern(MINF_BLOCK_SPARSE);
+  pattern.as.block_sparse.top_k = 1;  // The tensor says how many.
+  pattern.as.block_sparse.top_p = options.top_p;
+  check_fields(kNoHead, pattern);
+  return pattern;
+}
 
 /// A call, checked but for its outputs.
-struct VerticalSlashCall {
-  VerticalSlashCall(const TensorArg& q, const TensorArg& k,
-                    const minf_vertical_slash_options* caller_options, const minf_exec* exec)
-      : shape(check_query_keys(q, k)), executor(checked_executor(exec, *q.tensor)) {
-    const minf_vertical_slash_options options = checked_options(caller_options);
-    args =
-        estimate_args(shape, q, k, options, checked_scale(options.softmax_scale, shape.head_dim));
-    backend = &backend_of(q);
-    check_rows(*backend, {q, k});
+class EstimateCall {
+ public:
+  template <typename Options>
+  EstimateCall(const TensorArg& q, const TensorArg& k, const Options& options,
+               const minf_exec* exec)
+      : shape_(check_query_keys(q, k)),
+        executor_(checked_executor(exec, *q.tensor)),
+        backend_(backend_of(q)) {
+    const minf_pattern pattern = checked_pattern(options);
+    args_ = {.shape = shape_,
+             .q = const_tokens(q),
+             .k = const_tokens(k),
+             .softmax_scale = checked_scale(options.softmax_scale, shape_.head_dim),
+             .pattern = pattern,
+             .targets = {}};
+    check_rows(backend_, {q, k});
   }
+
+  const Shape& shape() const { return shape_; }
+  const minf_pattern& pattern() const { return args_.pattern; }
 
   /// Work memory whatever the sizes of the outputs, which *_workspace_bytes does not see.
   std::size_t counted_bytes() const {
-    if (has_no_rows(shape)) return 0;
-    const int32_t seqlen_k = shape.lengths.seqlen_k;
-    const auto targets = targets_of(shape, [&](int32_t batch, int32_t head) {
-      return VerticalSlashTarget{
-          .batch = batch, .head = head, .vertical_size = seqlen_k, .slash_size = seqlen_k};
+    if (has_no_rows(shape_)) return 0;
+    const Lengths& lengths = shape_.lengths;
+    const ListSizes largest{
+        .columns = lengths.seqlen_k, .distances = lengths.seqlen_k, .blocks = lengths.key_blocks()};
+    const auto targets = targets_of([&](int32_t batch, int32_t head) {
+      return EstimateTarget{.batch = batch, .head = head, .sizes = largest};
     });
-    EstimateVerticalSlashArgs largest = args;
-    largest.targets = targets;
-    return backend->estimate_vertical_slash_bytes(largest, executor);
+    EstimateArgs args = args_;
+    args.targets = targets;
+    return estimator().workspace_bytes(args, executor_);
   }
 
-  Shape shape;
-  Executor executor;
-  EstimateVerticalSlashArgs args;
-  const Backend* backend = nullptr;
+  /// Checks the workspace, and that it and `tensors` are on the device. The last check.
+  Workspace checked_memory(void* workspace, std::size_t bytes,
+                           std::initializer_list<TensorArg> tensors) const {
+    const Workspace memory = checked_workspace(workspace, bytes, counted_bytes());
+    check_resources(backend_, executor_, tensors, memory);
+    return memory;
+  }
+
+  /// Estimates all heads; target_of(batch, head) says where the lists of one go.
+  template <typename TargetOf>
+  void estimate(Workspace memory, const TargetOf& target_of) const {
+    if (shape_.batch == 0) return;
+    const auto targets = targets_of(target_of);
+    EstimateArgs args = args_;
+    args.targets = targets;
+    estimator().estimate(args, memory, executor_);
+  }
+
+ private:
+  const Estimator& estimator() const { return estimator_of(backend_, args_.pattern.kind); }
+
+  template <typename TargetOf>
+  std::vector<EstimateTarget> targets_of(const TargetOf& target_of) const {
+    std::vector<EstimateTarget> targets;
+    targets.reserve(num_heads_of(shape_));
+    for (int32_t batch = 0; batch < shape_.batch; ++batch) {
+      for (int32_t head = 0; head < shape_.num_heads_q; ++head) {
+        targets.push_back(target_of(batch, head));
+      }
+    }
+    return targets;
+  }
+
+  Shape shape_;
+  Executor executor_;
+  const Backend& backend_;
+  EstimateArgs args_;
 };
 
 void check_index_output(const TensorArg& index, const TensorArg& q, const TensorArg& k,
@@ -93,71 +125,6 @@ void check_index_output(const TensorArg& index, const TensorArg& q, const Tensor
   check_data(index);
 }
 
-void run(const VerticalSlashCall& call, const TensorArg& vertical_index,
-         const TensorArg& slash_index, Workspace memory) {
-  if (call.shape.batch == 0) return;
-  const auto targets = targets_of(call.shape, [&](int32_t batch, int32_t head) {
-    return VerticalSlashTarget{.batch = batch,
-                               .head = head,
-                               .vertical_size = static_cast<int32_t>(vertical_index.size(2)),
-                               .slash_size = static_cast<int32_t>(slash_index.size(2)),
-                               .vertical_index = head_entries<int32_t>(vertical_index, batch, head),
-                               .slash_index = head_entries<int32_t>(slash_index, batch, head)};
-  });
-  EstimateVerticalSlashArgs args = call.args;
-  args.targets = targets;
-  call.backend->estimate_vertical_slash(args, memory, call.executor);
-}
-
-// ---- block_sparse
-
-/// A call, checked but for its output.
-struct BlockSparseCall {
-  BlockSparseCall(const TensorArg& q, const TensorArg& k,
-                  const minf_block_sparse_options* caller_options, const minf_exec* exec)
-      : shape(check_query_keys(q, k)), executor(checked_executor(exec, *q.tensor)) {
-    const minf_block_sparse_options options = checked_options(caller_options);
-    args = {.shape = shape,
-            .q = const_tokens(q),
-            .k = const_tokens(k),
-            .softmax_scale = checked_scale(options.softmax_scale, shape.head_dim),
-            .top_p = options.top_p,
-            .targets = {}};
-    backend = &backend_of(q);
-    check_rows(*backend, {q, k});
-  }
-
-  /// Work memory whatever the size of the output, which *_workspace_bytes does not see.
-  std::size_t counted_bytes() const {
-    if (has_no_rows(shape)) return 0;
-    const auto targets = targets_of(shape, [&](int32_t batch, int32_t head) {
-      return BlockSparseTarget{.batch = batch, .head = head, .top_k = shape.lengths.key_blocks()};
-    });
-    EstimateBlockSparseArgs largest = args;
-    largest.targets = targets;
-    return backend->estimate_block_sparse_bytes(largest, executor);
-  }
-
-  Shape shape;
-  Executor executor;
-  EstimateBlockSparseArgs args;
-  const Backend* backend = nullptr;
-};
-
-void run(const BlockSparseCall& call, const TensorArg& block_index, Workspace memory) {
-  if (has_no_rows(call.shape)) return;
-  const auto targets = targets_of(call.shape, [&](int32_t batch, int32_t head) {
-    return BlockSparseTarget{.batch = batch,
-                             .head = head,
-                             .top_k = static_cast<int32_t>(block_index.size(3)),
-                             .row_stride = block_index.stride(2),
-                             .block_index = head_entries<int32_t>(block_index, batch, head)};
-  });
-  EstimateBlockSparseArgs args = call.args;
-  args.targets = targets;
-  call.backend->estimate_block_sparse(args, memory, call.executor);
-}
-
 }  // namespace
 }  // namespace minference::api
 
@@ -165,14 +132,16 @@ using namespace minference;
 using namespace minference::api;
 
 minf_vertical_slash_options minf_vertical_slash_options_default(void) {
+  const minf_pattern pattern = default_pattern(MINF_VERTICAL_SLASH);
+  const minf_vertical_slash& defaults = pattern.as.vertical_slash;
   return {.struct_size = sizeof(minf_vertical_slash_options),
           .softmax_scale = nullptr,
-          .last_q = 64,
-          .sink = 30,
-          .local = 100,
+          .last_q = defaults.last_q,
+          .sink = defaults.sink,
+          .local = defaults.local,
           .reserved = 0,
-          .vertical_p = 1,
-          .slash_p = 1};
+          .vertical_p = defaults.vertical_p,
+          .slash_p = defaults.slash_p};
 }
 
 minf_status minf_estimate_vertical_slash(const minf_tensor* q, const minf_tensor* k,
@@ -183,16 +152,27 @@ minf_status minf_estimate_vertical_slash(const minf_tensor* q, const minf_tensor
   return guarded([&] {
     const TensorArg q_arg{"q", q}, k_arg{"k", k};
     const TensorArg vertical{"vertical_index", vertical_index}, slash{"slash_index", slash_index};
-    const VerticalSlashCall call(q_arg, k_arg, options, exec);
+    const EstimateCall call(
+        q_arg, k_arg, options != nullptr ? *options : minf_vertical_slash_options_default(), exec);
     check_data(q_arg);
     check_data(k_arg);
-    check_index_output(vertical, q_arg, k_arg, call.args.sink);
-    check_index_output(slash, q_arg, k_arg, call.args.local);
+    const ListSizes forced =
+        pattern_info(MINF_VERTICAL_SLASH).list_sizes(call.pattern(), call.shape().lengths);
+    check_index_output(vertical, q_arg, k_arg, forced.columns);
+    check_index_output(slash, q_arg, k_arg, forced.distances);
     check_disjoint(vertical, {q_arg, k_arg, slash});
     check_disjoint(slash, {q_arg, k_arg});
-    const Workspace memory = checked_workspace(workspace, workspace_bytes, call.counted_bytes());
-    check_resources(*call.backend, call.executor, {q_arg, k_arg, vertical, slash}, memory);
-    run(call, vertical, slash, memory);
+    const Workspace memory =
+        call.checked_memory(workspace, workspace_bytes, {q_arg, k_arg, vertical, slash});
+    const ListSizes sizes{.columns = static_cast<int32_t>(vertical.size(2)),
+                          .distances = static_cast<int32_t>(slash.size(2))};
+    call.estimate(memory, [&](int32_t batch, int32_t head) {
+      return EstimateTarget{.batch = batch,
+                            .head = head,
+                            .sizes = sizes,
+                            .columns = head_entries<int32_t>(vertical, batch, head),
+                            .distances = head_entries<int32_t>(slash, batch, head)};
+    });
   });
 }
 
@@ -200,13 +180,18 @@ minf_status minf_estimate_vertical_slash_workspace_bytes(const minf_tensor* q, c
                                                          const minf_vertical_slash_options* options,
                                                          const minf_exec* exec, size_t* bytes) {
   return guarded([&] {
-    store_workspace_bytes(bytes,
-                          VerticalSlashCall({"q", q}, {"k", k}, options, exec).counted_bytes());
+    const EstimateCall call({"q", q}, {"k", k},
+                            options != nullptr ? *options : minf_vertical_slash_options_default(),
+                            exec);
+    store_workspace_bytes(bytes, call.counted_bytes());
   });
 }
 
 minf_block_sparse_options minf_block_sparse_options_default(void) {
-  return {.struct_size = sizeof(minf_block_sparse_options), .softmax_scale = nullptr, .top_p = 1};
+  const minf_pattern pattern = default_pattern(MINF_BLOCK_SPARSE);
+  return {.struct_size = sizeof(minf_block_sparse_options),
+          .softmax_scale = nullptr,
+          .top_p = pattern.as.block_sparse.top_p};
 }
 
 minf_status minf_estimate_block_sparse(const minf_tensor* q, const minf_tensor* k,
@@ -215,20 +200,26 @@ minf_status minf_estimate_block_sparse(const minf_tensor* q, const minf_tensor* 
                                        size_t workspace_bytes, const minf_exec* exec) {
   return guarded([&] {
     const TensorArg q_arg{"q", q}, k_arg{"k", k}, index{"block_index", block_index};
-    const BlockSparseCall call(q_arg, k_arg, options, exec);
+    const EstimateCall call(
+        q_arg, k_arg, options != nullptr ? *options : minf_block_sparse_options_default(), exec);
     check_data(q_arg);
     check_data(k_arg);
     check_tensor(index, 4, {MINF_INT32});
     check_same_device(index, q_arg);
-    check_shape(index, {q_arg.size(0), q_arg.size(2), call.shape.lengths.row_blocks(), -1},
+    check_shape(index, {q_arg.size(0), q_arg.size(2), call.shape().lengths.row_blocks(), -1},
                 "[batch, num_heads_q, ceil(seqlen_q / 64), top_k]");
     MINF_CHECK_ARG(index.size(3) >= 1, "block_index: expected top_k >= 1, got 0");
     check_distinct_elements(index);
     check_data(index);
     check_disjoint(index, {q_arg, k_arg});
-    const Workspace memory = checked_workspace(workspace, workspace_bytes, call.counted_bytes());
-    check_resources(*call.backend, call.executor, {q_arg, k_arg, index}, memory);
-    run(call, index, memory);
+    const Workspace memory = call.checked_memory(workspace, workspace_bytes, {q_arg, k_arg, index});
+    call.estimate(memory, [&](int32_t batch, int32_t head) {
+      return EstimateTarget{.batch = batch,
+                            .head = head,
+                            .sizes = {.blocks = static_cast<int32_t>(index.size(3))},
+                            .blocks = head_entries<int32_t>(index, batch, head),
+                            .block_row_stride = index.stride(2)};
+    });
   });
 }
 
@@ -236,7 +227,9 @@ minf_status minf_estimate_block_sparse_workspace_bytes(const minf_tensor* q, con
                                                        const minf_block_sparse_options* options,
                                                        const minf_exec* exec, size_t* bytes) {
   return guarded([&] {
-    store_workspace_bytes(bytes,
-                          BlockSparseCall({"q", q}, {"k", k}, options, exec).counted_bytes());
+    const EstimateCall call({"q", q}, {"k", k},
+                            options != nullptr ? *options : minf_block_sparse_options_default(),
+                            exec);
+    store_workspace_bytes(bytes, call.counted_bytes());
   });
 }

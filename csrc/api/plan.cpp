@@ -124,7 +124,7 @@ minf_status minf_count_key_tiles(int64_t batch, int64_t num_heads_q, int64_t seq
         backend, executor,
         {tiles_arg, tensors.vertical_index, tensors.runs, tensors.run_count, tensors.block_index});
     if (shape.batch == 0) return;
-    const std::vector<HeadKeys> keys = pattern_keys(patterns);
+    const std::vector<HeadKeys> keys = pattern_keys(patterns, tensors);
     backend.count_key_tiles({.shape = shape,
                              .patterns = keys,
                              .index = index_lists(tensors),

@@ -23,6 +23,11 @@ void check_if_present(const TensorArg& arg, const TensorArg& reference,
   check_data(arg);
 }
 
+/// Whether a tensor, which may be absent or of any shape, has lists of this many heads.
+bool has_lists_of(const TensorArg& lists, int64_t heads) {
+  return !is_absent(lists.tensor) && lists.tensor->ndim > 1 && lists.size(1) == heads;
+}
+
 }  // namespace
 
 Patterns checked_patterns(const minf_sparse_index* index, int64_t num_heads_q) {
@@ -34,22 +39,30 @@ Patterns checked_patterns(const minf_sparse_index* index, int64_t num_heads_q) {
 
 void check_index_tensors(const IndexTensors& tensors, const Patterns& patterns, const Shape& shape,
                          const TensorArg& reference) {
-  if (patterns.has(PatternKind::kVerticalSlash)) {
+  const int64_t run_heads = patterns.count(Form::kRuns, shape.num_heads_q);
+  const int64_t block_heads = patterns.count(Form::kBlocks, shape.num_heads_q);
+  if (run_heads > 0) {
     check_present(tensors.vertical_index, "vertical_slash");
     check_present(tensors.runs, "vertical_slash");
     check_present(tensors.run_count, "vertical_slash");
   }
-  if (patterns.has(PatternKind::kBlockSparse)) check_present(tensors.block_index, "block_sparse");
+  if (block_heads > 0) check_present(tensors.block_index, "block_sparse");
 
   const int64_t batch = shape.batch;
-  const int64_t heads = shape.num_heads_q;
-  check_if_present(tensors.vertical_index, reference, {batch, heads, -1},
+  // Of all heads, or of those that read them.
+  const auto heads_in = [&](const TensorArg& lists, int64_t readers) {
+    return has_lists_of(lists, readers) ? readers : shape.num_heads_q;
+  };
+  const int64_t in_runs = heads_in(tensors.vertical_index, run_heads);
+  check_if_present(tensors.vertical_index, reference, {batch, in_runs, -1},
                    "[batch, num_heads_q, size]");
-  check_if_present(tensors.runs, reference, {batch, heads, -1, 2},
+  check_if_present(tensors.runs, reference, {batch, in_runs, -1, 2},
                    "[batch, num_heads_q, max_runs, 2]");
-  check_if_present(tensors.run_count, reference, {batch, heads}, "[batch, num_heads_q]");
-  check_if_present(tensors.block_index, reference, {batch, heads, shape.lengths.row_blocks(), -1},
-                   "[batch, num_heads_q, ceil(seqlen_q / 64), top_k]");
+  check_if_present(tensors.run_count, reference, {batch, in_runs}, "[batch, num_heads_q]");
+  check_if_present(
+      tensors.block_index, reference,
+      {batch, heads_in(tensors.block_index, block_heads), shape.lengths.row_blocks(), -1},
+      "[batch, num_heads_q, ceil(seqlen_q / 64), top_k]");
   if (!is_absent(tensors.runs.tensor)) check_run_pairs(tensors.runs);
 }
 
@@ -60,12 +73,21 @@ void check_run_pairs(const TensorArg& runs) {
       runs.stride(2));
 }
 
-std::vector<HeadKeys> pattern_keys(const Patterns& patterns) {
+std::vector<HeadKeys> pattern_keys(const Patterns& patterns, const IndexTensors& index) {
   std::vector<HeadKeys> keys;
   keys.reserve(static_cast<std::size_t>(patterns.size()));
-  for (int64_t head = 0; head < patterns.size(); ++head) {
-    keys.push_back(head_keys_of(patterns[head]));
-    keys.back().list_head = static_cast<int32_t>(head);
+  const int64_t num_patterns = patterns.size();
+  const bool own_runs =
+      has_lists_of(index.vertical_index, patterns.count(Form::kRuns, num_patterns));
+  const bool own_blocks =
+      has_lists_of(index.block_index, patterns.count(Form::kBlocks, num_patterns));
+  int32_t num_runs_heads = 0, num_blocks_heads = 0;
+  for (int32_t head = 0; head < num_patterns; ++head) {
+    HeadKeys& head_keys =
+        keys.emplace_back(pattern_info(patterns[head].kind).head_keys(patterns[head]));
+    head_keys.list_head = head;
+    if (head_keys.form == Form::kRuns && own_runs) head_keys.list_head = num_runs_heads++;
+    if (head_keys.form == Form::kBlocks && own_blocks) head_keys.list_head = num_blocks_heads++;
   }
   return keys;
 }

@@ -40,8 +40,9 @@ void check_index_tensors(const IndexTensors& tensors, const Patterns& patterns, 
 /// Checks that (lo, hi) pairs lie one after the other.
 void check_run_pairs(const TensorArg& runs);
 
-/// What patterns say of key sets without lists; one per query head, or one for all.
-std::vector<HeadKeys> pattern_keys(const Patterns& patterns);
+/// What patterns say of key sets without lists; one per query head, or one for all. Lists of
+/// `index` may be those of all heads, or only of the heads that read them.
+std::vector<HeadKeys> pattern_keys(const Patterns& patterns, const IndexTensors& index);
 
 /// The lists of checked tensors; null where a tensor is absent or empty.
 IndexLists index_lists(const IndexTensors& tensors);

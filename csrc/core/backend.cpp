@@ -61,6 +61,15 @@ const Backend& select_backend(minf_device_type device_type, int32_t device_index
                      device_type == MINF_DEVICE_CPU ? "the CPU" : "CUDA devices", ":", reasons));
 }
 
+const Estimator& estimator_of(const Backend& backend, int32_t kind) {
+  for (const Estimator& estimator : backend.estimators) {
+    if (estimator.kind == kind) return estimator;
+  }
+  detail::throw_error(MINF_ERROR_UNSUPPORTED,
+                      detail::concat("patterns: the ", backend.name, " backend does not estimate ",
+                                     pattern_info(kind).name, " heads"));
+}
+
 void force_backend(std::string_view name) {
   if (name.empty()) return forced_backend.store(nullptr, std::memory_order_release);
   std::string names;

@@ -12,6 +12,8 @@
 #include <string_view>
 #include <type_traits>
 
+#include "core/arguments.h"
+#include "core/estimator.h"
 #include "core/host_device.h"
 #include "core/pattern.h"
 #include "minference/minference.h"
@@ -22,103 +24,6 @@ namespace minference {
 struct Availability {
   minf_status status = MINF_OK;
   const char* reason = "";  // Static storage; empty where the backend can be used.
-};
-
-/// Values are those of minf_dtype; only the floating-point ones reach a backend.
-enum class DType : int32_t { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2 };
-
-inline constexpr int64_t dtype_bytes(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
-
-/// [batch, seqlen, num_heads, head_dim] with innermost stride 1. Strides in elements.
-template <typename Pointer>
-struct BasicTokens {
-  Pointer data = nullptr;
-  int64_t batch_stride = 0;
-  int64_t token_stride = 0;
-  int64_t head_stride = 0;
-};
-using ConstTokens = BasicTokens<const void*>;
-using Tokens = BasicTokens<void*>;
-
-/// [batch, num_heads_q, seqlen_q] float32, any strides (elements). data may be null: not wanted.
-template <typename Pointer>
-struct BasicRowValues {
-  Pointer data = nullptr;
-  int64_t batch_stride = 0;
-  int64_t head_stride = 0;
-  int64_t row_stride = 0;
-};
-using RowValues = BasicRowValues<float*>;
-using ConstRowValues = BasicRowValues<const float*>;
-
-/// Sizes that all stages of a call share.
-struct Shape {
-  DType dtype = DType::kFloat32;
-  int32_t batch = 0;
-  int32_t num_heads_q = 0;
-  int32_t num_heads_kv = 0;
-  int32_t head_dim = 0;
-  int32_t head_dim_v = 0;  // Of v, and of stage 3's out. Not known to the *_bytes functions.
-  Lengths lengths;
-
-  int32_t group_size() const { return num_heads_q / num_heads_kv; }
-  int32_t kv_head(int32_t head) const { return head / group_size(); }
-};
-
-/// Where and with how many threads a call runs. parallel_for is never null here: api/ puts the
-/// library's own pool where the caller gave none.
-struct Executor {
-  void* stream = nullptr;    // CUDA: where the work is enqueued.
-  int32_t device_index = 0;  // CUDA: ordinal; already current when a stage is called.
-  int32_t num_threads = 1;
-  minf_parallel_for parallel_for = nullptr;
-  void* parallel_for_context = nullptr;
-};
-
-/// Borrowed work memory, 64-byte aligned by whoever makes it.
-using Workspace = std::span<std::byte>;
-
-/// Stage 1, vertical-slash: one (batch, query head) to estimate, and where its indices go. Fewer
-/// entries than `vertical_size` or `slash_size` are followed by -1.
-struct VerticalSlashTarget {
-  int32_t batch = 0;
-  int32_t head = 0;
-  int32_t vertical_size = 0;  // Already clamped: sink <= vertical_size <= seqlen_k.
-  int32_t slash_size = 0;     // Already clamped: local <= slash_size <= seqlen_k.
-  int32_t* vertical_index = nullptr;
-  int32_t* slash_index = nullptr;
-};
-
-struct EstimateVerticalSlashArgs {
-  Shape shape;
-  ConstTokens q;
-  ConstTokens k;
-  double softmax_scale = 0;
-  int32_t last_q = 0;  // Already clamped: <= min(64, seqlen_q). 0 without rows, when every score is
-                       // 0; there is no workspace then.
-  int32_t sink = 0;    // Already clamped to seqlen_k.
-  int32_t local = 0;   // Already clamped to seqlen_k.
-  double vertical_p = 1;
-  double slash_p = 1;
-  std::span<const VerticalSlashTarget> targets;  // Ordered by (batch, head).
-};
-
-/// Stage 1, block-sparse: one (batch, query head), and where its block lists go.
-struct BlockSparseTarget {
-  int32_t batch = 0;
-  int32_t head = 0;
-  int32_t top_k = 0;               // May exceed the key blocks, at no cost in work memory.
-  int64_t row_stride = 0;          // Elements between the lists of neighbouring row blocks.
-  int32_t* block_index = nullptr;  // [row_blocks, top_k]
-};
-
-struct EstimateBlockSparseArgs {
-  Shape shape;
-  ConstTokens q;
-  ConstTokens k;
-  double softmax_scale = 0;  // Only top_p < 1 reads it.
-  double top_p = 1;
-  std::span<const BlockSparseTarget> targets;  // Ordered by (batch, head).
 };
 
 /// The lists of a [batch, num_heads_q, ...] tensor: where that of each (batch, head) begins.
@@ -168,12 +73,6 @@ struct CountTilesArgs {
   IndexLists index;
   HeadLists<int64_t> tiles;  // In memory of the backend's device.
 };
-
-/// Whether two targets of stage 1 read the same keys.
-template <typename Target>
-bool share_keys(const Shape& shape, const Target& a, const Target& b) {
-  return a.batch == b.batch && shape.kv_head(a.head) == shape.kv_head(b.head);
-}
 
 /// Stage 3. patterns: one per query head or one for all, in host memory, without lists; those are
 /// in memory of the backend's device. The CPU refuses bad entries before it writes anything; a GPU
@@ -227,12 +126,8 @@ struct Backend {
   /// of a call's checks. @throws Error
   void (*check_resources)(std::span<const NamedMemory> memory, const Executor& executor);
 
-  /// The *_bytes functions see targets whose pointers may be null. None shrinks when a target's
-  /// sizes grow: where the sizes are not known yet, api/ asks with the largest.
-  std::size_t (*estimate_vertical_slash_bytes)(const EstimateVerticalSlashArgs&, const Executor&);
-  void (*estimate_vertical_slash)(const EstimateVerticalSlashArgs&, Workspace, const Executor&);
-  std::size_t (*estimate_block_sparse_bytes)(const EstimateBlockSparseArgs&, const Executor&);
-  void (*estimate_block_sparse)(const EstimateBlockSparseArgs&, Workspace, const Executor&);
+  /// One for each kind of pattern that is estimated.
+  std::span<const Estimator> estimators;
   void (*plan_vertical_slash)(const PlanArgs&, const Executor&);
   void (*count_key_tiles)(const CountTilesArgs&, const Executor&);
   /// Writes -1 everywhere: what ends lists that are shorter than others beside them.
@@ -243,6 +138,9 @@ struct Backend {
   void (*attention)(const AttentionArgs&, Workspace, const Executor&);
   void (*merge_attention)(const MergeArgs&, const Executor&);
 };
+
+/// The backend's estimator for patterns of this kind. @throws Error{MINF_ERROR_UNSUPPORTED}
+const Estimator& estimator_of(const Backend& backend, int32_t kind);
 
 /// All built backends, most special first.
 std::span<const Backend* const> backends();
@@ -256,25 +154,5 @@ const Backend& select_backend(minf_device_type device_type, int32_t device_index
 /// would be first; empty: no longer. @throws Error if there is none, or it cannot be used.
 void force_backend(std::string_view name);
 bool is_forced(const Backend& backend);
-
-/// Runs task(i) for i in [0, num_tasks) on the executor's threads; returns when all have run.
-/// Tasks must not throw.
-template <typename Task>
-void parallel_for(const Executor& executor, int64_t num_tasks, const Task& task) {
-  if (num_tasks <= 0) return;
-  if (num_tasks == 1) return task(int64_t{0});
-  executor.parallel_for(
-      num_tasks, [](int64_t index, void* context) { (*static_cast<const Task*>(context))(index); },
-      const_cast<void*>(static_cast<const void*>(&task)), executor.parallel_for_context);
-}
-
-/// Runs body(i) for i in [0, count), in executor.num_threads tasks of interleaved indices.
-template <typename Body>
-void parallel_interleaved(const Executor& executor, int64_t count, const Body& body) {
-  const int64_t num_tasks = count < executor.num_threads ? count : executor.num_threads;
-  parallel_for(executor, num_tasks, [&](int64_t task) {
-    for (int64_t i = task; i < count; i += num_tasks) body(i);
-  });
-}
 
 }  // namespace minference

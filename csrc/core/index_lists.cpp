@@ -104,10 +104,10 @@ std::vector<HeadKeys> checked_head_keys(const IndexLists& index, std::span<const
     for (int32_t head = 0; head < shape.num_heads_q; ++head) {
       HeadKeys& head_keys = keys.emplace_back(pattern_of_head(patterns, head));
       const HeadIndex lists{index, shape.lengths, batch, head_keys.list_head};
-      if (head_keys.kind == PatternKind::kVerticalSlash) {
+      if (head_keys.form == Form::kRuns) {
         lists.set_columns(head_keys);
         lists.set_runs(head_keys);
-      } else if (head_keys.kind == PatternKind::kBlockSparse) {
+      } else if (head_keys.form == Form::kBlocks) {
         lists.set_blocks(head_keys);
       }
     }

@@ -63,17 +63,14 @@ MINF_HOST_DEVICE inline bool is_in_run(const HeadKeys& head, const RowBlock& row
   return num_runs > 0 && distance <= head.runs[num_runs - 1].hi;
 }
 
-/// Rows at or after this position attend every key they can see. tri_shape: its last rows; dense:
-/// all.
+/// The first position whose row attends every key that it can see; for a head of Form::kShape.
 MINF_HOST_DEVICE inline int32_t dense_from(const HeadKeys& head, const Lengths& lengths) {
-  switch (head.kind) {
-    case PatternKind::kDense:
-      return 0;
-    case PatternKind::kTriShape:
-      return lengths.seqlen_k - min_of(head.last, lengths.seqlen_q);
-    default:
-      return INT32_MAX;
-  }
+  return lengths.seqlen_k - min_of(head.dense_rows, lengths.seqlen_q);
+}
+
+/// Whether every row of the call attends every key that it can see, by the head's form alone.
+MINF_HOST_DEVICE inline bool is_dense(const HeadKeys& head, const Lengths& lengths) {
+  return head.form == Form::kShape && head.dense_rows >= lengths.seqlen_q;
 }
 
 /// Walks the key tiles of one row block.
@@ -86,22 +83,22 @@ class KeyTiles {
 
   MINF_HOST_DEVICE KeyTiles(const HeadKeys& head, const Lengths& lengths, int32_t row_block)
       : head_(&head), row_(lengths, row_block) {
-    switch (head.kind) {
-      case PatternKind::kVerticalSlash:
+    switch (head.form) {
+      case Form::kRuns:
         // Runs from there on lie before key 0.
         next_run_ = column_run_ = count_runs_below(head, head.num_runs, row_.end);
         start_run();
         break;
-      case PatternKind::kBlockSparse:
+      case Form::kBlocks:
         break;
-      default:
+      case Form::kShape:
         start_shape(dense_from(head, lengths));
     }
   }
 
   /// Passes over all column tiles. Before the first next().
   MINF_HOST_DEVICE void skip_columns() {
-    if (head_ != nullptr && head_->kind == PatternKind::kVerticalSlash) {
+    if (head_ != nullptr && head_->form == Form::kRuns) {
       entry_ = head_->num_columns;
     }
   }
@@ -110,10 +107,10 @@ class KeyTiles {
   /// threads to find a tile each: the cost is that of the runs passed.
   MINF_HOST_DEVICE void skip(int32_t count) {
     if (head_ == nullptr) return;
-    switch (head_->kind) {
-      case PatternKind::kVerticalSlash:
+    switch (head_->form) {
+      case Form::kRuns:
         return skip_run_tiles(count);
-      case PatternKind::kBlockSparse:
+      case Form::kBlocks:
         entry_ = count < head_->max_blocks - entry_ ? entry_ + count : head_->max_blocks;
         return;
       default:
@@ -124,10 +121,10 @@ class KeyTiles {
   /// Writes the next tile, or returns false at the end.
   MINF_HOST_DEVICE bool next(KeyTile& tile) {
     if (head_ == nullptr) return false;
-    switch (head_->kind) {
-      case PatternKind::kVerticalSlash:
+    switch (head_->form) {
+      case Form::kRuns:
         return next_column_tile(tile) || next_run_tile(tile);
-      case PatternKind::kBlockSparse:
+      case Form::kBlocks:
         return next_block(tile);
       default:
         return next_shape_tile(tile);
@@ -135,7 +132,7 @@ class KeyTiles {
   }
 
  private:
-  // ---- dense, a_shape, tri_shape: the sink tiles [0, sink_end), then the window's, on one grid.
+  // ---- kShape: the sink tiles [0, sink_end), then the window's, on one grid.
 
   MINF_HOST_DEVICE void start_shape(int32_t dense_position) {
     const int32_t visible = row_.last_position + 1;
@@ -177,7 +174,7 @@ class KeyTiles {
     key_ += min_of(count - of_sink, left) * kBlock;
   }
 
-  // ---- block_sparse
+  // ---- kBlocks
 
   MINF_HOST_DEVICE bool next_block(KeyTile& tile) {
     if (entry_ >= head_->max_blocks) return false;
@@ -189,7 +186,7 @@ class KeyTiles {
     return true;
   }
 
-  // ---- vertical_slash: columns outside the runs, then the runs, far to near
+  // ---- kRuns: columns outside the runs, then the runs, far to near
 
   MINF_HOST_DEVICE bool next_column_tile(KeyTile& tile) {
     while (entry_ < head_->num_columns && head_->columns[entry_] <= row_.last_position) {
@@ -273,7 +270,7 @@ class KeyTiles {
 MINF_HOST_DEVICE inline int64_t count_key_tiles(const HeadKeys& head, const Lengths& lengths,
                                                 int32_t row_block) {
   // Walked at 1M keys, dense heads alone would take seconds.
-  if (head.kind == PatternKind::kDense) {
+  if (is_dense(head, lengths)) {
     return RowBlock(lengths, row_block).last_position / kBlock + 1;
   }
   KeyTiles tiles(head, lengths, row_block);

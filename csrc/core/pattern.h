@@ -6,21 +6,24 @@
 #include <cstdint>
 
 #include "core/host_device.h"
+#include "minference/minference.h"
 
 namespace minference {
 
 /// Query rows of a row block and keys of a key block or tile, on every backend (design: granularity
 /// of the index format). A kernel may compute in larger tiles; it attends the same keys.
-inline constexpr int kBlock = 64;
+inline constexpr int kBlock = MINF_BLOCK;
 
-/// Values are those of minf_pattern_kind.
-enum class PatternKind : int32_t {
-  kDense = 0,
-  kAShape = 1,
-  kVerticalSlash = 2,
-  kBlockSparse = 3,
-  kTriShape = 4,
+/// How a key set is written down. This is all that the walks of key_tiles.h, and so the kernels,
+/// know of a pattern: which estimator filled the lists is core/estimator.h's business.
+enum class Form : int32_t {
+  kShape,   // Sink keys and a window, and rows at the end of the call that see everything.
+  kRuns,    // Runs of distances, and columns.
+  kBlocks,  // A list of key blocks for each row block.
 };
+
+/// As dense_rows: every row of the call.
+inline constexpr int32_t kAllRows = INT32_MAX;
 
 /// Distances [lo, hi) from end_r: row block r attends keys [end_r - hi, end_r - lo).
 struct Run {
@@ -30,19 +33,18 @@ struct Run {
 
 /// The key set of one (batch, query head), for all its row blocks. Borrows its lists.
 struct HeadKeys {
-  PatternKind kind = PatternKind::kDense;
-  int32_t sink = 0;    // a_shape, tri_shape: tokens.
-  int32_t window = 0;  // a_shape, tri_shape: tokens, the row's own included.
-  int32_t last = 0;    // tri_shape: rows at the end of the call that are dense.
+  Form form = Form::kShape;
+  int32_t sink = 0;        // kShape: the first keys, seen by every row. Tokens.
+  int32_t window = 0;      // kShape: the last keys, the row's own included. Tokens.
+  int32_t dense_rows = 0;  // kShape: rows at the end of the call that see all keys up to their own.
 
-  const Run* runs = nullptr;         // vertical_slash: ascending, disjoint, widths multiples of 64.
-  const int32_t* columns = nullptr;  // vertical_slash: ascending, no duplicates.
+  const Run* runs = nullptr;         // kRuns: ascending, disjoint, widths multiples of 64.
+  const int32_t* columns = nullptr;  // kRuns: ascending, no duplicates.
   int32_t num_runs = 0;
   int32_t num_columns = 0;
 
-  const int32_t* blocks =
-      nullptr;               // block_sparse: [row_blocks, max_blocks], ascending, -1 at the end.
-  int64_t block_stride = 0;  // Entries between the lists of neighbouring row blocks.
+  const int32_t* blocks = nullptr;  // kBlocks: [row_blocks, max_blocks], ascending, -1 at the end.
+  int64_t block_stride = 0;         // Entries between the lists of neighbouring row blocks.
   int32_t max_blocks = 0;
 
   /// In a pattern without lists: the head of the index tensors that has them. Where one pattern

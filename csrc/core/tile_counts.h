@@ -16,7 +16,7 @@ namespace minference {
 
 MINF_HOST_DEVICE inline int32_t ceil_blocks(int32_t keys) { return (keys + kBlock - 1) / kBlock; }
 
-/// Tiles of a row block of a dense, a_shape or tri_shape head.
+/// Tiles of a row block of a head of Form::kShape.
 MINF_HOST_DEVICE inline int32_t count_shape_tiles(const HeadKeys& head, const Lengths& lengths,
                                                   const RowBlock& row) {
   const int32_t visible = row.last_position + 1;
@@ -27,7 +27,8 @@ MINF_HOST_DEVICE inline int32_t count_shape_tiles(const HeadKeys& head, const Le
   return sink_tiles + max_of(0, ceil_blocks(visible) - max_of(sink_tiles, window_key / kBlock));
 }
 
-/// Tiles of a row block of a block_sparse head: its list up to the first block that no row sees.
+/// Tiles of a row block of a head of Form::kBlocks: its list up to the first block that no row
+/// sees.
 MINF_HOST_DEVICE inline int32_t count_block_tiles(const HeadKeys& head, const RowBlock& row) {
   const int32_t* const blocks = head.blocks + row.index * head.block_stride;
   const auto limit = static_cast<uint32_t>(row.last_position / kBlock);
@@ -38,7 +39,7 @@ MINF_HOST_DEVICE inline int32_t count_block_tiles(const HeadKeys& head, const Ro
   return count;
 }
 
-/// Column tiles of a row block of a vertical_slash head: 64 entries of the list each, not counted
+/// Column tiles of a row block of a head of Form::kRuns: 64 entries of the list each, not counted
 /// if runs attend all of them that the rows see.
 MINF_HOST_DEVICE inline int32_t count_column_tiles(const HeadKeys& head, const RowBlock& row) {
   int32_t count = 0;

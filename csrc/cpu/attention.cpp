@@ -63,15 +63,9 @@ struct Item {
 };
 
 bool attend_same_keys(const HeadKeys& a, const HeadKeys& b) {
-  switch (a.kind) {
-    case PatternKind::kDense:
-      return b.kind == a.kind;
-    case PatternKind::kAShape:
-    case PatternKind::kTriShape:
-      return b.kind == a.kind && a.sink == b.sink && a.window == b.window && a.last == b.last;
-    default:
-      return false;  // Estimated per head.
-  }
+  // Lists are each head's own.
+  return a.form == Form::kShape && b.form == Form::kShape && a.sink == b.sink &&
+         a.window == b.window && a.dense_rows == b.dense_rows;
 }
 
 /// Heads from `head` on that attend the same keys and read the same KV head.
@@ -88,10 +82,10 @@ int sharing_heads(const CheckedArgs& args, int max_rows, int32_t batch, int32_t 
 /// A function of the input alone, so that results do not depend on the threads.
 int row_blocks_per_item(const HeadKeys& head, const Lengths& lengths, int max_rows, int num_heads) {
   const int most = std::clamp(max_rows / kBlock / num_heads, 1, kMaxStreams);
-  switch (head.kind) {
-    case PatternKind::kBlockSparse:
+  switch (head.form) {
+    case Form::kBlocks:
       return 1;  // Measured 2 and 4: no faster on random blocks.
-    case PatternKind::kVerticalSlash: {
+    case Form::kRuns: {
       // Together, four row blocks load a run's width and 3 x 64 keys more, and each column once.
       // That pays when it is clearly less than they load apart: columns, or runs of 128 keys.
       int64_t apart = head.num_columns;
@@ -229,7 +223,7 @@ class Worker {
 
  private:
   Visibility visibility_of(const HeadKeys& keys) const {
-    if (keys.kind != PatternKind::kAShape && keys.kind != PatternKind::kTriShape) return {};
+    if (keys.form != Form::kShape || is_dense(keys, args_.shape.lengths)) return {};
     return {keys.sink, keys.window, dense_from(keys, args_.shape.lengths)};
   }
 

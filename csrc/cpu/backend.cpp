@@ -33,6 +33,11 @@ void estimate_any_rows(const EstimateVerticalSlashArgs& args, Workspace workspac
 /// 2048, 1.8 times at 4096; one of (1000, 6096) breaks even at 8192.
 constexpr int32_t kMinSparseSeqlen = 2048;
 
+constexpr Estimator kEstimators[] = {
+    kVerticalSlashEstimator<estimate_vertical_slash_bytes, estimate_any_rows>,
+    kBlockSparseEstimator<estimate_block_sparse_bytes, estimate_block_sparse>,
+};
+
 }  // namespace
 
 const Backend& backend() {
@@ -46,10 +51,7 @@ const Backend& backend() {
       .serves_device = [](int32_t) { return true; },
       .check_device = [](int32_t) {},
       .check_resources = [](std::span<const NamedMemory>, const Executor&) {},
-      .estimate_vertical_slash_bytes = estimate_vertical_slash_bytes,
-      .estimate_vertical_slash = estimate_any_rows,
-      .estimate_block_sparse_bytes = estimate_block_sparse_bytes,
-      .estimate_block_sparse = estimate_block_sparse,
+      .estimators = kEstimators,
       .plan_vertical_slash = plan_vertical_slash,
       .count_key_tiles = count_key_tiles,
       .fill_lists = [](std::span<int32_t> lists, const Executor&) { std::ranges::fill(lists, -1); },

@@ -49,6 +49,16 @@ void translate_error(std::exception_ptr pointer) {
 PYBIND11_MODULE(_C, module) {
   py::register_local_exception_translator(&translate_error);
 
+  module.attr("BLOCK") = MINF_BLOCK;
+  module.attr("DEFAULT_LAST_Q") = MINF_DEFAULT_LAST_Q;
+  module.attr("DEFAULT_SINK") = MINF_DEFAULT_SINK;
+  module.attr("DEFAULT_LOCAL") = MINF_DEFAULT_LOCAL;
+  using namespace py::literals;
+  module.attr("PATTERN_KINDS") =
+      py::dict("dense"_a = int{MINF_DENSE}, "a_shape"_a = int{MINF_A_SHAPE},
+               "vertical_slash"_a = int{MINF_VERTICAL_SLASH},
+               "block_sparse"_a = int{MINF_BLOCK_SPARSE}, "tri_shape"_a = int{MINF_TRI_SHAPE});
+
   module.def("version", &minference::version, "Version of libminference.");
   module.def("build_info", &minference::build_info, "Compiler, flags and build type, one line.");
   module.def(

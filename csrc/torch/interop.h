@@ -178,26 +178,39 @@ class Workspace {
   std::size_t bytes_;
 };
 
-/// Rows (kind, a, b, c) of an int32 CPU tensor; the library checks what they say.
+/// Rows of a CPU tensor, as minf_pattern_from_numbers() reads them: float64 with 8 columns, zeros
+/// at their ends, or int32 with 4, where zeros at the end stand for defaults too.
 inline std::vector<minf_pattern> patterns_of(const Tensor& tensor) {
+  using torch::headeronly::ScalarType;
   check_rank(tensor, 2, "patterns");
-  if (tensor.size(1) != 4) {
-    throw_status(MINF_ERROR_INVALID_ARGUMENT, "patterns: expected 4 columns (kind, a, b, c), got ",
-                 tensor.size(1));
-  }
-  if (!tensor.is_cpu() || tensor.scalar_type() != torch::headeronly::ScalarType::Int) {
-    throw_status(MINF_ERROR_INVALID_ARGUMENT, "patterns: expected an int32 tensor on the CPU, got ",
+  const bool is_double = tensor.scalar_type() == ScalarType::Double;
+  if (!tensor.is_cpu() || (!is_double && tensor.scalar_type() != ScalarType::Int)) {
+    throw_status(MINF_ERROR_INVALID_ARGUMENT,
+                 "patterns: expected a float64 or an int32 tensor on the CPU, got ",
                  torch::headeronly::toString(tensor.scalar_type()),
                  tensor.is_cpu() ? "" : " on another device");
   }
-  const auto* data = static_cast<const int32_t*>(tensor.const_data_ptr());
-  const int64_t row_stride = tensor.stride(0);
-  const int64_t column_stride = tensor.stride(1);
+  const int64_t num_columns = is_double ? 8 : 4;
+  if (tensor.size(1) != num_columns) {
+    throw_status(MINF_ERROR_INVALID_ARGUMENT, "patterns: expected ", num_columns,
+                 " columns (kind and fields, ", is_double ? "float64" : "int32", "), got ",
+                 tensor.size(1));
+  }
+  const void* const data = tensor.const_data_ptr();
   std::vector<minf_pattern> patterns(static_cast<std::size_t>(tensor.size(0)));
   patterns.reserve(1);  // Never null: the library then says how many it expected, not none.
-  for (minf_pattern& pattern : patterns) {
-    pattern = {data[0], data[column_stride], data[2 * column_stride], data[3 * column_stride]};
-    data += row_stride;
+  for (std::size_t row = 0; row < patterns.size(); ++row) {
+    double numbers[8];
+    for (int64_t column = 0; column < num_columns; ++column) {
+      const int64_t place =
+          static_cast<int64_t>(row) * tensor.stride(0) + column * tensor.stride(1);
+      numbers[column] = is_double ? static_cast<const double*>(data)[place]
+                                  : static_cast<const int32_t*>(data)[place];
+    }
+    int64_t count = num_columns;
+    while (!is_double && count > 1 && numbers[count - 1] == 0) --count;
+    const minf_status status = minf_pattern_from_numbers(numbers, count, &patterns[row]);
+    if (status != MINF_OK) throw_status(status, "patterns[", row, "]: ", minf_last_error());
   }
   return patterns;
 }
@@ -248,23 +261,7 @@ inline const double* pointer_or_null(const std::optional<double>& value) {
   return value ? &*value : nullptr;
 }
 
-/// The defaults. `softmax_scale` must outlive the result, here and below.
-inline minf_vertical_slash_options vertical_slash_options(
-    const std::optional<double>& softmax_scale) {
-  minf_vertical_slash_options options = minf_vertical_slash_options_default();
-  options.softmax_scale = pointer_or_null(softmax_scale);
-  return options;
-}
-
-inline minf_vertical_slash_options vertical_slash_options(
-    const std::optional<double>& softmax_scale, int64_t last_q, int64_t sink, int64_t local) {
-  minf_vertical_slash_options options = vertical_slash_options(softmax_scale);
-  options.last_q = size_argument(last_q, "last_q");
-  options.sink = size_argument(sink, "sink");
-  options.local = size_argument(local, "local");
-  return options;
-}
-
+/// `softmax_scale` must outlive the result.
 inline minf_attention_options attention_options(const std::optional<double>& softmax_scale) {
   return {sizeof(minf_attention_options), pointer_or_null(softmax_scale)};
 }

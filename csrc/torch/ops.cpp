@@ -24,7 +24,7 @@ TensorPair empty_outputs(const Tensor& q, int64_t head_dim_v, bool wants_lse = t
 /// has been allocated, so an out of that size is never asked for.
 int64_t head_dim_of_out(const Tensor& v) {
   check_rank(v, 4, "v");
-  return std::min<int64_t>(v.size(3), 256);
+  return std::min<int64_t>(v.size(3), MINF_MAX_HEAD_DIM);
 }
 
 // ---- Stage 1 -------------------------------------------------------------------------------
@@ -36,7 +36,11 @@ TensorPair estimate_vs(const Tensor& q, const Tensor& k, int64_t vertical_size, 
   const minf_tensor k_view = view_of(k, "k");
   const int64_t num_columns = size_argument(vertical_size, "vertical_size");
   const int64_t num_distances = size_argument(slash_size, "slash_size");
-  minf_vertical_slash_options options = vertical_slash_options(softmax_scale, last_q, sink, local);
+  minf_vertical_slash_options options = minf_vertical_slash_options_default();
+  options.softmax_scale = pointer_or_null(softmax_scale);
+  options.last_q = size_argument(last_q, "last_q");
+  options.sink = size_argument(sink, "sink");
+  options.local = size_argument(local, "local");
   options.vertical_p = vertical_p;
   options.slash_p = slash_p;
   const minf_exec exec = torch_exec(q);
@@ -71,7 +75,8 @@ Tensor estimate_blocks(const Tensor& q, const Tensor& k, int64_t top_k,
   check(minf_estimate_block_sparse_workspace_bytes(&q_view, &k_view, &options, &exec, &bytes));
   const Workspace workspace(q, bytes);
   const Tensor block_index =
-      empty_on(q, {q.size(0), q.size(2), (q.size(1) + 63) / 64, num_blocks}, ScalarType::Int);
+      empty_on(q, {q.size(0), q.size(2), (q.size(1) + MINF_BLOCK - 1) / MINF_BLOCK, num_blocks},
+               ScalarType::Int);
   const minf_tensor block_view = mutable_view_of(block_index, "block_index");
   check(minf_estimate_block_sparse(&q_view, &k_view, &options, &block_view, workspace.data(),
                                    workspace.bytes(), &exec));
@@ -138,7 +143,7 @@ TensorPair vs_sparse_attn(const Tensor& q, const Tensor& k, const Tensor& v,
                           const Tensor& vertical_index, const Tensor& slash_index,
                           std::optional<double> softmax_scale) {
   check_rank(k, 4, "k");
-  const minf_pattern pattern{MINF_VERTICAL_SLASH, 0, 0, 0};
+  const minf_pattern pattern = minf_pattern_default(MINF_VERTICAL_SLASH);
   minf_sparse_index index = sparse_index(&pattern, /*num_patterns=*/1);
   index.vertical_index = view_of(vertical_index, "vertical_index");
   const Runs plan = plan_runs(slash_index, k.size(1));
@@ -148,7 +153,7 @@ TensorPair vs_sparse_attn(const Tensor& q, const Tensor& k, const Tensor& v,
 
 TensorPair block_index_attn(const Tensor& q, const Tensor& k, const Tensor& v,
                             const Tensor& block_index, std::optional<double> softmax_scale) {
-  const minf_pattern pattern{MINF_BLOCK_SPARSE, 0, 0, 0};
+  const minf_pattern pattern = minf_pattern_default(MINF_BLOCK_SPARSE);
   minf_sparse_index index = sparse_index(&pattern, /*num_patterns=*/1);
   index.block_index = view_of(block_index, "block_index");
   return sparse_attention(q, k, v, index, softmax_scale);
@@ -174,184 +179,120 @@ TensorPair merge_attn(const Tensor& out_a, const Tensor& lse_a, const Tensor& ou
 
 TensorPair prefill(const Tensor& q, const Tensor& k, const Tensor& v,
                    const std::vector<minf_pattern>& patterns,
-                   const minf_vertical_slash_options& estimate, bool wants_lse) {
+                   const std::optional<double>& softmax_scale, bool wants_lse) {
   const minf_tensor q_view = view_of(q, "q");
   const minf_tensor k_view = view_of(k, "k");
   const minf_tensor v_view = view_of(v, "v");
   const auto num_patterns = static_cast<int64_t>(patterns.size());
-  const minf_attention_options options{sizeof(options), estimate.softmax_scale};
+  const minf_attention_options options = attention_options(softmax_scale);
   const minf_exec exec = torch_exec(q);
 
   std::size_t bytes = 0;
   check(minf_prefill_attention_workspace_bytes(&q_view, &k_view, patterns.data(), num_patterns,
-                                               &estimate, &exec, &bytes));
+                                               &exec, &bytes));
   const Workspace workspace(q, bytes);
   const auto [out, lse] = empty_outputs(q, head_dim_of_out(v), wants_lse);
   const minf_tensor out_view = mutable_view_of(out, "out");
   const minf_tensor lse_view = wants_lse ? mutable_view_of(lse, "lse") : minf_tensor{};
-  check(minf_prefill_attention(&q_view, &k_view, &v_view, patterns.data(), num_patterns, &estimate,
-                               &options, &out_view, &lse_view, /*tiles=*/nullptr, workspace.data(),
+  check(minf_prefill_attention(&q_view, &k_view, &v_view, patterns.data(), num_patterns, &options,
+                               &out_view, &lse_view, /*tiles=*/nullptr, workspace.data(),
                                workspace.bytes(), &exec));
   return {out, lse};
 }
 
+/// An option for all vertical-slash heads, where it is given.
+void set_option(std::vector<minf_pattern>& patterns, int32_t minf_vertical_slash::* option,
+                const std::optional<int64_t>& value, const char* name) {
+  if (!value) return;
+  for (minf_pattern& pattern : patterns) {
+    if (pattern.kind != MINF_VERTICAL_SLASH) continue;
+    pattern.as.vertical_slash.*option = size_argument(*value, name);
+  }
+}
+
 TensorPair prefill_attn(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& patterns,
-                        std::optional<double> softmax_scale, int64_t last_q, int64_t sink,
-                        int64_t local) {
-  const minf_vertical_slash_options estimate =
-      vertical_slash_options(softmax_scale, last_q, sink, local);
-  return prefill(q, k, v, patterns_of(patterns), estimate, /*wants_lse=*/true);
+                        std::optional<double> softmax_scale, std::optional<int64_t> last_q,
+                        std::optional<int64_t> sink, std::optional<int64_t> local) {
+  std::vector<minf_pattern> heads = patterns_of(patterns);
+  set_option(heads, &minf_vertical_slash::last_q, last_q, "last_q");
+  set_option(heads, &minf_vertical_slash::sink, sink, "sink");
+  set_option(heads, &minf_vertical_slash::local, local, "local");
+  return prefill(q, k, v, heads, softmax_scale, /*wants_lse=*/true);
 }
 
 Tensor vs_attn(const Tensor& q, const Tensor& k, const Tensor& v, int64_t vertical_size,
                int64_t slash_size, std::optional<double> softmax_scale, int64_t last_q,
                int64_t sink, int64_t local) {
-  const minf_pattern pattern{MINF_VERTICAL_SLASH, size_argument(vertical_size, "vertical_size"),
-                             size_argument(slash_size, "slash_size"), 0};
-  const minf_vertical_slash_options estimate =
-      vertical_slash_options(softmax_scale, last_q, sink, local);
-  return std::get<0>(prefill(q, k, v, {pattern}, estimate, /*wants_lse=*/false));
+  minf_pattern pattern = minf_pattern_default(MINF_VERTICAL_SLASH);
+  minf_vertical_slash& fields = pattern.as.vertical_slash;
+  fields.vertical_size = size_argument(vertical_size, "vertical_size");
+  fields.slash_size = size_argument(slash_size, "slash_size");
+  fields.last_q = size_argument(last_q, "last_q");
+  fields.sink = size_argument(sink, "sink");
+  fields.local = size_argument(local, "local");
+  return std::get<0>(prefill(q, k, v, {pattern}, softmax_scale, /*wants_lse=*/false));
 }
 
 Tensor a_shape_attn(const Tensor& q, const Tensor& k, const Tensor& v, int64_t sink, int64_t window,
                     std::optional<double> softmax_scale) {
-  const minf_pattern pattern{MINF_A_SHAPE, size_argument(sink, "sink"),
-                             size_argument(window, "window"), 0};
-  const minf_vertical_slash_options estimate = vertical_slash_options(softmax_scale);
-  return std::get<0>(prefill(q, k, v, {pattern}, estimate, /*wants_lse=*/false));
+  minf_pattern pattern = minf_pattern_default(MINF_A_SHAPE);
+  pattern.as.a_shape.sink = size_argument(sink, "sink");
+  pattern.as.a_shape.window = size_argument(window, "window");
+  return std::get<0>(prefill(q, k, v, {pattern}, softmax_scale, /*wants_lse=*/false));
 }
 
 Tensor block_sparse_attn(const Tensor& q, const Tensor& k, const Tensor& v, int64_t top_k,
                          std::optional<double> softmax_scale) {
-  const minf_pattern pattern{MINF_BLOCK_SPARSE, size_argument(top_k, "top_k"), 0, 0};
-  const minf_vertical_slash_options estimate = vertical_slash_options(softmax_scale);
-  return std::get<0>(prefill(q, k, v, {pattern}, estimate, /*wants_lse=*/false));
+  minf_pattern pattern = minf_pattern_default(MINF_BLOCK_SPARSE);
+  pattern.as.block_sparse.top_k = size_argument(top_k, "top_k");
+  return std::get<0>(prefill(q, k, v, {pattern}, softmax_scale, /*wants_lse=*/false));
 }
 
 // ---- Work ----------------------------------------------------------------------------------
 
-/// Entries that stage 1 writes for one head; 0 where its pattern has no such list.
-struct ListSizes {
-  int64_t columns = 0;
-  int64_t distances = 0;
-  int64_t blocks = 0;
-};
-
-ListSizes list_sizes(const minf_pattern& pattern, const minf_vertical_slash_options& options,
-                     int64_t seqlen_k) {
-  if (pattern.kind == MINF_VERTICAL_SLASH) {
-    return {.columns = std::min<int64_t>(seqlen_k, std::max(pattern.a, options.sink)),
-            .distances = std::min<int64_t>(seqlen_k, std::max(pattern.b, options.local))};
-  }
-  if (pattern.kind == MINF_BLOCK_SPARSE) {
-    return {.blocks = std::min<int64_t>((seqlen_k + 63) / 64, pattern.a)};
-  }
-  return {};
-}
-
-/// View of one head: dimension 2 of `view` reduced to [head, head + 1).
-minf_tensor head_of(minf_tensor view, int64_t head) {
-  const int64_t element_bytes = view.dtype == MINF_FLOAT32 ? 4 : 2;
-  view.data = static_cast<char*>(view.data) + head * view.stride[2] * element_bytes;
-  view.shape[2] = 1;
-  return view;
-}
-
-/// View of the first `size` entries of each list of one head; lists is int32 [batch, heads, ..,
-/// any].
-minf_tensor lists_of(const Tensor& lists, int64_t head, int64_t size) {
-  minf_tensor view = mutable_view_of(lists, "lists");
-  view.data = static_cast<int32_t*>(view.data) + head * view.stride[1];
-  view.shape[1] = 1;
-  view.shape[view.ndim - 1] = size;
-  return view;
-}
-
-/// The lists of all heads, each filled up with -1 to the length of the longest.
-struct Indices {
-  Tensor vertical_index;
-  Tensor slash_index;
-  Tensor block_index;
-};
-
-void estimate_head(const Tensor& q, const Tensor& k, int64_t head, const minf_pattern& pattern,
-                   const minf_vertical_slash_options& options, const Indices& indices) {
-  const minf_tensor q_head = head_of(view_of(q, "q"), head);
-  const minf_tensor k_head = head_of(view_of(k, "k"), head / (q.size(2) / k.size(2)));
-  const ListSizes sizes = list_sizes(pattern, options, k.size(1));
-  const minf_exec exec = torch_exec(q);
-  std::size_t bytes = 0;
-  if (sizes.distances > 0) {
-    check(minf_estimate_vertical_slash_workspace_bytes(&q_head, &k_head, &options, &exec, &bytes));
-    const Workspace workspace(q, bytes);
-    const minf_tensor columns = lists_of(indices.vertical_index, head, sizes.columns);
-    const minf_tensor distances = lists_of(indices.slash_index, head, sizes.distances);
-    check(minf_estimate_vertical_slash(&q_head, &k_head, &options, &columns, &distances,
-                                       workspace.data(), workspace.bytes(), &exec));
-  }
-  if (sizes.blocks > 0) {
-    check(minf_estimate_block_sparse_workspace_bytes(&q_head, &k_head, /*options=*/nullptr, &exec,
-                                                     &bytes));
-    const Workspace workspace(q, bytes);
-    const minf_tensor blocks = lists_of(indices.block_index, head, sizes.blocks);
-    check(minf_estimate_block_sparse(&q_head, &k_head, /*options=*/nullptr, &blocks,
-                                     workspace.data(), workspace.bytes(), &exec));
-  }
-}
-
-Indices estimate_heads(const Tensor& q, const Tensor& k, const std::vector<minf_pattern>& patterns,
-                       const minf_vertical_slash_options& options) {
-  const int64_t num_heads_q = q.size(2);
-  ListSizes largest{.blocks = 1};  // A list of blocks has at least one entry.
-  for (const minf_pattern& pattern : patterns) {
-    const ListSizes sizes = list_sizes(pattern, options, k.size(1));
-    largest.columns = std::max(largest.columns, sizes.columns);
-    largest.distances = std::max(largest.distances, sizes.distances);
-    largest.blocks = std::max(largest.blocks, sizes.blocks);
-  }
-  const auto filled = [&q](const std::vector<int64_t>& sizes) {
-    Tensor lists = empty_on(q, sizes, ScalarType::Int);
-    return torch::stable::fill_(lists, -1);
-  };
-  const Indices indices{
-      .vertical_index = filled({q.size(0), num_heads_q, largest.columns}),
-      .slash_index = filled({q.size(0), num_heads_q, largest.distances}),
-      .block_index = filled({q.size(0), num_heads_q, (q.size(1) + 63) / 64, largest.blocks})};
-  for (int64_t head = 0; head < num_heads_q; ++head) {
-    const std::size_t row = patterns.size() == 1 ? 0 : static_cast<std::size_t>(head);
-    estimate_head(q, k, head, patterns[row], options, indices);
-  }
-  return indices;
-}
-
 /// Checks q, k and the patterns together, by a query that reads no memory. It is asked of the CPU
 /// backend: what a GPU demands of elements and rows is nothing to counting.
-void check_together(const Tensor& q, const Tensor& k, const std::vector<minf_pattern>& patterns,
-                    const minf_vertical_slash_options& estimate) {
+void check_together(const Tensor& q, const Tensor& k, const std::vector<minf_pattern>& patterns) {
   minf_tensor q_view = view_of(q, "q");
   minf_tensor k_view = view_of(k, "k");
   if (q.device() == k.device()) q_view.device_type = k_view.device_type = MINF_DEVICE_CPU;
   std::size_t bytes = 0;
   check(minf_prefill_attention_workspace_bytes(&q_view, &k_view, patterns.data(),
-                                               static_cast<int64_t>(patterns.size()), &estimate,
+                                               static_cast<int64_t>(patterns.size()),
                                                /*exec=*/nullptr, &bytes));
+}
+
+/// Fills `index`, whose lists lie in the result.
+Workspace build_index(const Tensor& q, const Tensor& k, const std::vector<minf_pattern>& patterns,
+                      const std::optional<double>& softmax_scale, minf_sparse_index& index) {
+  const minf_tensor q_view = view_of(q, "q");
+  const minf_tensor k_view = view_of(k, "k");
+  const auto num_patterns = static_cast<int64_t>(patterns.size());
+  const minf_attention_options options = attention_options(softmax_scale);
+  const minf_exec exec = torch_exec(q);
+  std::size_t index_bytes = 0, workspace_bytes = 0;
+  check(minf_build_index_bytes(&q_view, &k_view, patterns.data(), num_patterns, &exec, &index_bytes,
+                               &workspace_bytes));
+  Workspace lists(q, index_bytes);
+  const Workspace workspace(q, workspace_bytes);
+  check(minf_build_index(&q_view, &k_view, patterns.data(), num_patterns, &options, &index,
+                         lists.data(), lists.bytes(), workspace.data(), workspace.bytes(), &exec));
+  return lists;
 }
 
 Tensor count_key_tiles(const Tensor& q, const Tensor& k, const Tensor& patterns,
                        std::optional<double> softmax_scale) {
-  const std::vector<minf_pattern> rows = patterns_of(patterns);
-  const minf_vertical_slash_options estimate = vertical_slash_options(softmax_scale);
-  check_together(q, k, rows, estimate);
-
+  const std::vector<minf_pattern> heads = patterns_of(patterns);
+  check_together(q, k, heads);
   const minf_exec exec = torch_exec(q);
   const Tensor tiles = empty_on(q, {q.size(0), q.size(2)}, ScalarType::Long);
   const minf_tensor tiles_view = mutable_view_of(tiles, "tiles");
-  const Indices indices = estimate_heads(q, k, rows, estimate);
-  const Runs plan = plan_runs(indices.slash_index, k.size(1));
-  minf_sparse_index index = sparse_index(rows.data(), rows.size());
-  index.vertical_index = view_of(indices.vertical_index, "vertical_index");
-  index.block_index = view_of(indices.block_index, "block_index");
-  plan.add_to(index);
+  minf_sparse_index index = sparse_index(heads.data(), heads.size());
+  const bool estimated = std::any_of(heads.begin(), heads.end(), [](const minf_pattern& pattern) {
+    return pattern.kind == MINF_VERTICAL_SLASH || pattern.kind == MINF_BLOCK_SPARSE;
+  });
+  std::optional<Workspace> lists;
+  if (estimated) lists = build_index(q, k, heads, softmax_scale, index);
   check(
       minf_count_key_tiles(q.size(0), q.size(2), q.size(1), k.size(1), &index, &tiles_view, &exec));
   return tiles;
@@ -376,27 +317,36 @@ void register_ops(torch::stable::detail::StableLibrary& m) {
 
 }  // namespace minference::torch_ops
 
+#define STRING(x) #x
+#define DEFAULT(x) STRING(x)
+#define LIST_OPTIONS                                                      \
+  "SymInt last_q=" DEFAULT(MINF_DEFAULT_LAST_Q) ", SymInt sink=" DEFAULT( \
+      MINF_DEFAULT_SINK) ", SymInt local=" DEFAULT(MINF_DEFAULT_LOCAL)
+
 // q [batch, seqlen_q, num_heads_q, head_dim]; k [batch, seqlen_k, num_heads_kv, head_dim]; v and
 // out likewise, with head_dim_v; lse [batch, num_heads_q, seqlen_q] float32; indices int32, tiles
 // int64 [batch, num_heads_q].
 STABLE_TORCH_LIBRARY(minference, m) {
   m.def(
       "vs_attn(Tensor q, Tensor k, Tensor v, SymInt vertical_size, SymInt slash_size, *, "
-      "float? softmax_scale=None, SymInt last_q=64, SymInt sink=30, SymInt local=100) -> Tensor");
+      "float? softmax_scale=None, " LIST_OPTIONS ") -> Tensor");
   m.def(
       "a_shape_attn(Tensor q, Tensor k, Tensor v, SymInt sink, SymInt window, *, "
       "float? softmax_scale=None) -> Tensor");
   m.def(
       "block_sparse_attn(Tensor q, Tensor k, Tensor v, SymInt top_k, *, "
       "float? softmax_scale=None) -> Tensor");
-  // patterns: int32 [num_heads_q or 1, 4] on the CPU, rows (kind, a, b, c) of minf_pattern.
+  // patterns: float64 [num_heads_q or 1, 8] on the CPU, rows of minf_pattern_from_numbers(); or
+  // int32 [.., 4] with the first of their numbers. last_q and the others: in place of the
+  // patterns'.
   m.def(
       "prefill_attn(Tensor q, Tensor k, Tensor v, Tensor patterns, *, "
-      "float? softmax_scale=None, SymInt last_q=64, SymInt sink=30, SymInt local=100) "
+      "float? softmax_scale=None, SymInt? last_q=None, SymInt? sink=None, SymInt? local=None) "
       "-> (Tensor out, Tensor lse)");
   m.def(
       "estimate_vs(Tensor q, Tensor k, SymInt vertical_size, SymInt slash_size, *, "
-      "float? softmax_scale=None, SymInt last_q=64, SymInt sink=30, SymInt local=100, "
+      "float? softmax_scale=None, " LIST_OPTIONS
+      ", "
       "float vertical_p=1.0, float slash_p=1.0) -> (Tensor vertical_index, Tensor slash_index)");
   m.def(
       "estimate_blocks(Tensor q, Tensor k, SymInt top_k, *, float? softmax_scale=None, "

@@ -5,8 +5,9 @@
  *                which columns, distances     distances -> runs     exact softmax over
  *                or blocks matter             per head              the selected keys
  *
- * minf_prefill_attention() does all three; the stages can also be called one by one. A C++17
- * surface over this one is in minference.hpp. Nothing here needs torch, Python or CUDA headers.
+ * minf_build_index() does the first two, minf_prefill_attention() all three; the stages can also be
+ * called one by one. A C++17 surface over this one is in minference.hpp. Nothing here needs torch,
+ * Python or CUDA headers.
  *
  * Conventions, said once:
  * - Layout: q [batch, seqlen_q, num_heads_q, head_dim]; k [batch, seqlen_k, num_heads_kv,
@@ -59,7 +60,7 @@
 #include <stdint.h>
 
 #define MINF_VERSION_MAJOR 0
-#define MINF_VERSION_MINOR 1
+#define MINF_VERSION_MINOR 2
 #define MINF_VERSION_PATCH 0
 
 #if defined(_WIN32)
@@ -120,23 +121,83 @@ typedef struct minf_tensor {
   int64_t stride[MINF_MAX_DIMS]; /* Elements. */
 } minf_tensor;
 
+/* Query rows of a row block, and keys of a key block. */
+#define MINF_BLOCK 64
+/* The largest head_dim and head_dim_v. */
+#define MINF_MAX_HEAD_DIM 256
+
 /* ---- Patterns ---------------------------------------------------------------------------- */
 
 typedef enum minf_pattern_kind {
-  MINF_DENSE = 0,          /* a, b, c unused (0). All keys. */
-  MINF_A_SHAPE = 1,        /* a = sink, b = window, tokens. j < sink or p_i - j < window. */
-  MINF_VERTICAL_SLASH = 2, /* a = vertical_size columns, b = slash_size distances. */
-  MINF_BLOCK_SPARSE = 3,   /* a = top_k key blocks per row block. */
-  MINF_TRI_SHAPE = 4       /* a = sink, b = window, c = last: A-shape, the last rows dense. */
+  MINF_DENSE = 0,          /* All keys. */
+  MINF_A_SHAPE = 1,        /* j < sink or p_i - j < window. */
+  MINF_VERTICAL_SLASH = 2, /* Columns and distances that the last rows attend most. */
+  MINF_BLOCK_SPARSE = 3,   /* Key blocks with the largest mean-pooled score, per row block. */
+  MINF_TRI_SHAPE = 4       /* A-shape, and the last rows of the call are dense. */
 } minf_pattern_kind;
 
-/* The pattern of one query head. Unused fields must be 0; sizes must be >= 0, and top_k >= 1. */
+/* What MInference chose, and what minf_pattern_default() gives. */
+#define MINF_DEFAULT_LAST_Q 64
+#define MINF_DEFAULT_SINK 30
+#define MINF_DEFAULT_LOCAL 100
+
+typedef struct minf_a_shape {
+  int32_t sink;   /* First keys. Tokens, >= 0. */
+  int32_t window; /* Last keys, the row's own included. Tokens, >= 0. */
+} minf_a_shape;
+
+typedef struct minf_tri_shape {
+  int32_t sink; /* Both as in minf_a_shape. */
+  int32_t window;
+  int32_t last; /* Rows at the end of the call that are dense. >= 0. */
+} minf_tri_shape;
+
+/* See minf_estimate_vertical_slash(). */
+typedef struct minf_vertical_slash {
+  int32_t vertical_size; /* Columns, at most: >= 0. At least `sink` are kept. */
+  int32_t slash_size;    /* Distances, at most: >= 0. At least `local` are kept. */
+  int32_t last_q;        /* Rows that estimate, counted from the end; 1 to 64. */
+  int32_t sink;          /* First columns, always kept. >= 0. */
+  int32_t local;         /* Distances [0, local), always kept. >= 0. */
+  int32_t reserved;      /* 0 */
+  double vertical_p;     /* In (0, 1]: keep the smallest set of columns whose score sum reaches this
+                            share of the total, capped by the size. 1 = off. */
+  double slash_p;        /* The same for distances. */
+} minf_vertical_slash;
+
+/* See minf_estimate_block_sparse(). */
+typedef struct minf_block_sparse {
+  int32_t top_k;    /* Key blocks per row block, at most: >= 1. */
+  int32_t reserved; /* 0 */
+  double top_p;     /* In (0, 1]: keep the smallest set of blocks whose softmax mass (over the
+                       allowed blocks) reaches this, capped by top_k. 1 = off. */
+} minf_block_sparse;
+
+/* The pattern of one query head, with the options of its estimator. Only the struct that `kind`
+ * names is read; every other byte must be 0. Heads of a call whose options are alike are estimated
+ * together. */
 typedef struct minf_pattern {
-  int32_t kind; /* minf_pattern_kind */
-  int32_t a;
-  int32_t b;
-  int32_t c;
+  int32_t kind;     /* minf_pattern_kind */
+  int32_t reserved; /* 0 */
+  union {
+    unsigned char bytes[56]; /* First, so that {0} clears them all. */
+    minf_a_shape a_shape;
+    minf_tri_shape tri_shape;
+    minf_vertical_slash vertical_slash;
+    minf_block_sparse block_sparse;
+  } as;
 } minf_pattern;
+
+/* A pattern of this kind whose options are the defaults and whose sizes are 0. An unknown kind
+ * gives a pattern that every call refuses. */
+MINF_API minf_pattern minf_pattern_default(int32_t kind);
+
+/* Reads a pattern from numbers, as bindings and files have it: numbers[0] is the kind, then come
+ * the fields of its struct in their order, `reserved` ones left out. Fields that are not given keep
+ * their defaults; numbers beyond the last field must be 0. Whether a number is legal for its field
+ * is checked by the calls that take the pattern, here only that an integer field gets an int32. */
+MINF_API minf_status minf_pattern_from_numbers(const double* numbers, int64_t num_numbers,
+                                               minf_pattern* pattern);
 
 /* ---- Execution --------------------------------------------------------------------------- */
 
@@ -162,16 +223,15 @@ typedef struct minf_exec {
 typedef struct minf_vertical_slash_options {
   size_t struct_size;          /* sizeof(minf_vertical_slash_options) */
   const double* softmax_scale; /* Multiplies q.k; null selects head_dim ** -0.5. Finite. */
-  int32_t last_q;              /* Rows that estimate, counted from the end; 1 to 64. */
-  int32_t sink;                /* First columns, always kept. >= 0. */
-  int32_t local;               /* Distances [0, local), always kept. >= 0. */
-  int32_t reserved;            /* 0 */
-  double vertical_p;           /* In (0, 1]: keep the smallest set of columns whose score sum
-                                  reaches this share of the total, capped by the size. 1 = off. */
-  double slash_p;              /* The same for distances. */
+  int32_t last_q;              /* These as in minf_vertical_slash. */
+  int32_t sink;
+  int32_t local;
+  int32_t reserved; /* 0 */
+  double vertical_p;
+  double slash_p;
 } minf_vertical_slash_options;
 
-/* last_q 64, sink 30, local 100, no mass budget, default scale. */
+/* MINF_DEFAULT_*, no mass budget, default scale. */
 MINF_API minf_vertical_slash_options minf_vertical_slash_options_default(void);
 
 /* Selects, per query head, the key columns and the distances that the last rows attend most.
@@ -202,8 +262,7 @@ MINF_API minf_status minf_estimate_vertical_slash_workspace_bytes(
 typedef struct minf_block_sparse_options {
   size_t struct_size;          /* sizeof(minf_block_sparse_options) */
   const double* softmax_scale; /* Only the mass budget uses it. Null selects head_dim ** -0.5. */
-  double top_p;                /* In (0, 1]: keep the smallest set of blocks whose softmax mass
-                                  (over the allowed blocks) reaches this, capped by top_k. 1 = off. */
+  double top_p;                /* As in minf_block_sparse. */
 } minf_block_sparse_options;
 
 MINF_API minf_block_sparse_options minf_block_sparse_options_default(void);
@@ -255,18 +314,20 @@ MINF_API minf_status minf_plan_vertical_slash(const minf_tensor* slash_index, in
 
 /* ---- Stage 3: compute -------------------------------------------------------------------- */
 
-/* The keys that each head attends. A tensor that no head needs may be absent (ndim 0). */
+/* The keys that each head attends. A tensor that no head needs may be absent (ndim 0). Dimension 1
+ * of a list tensor has all query heads, or in their order only those whose pattern reads it:
+ * vertical-slash heads for the first three, block-sparse heads for block_index. */
 typedef struct minf_sparse_index {
   size_t struct_size;           /* sizeof(minf_sparse_index) */
   const minf_pattern* patterns; /* [num_patterns], host memory. For vertical-slash and block-sparse
                                    heads only the kind is read: the tensors below say the rest. */
   int64_t num_patterns;         /* num_heads_q, or 1: the same pattern for all heads. */
-  minf_tensor vertical_index; /* int32 [batch, num_heads_q, any], ascending, -1 may fill the end. */
-  minf_tensor runs;           /* int32 [batch, num_heads_q, max_runs, 2], from stage 2; stride 2
-                                 between the pairs of a head. */
-  minf_tensor run_count;      /* int32 [batch, num_heads_q] */
-  minf_tensor block_index;    /* int32 [batch, num_heads_q, ceil(seqlen_q / 64), any], ascending,
-                                 -1 may fill the end. */
+  minf_tensor vertical_index;   /* int32 [batch, heads, any], ascending, -1 may fill the end. */
+  minf_tensor runs;             /* int32 [batch, heads, max_runs, 2], from stage 2; stride 2
+                                   between the pairs of a head. */
+  minf_tensor run_count;        /* int32 [batch, heads] */
+  minf_tensor block_index;      /* int32 [batch, heads, ceil(seqlen_q / 64), any], ascending, -1 may
+                                   fill the end. */
 } minf_sparse_index;
 
 typedef struct minf_attention_options {
@@ -311,21 +372,47 @@ MINF_API minf_status minf_count_key_tiles(int64_t batch, int64_t num_heads_q, in
 
 /* ---- All stages -------------------------------------------------------------------------- */
 
-/* Estimates, plans and computes prefill attention, each head with its own pattern, in one call.
- * patterns: [num_patterns], num_patterns is num_heads_q or 1 (all heads alike). Arguments are those
- * of the stages; `estimate` serves the vertical-slash heads, and its softmax_scale is ignored in
- * favour of that in `options`.
+/* Stages 1 and 2 for heads that each have their own pattern: estimates what the patterns ask for,
+ * and plans it.
+ *
+ *     q, k          as in minf_estimate_vertical_slash()
+ *     patterns      [num_patterns], host memory; num_patterns is num_heads_q, or 1 for all heads
+ *     options       of stage 3; null: the defaults
+ *     index         out, struct_size set: its patterns are the caller's, and must stay; its tensors
+ *                   are views of index_memory, which only some of the heads may need
+ *     index_memory  index_bytes of memory of q's device, of any alignment
+ *
+ * A list that ends early is filled with -1. With the index, minf_sparse_attention() computes what
+ * minf_prefill_attention() does, and minf_count_key_tiles() counts it. */
+MINF_API minf_status minf_build_index(const minf_tensor* q, const minf_tensor* k,
+                                      const minf_pattern* patterns, int64_t num_patterns,
+                                      const minf_attention_options* options,
+                                      minf_sparse_index* index, void* index_memory,
+                                      size_t index_bytes, void* workspace, size_t workspace_bytes,
+                                      const minf_exec* exec);
+/* Bytes of index_memory, and of work memory that may go when the call has run. */
+MINF_API minf_status minf_build_index_bytes(const minf_tensor* q, const minf_tensor* k,
+                                            const minf_pattern* patterns, int64_t num_patterns,
+                                            const minf_exec* exec, size_t* index_bytes,
+                                            size_t* workspace_bytes);
+
+/* minf_build_index() and minf_sparse_attention() in one call, on one workspace. Arguments are
+ * theirs.
  *
  *     tiles  [batch, num_heads_q]  int64, device of q, out: tiles computed; null or ndim 0 to skip
  */
-MINF_API minf_status minf_prefill_attention(
-    const minf_tensor* q, const minf_tensor* k, const minf_tensor* v, const minf_pattern* patterns,
-    int64_t num_patterns, const minf_vertical_slash_options* estimate,
-    const minf_attention_options* options, const minf_tensor* out, const minf_tensor* lse,
-    const minf_tensor* tiles, void* workspace, size_t workspace_bytes, const minf_exec* exec);
-MINF_API minf_status minf_prefill_attention_workspace_bytes(
-    const minf_tensor* q, const minf_tensor* k, const minf_pattern* patterns, int64_t num_patterns,
-    const minf_vertical_slash_options* estimate, const minf_exec* exec, size_t* bytes);
+MINF_API minf_status minf_prefill_attention(const minf_tensor* q, const minf_tensor* k,
+                                            const minf_tensor* v, const minf_pattern* patterns,
+                                            int64_t num_patterns,
+                                            const minf_attention_options* options,
+                                            const minf_tensor* out, const minf_tensor* lse,
+                                            const minf_tensor* tiles, void* workspace,
+                                            size_t workspace_bytes, const minf_exec* exec);
+MINF_API minf_status minf_prefill_attention_workspace_bytes(const minf_tensor* q,
+                                                            const minf_tensor* k,
+                                                            const minf_pattern* patterns,
+                                                            int64_t num_patterns,
+                                                            const minf_exec* exec, size_t* bytes);
 
 /* Merges attention over two disjoint key sets of the same rows.
  *
@@ -343,7 +430,7 @@ MINF_API minf_status minf_merge_attention(const minf_tensor* out_a, const minf_t
 
 /* ---- What this library is, and what it can use here ---------------------------------------- */
 
-/* "0.1.0" */
+/* "0.2.0" */
 MINF_API const char* minf_version(void);
 /* Compiler, flags, build type and CUDA architectures, one line. */
 MINF_API const char* minf_build_info(void);

@@ -70,10 +70,10 @@ void with_workspace(const ConstTensorView& q, const Exec& exec, const Size& size
 /// How estimate_vertical_slash() scores; see minf_vertical_slash_options.
 struct VerticalSlashOptions {
   SoftmaxScale softmax_scale;
-  int32_t last_q = 64;    // Rows that estimate, counted from the end; 1 to 64.
-  int32_t sink = 30;      // First columns, always kept. >= 0.
-  int32_t local = 100;    // Distances [0, local), always kept. >= 0.
-  double vertical_p = 1;  // Mass budgets in (0, 1]; 1 = off.
+  int32_t last_q = MINF_DEFAULT_LAST_Q;  // Rows that estimate, counted from the end; 1 to 64.
+  int32_t sink = MINF_DEFAULT_SINK;      // First columns, always kept. >= 0.
+  int32_t local = MINF_DEFAULT_LOCAL;    // Distances [0, local), always kept. >= 0.
+  double vertical_p = 1;                 // Mass budgets in (0, 1]; 1 = off.
   double slash_p = 1;
 };
 
@@ -286,11 +286,61 @@ inline void count_key_tiles(int64_t batch, int64_t num_heads_q, int64_t seqlen_q
 
 // ---- All stages ------------------------------------------------------------------------------
 
+/// Bytes of memory that build_index() needs.
+struct IndexBytes {
+  std::size_t index = 0;      // Of the index itself, which stays.
+  std::size_t workspace = 0;  // Of work memory, which may go when the call has run.
+};
+
+/// Returns the bytes of memory that build_index() needs for these arguments.
+/// @throws Error{kInvalidArgument} where that call would.
+inline IndexBytes build_index_bytes(const ConstTensorView& q, const ConstTensorView& k,
+                                    const std::vector<Pattern>& patterns, const Exec& exec = {}) {
+  const minf_exec c_exec = detail::to_c(exec);
+  IndexBytes bytes;
+  detail::check(minf_build_index_bytes(&q.c_tensor(), &k.c_tensor(), patterns.data(),
+                                       static_cast<int64_t>(patterns.size()), &c_exec, &bytes.index,
+                                       &bytes.workspace));
+  return bytes;
+}
+
+/// Estimates and plans: what sparse_attention() then computes is prefill_attention().
+///
+///     q, k      as in estimate_vertical_slash()
+///     patterns  num_heads_q entries, or one for all heads
+///     memory    where the lists of the result lie, on the device of q; it must stay
+///
+/// @throws Error{kInvalidArgument} on a shape, dtype, stride, device or pattern mismatch.
+/// @throws Error{kWorkspaceTooSmall} if `memory` is smaller than build_index_bytes() says.
+/// @throws Error{kUnsupported} if no built backend serves this device; the message says why.
+inline SparseIndex build_index(const ConstTensorView& q, const ConstTensorView& k,
+                               const std::vector<Pattern>& patterns, const Workspace& memory,
+                               const SoftmaxScale& softmax_scale = {}, const Exec& exec = {}) {
+  SparseIndex index;
+  index.patterns = patterns;
+  minf_sparse_index c_index{};
+  c_index.struct_size = sizeof c_index;
+  const minf_attention_options c_options = {sizeof(minf_attention_options),
+                                            detail::to_c(softmax_scale)};
+  const minf_exec c_exec = detail::to_c(exec);
+  detail::with_workspace(
+      q, exec, [&] { return build_index_bytes(q, k, patterns, exec).workspace; },
+      [&](void* data, std::size_t bytes) {
+        return minf_build_index(&q.c_tensor(), &k.c_tensor(), index.patterns.data(),
+                                static_cast<int64_t>(patterns.size()), &c_options, &c_index,
+                                memory.data, memory.bytes, data, bytes, &c_exec);
+      });
+  index.vertical_index = ConstTensorView(c_index.vertical_index);
+  index.runs = ConstTensorView(c_index.runs);
+  index.run_count = ConstTensorView(c_index.run_count);
+  index.block_index = ConstTensorView(c_index.block_index);
+  return index;
+}
+
 /// The optional arguments of prefill_attention().
 struct PrefillOptions {
   SoftmaxScale softmax_scale;
-  VerticalSlashOptions estimate;  // For the vertical-slash heads; its softmax_scale is ignored.
-  TensorView lse;                 // [batch, num_heads_q, seqlen_q] float32, out; absent to skip.
+  TensorView lse;  // [batch, num_heads_q, seqlen_q] float32, out; absent to skip.
   TensorView
       tiles;  // [batch, num_heads_q] int64, device of q, out: tiles computed; absent to skip.
 };
@@ -300,14 +350,12 @@ struct PrefillOptions {
 inline std::size_t prefill_attention_workspace_bytes(const ConstTensorView& q,
                                                      const ConstTensorView& k,
                                                      const std::vector<Pattern>& patterns,
-                                                     const PrefillOptions& options = {},
                                                      const Exec& exec = {}) {
-  const minf_vertical_slash_options c_estimate = detail::to_c(options.estimate);
   const minf_exec c_exec = detail::to_c(exec);
   std::size_t bytes = 0;
   detail::check(minf_prefill_attention_workspace_bytes(
-      &q.c_tensor(), &k.c_tensor(), patterns.data(), static_cast<int64_t>(patterns.size()),
-      &c_estimate, &c_exec, &bytes));
+      &q.c_tensor(), &k.c_tensor(), patterns.data(), static_cast<int64_t>(patterns.size()), &c_exec,
+      &bytes));
   return bytes;
 }
 
@@ -323,15 +371,14 @@ inline void prefill_attention(const ConstTensorView& q, const ConstTensorView& k
                               const TensorView& out, const PrefillOptions& options = {},
                               const Exec& exec = {}) {
   const auto num_patterns = static_cast<int64_t>(patterns.size());
-  const minf_vertical_slash_options c_estimate = detail::to_c(options.estimate);
   const minf_attention_options c_options = {sizeof(minf_attention_options),
                                             detail::to_c(options.softmax_scale)};
   const minf_exec c_exec = detail::to_c(exec);
   detail::with_workspace(
-      q, exec, [&] { return prefill_attention_workspace_bytes(q, k, patterns, options, exec); },
+      q, exec, [&] { return prefill_attention_workspace_bytes(q, k, patterns, exec); },
       [&](void* data, std::size_t bytes) {
         return minf_prefill_attention(&q.c_tensor(), &k.c_tensor(), &v.c_tensor(), patterns.data(),
-                                      num_patterns, &c_estimate, &c_options, &out.c_tensor(),
+                                      num_patterns, &c_options, &out.c_tensor(),
                                       &options.lse.c_tensor(), &options.tiles.c_tensor(), data,
                                       bytes, &c_exec);
       });
@@ -354,7 +401,7 @@ inline void merge_attention(const ConstTensorView& out_a, const ConstTensorView&
 
 // ---- What this library is, and what it can use here --------------------------------------------
 
-/// "0.1.0"
+/// "0.2.0"
 inline std::string version() { return minf_version(); }
 
 /// Compiler, flags, build type and CUDA architectures, one line.

@@ -148,6 +148,9 @@ class ConstTensorView {
   ConstTensorView(const T* data, const Dims& shape, const Dims& strides, Device device = {})
       : ConstTensorView(data, kDType, shape, strides, device) {}
 
+  /// The C++ form of a view that a C function filled in.
+  explicit ConstTensorView(const minf_tensor& tensor) noexcept : tensor_(tensor) {}
+
   bool absent() const noexcept { return tensor_.ndim == 0; }
   int32_t ndim() const noexcept { return tensor_.ndim; }
   int64_t shape(int32_t dim) const noexcept { return tensor_.shape[dim]; }
@@ -188,23 +191,42 @@ class TensorView : public ConstTensorView {
 using Pattern = minf_pattern;
 
 /// All keys.
-inline Pattern dense() { return {MINF_DENSE, 0, 0, 0}; }
+inline Pattern dense() { return minf_pattern_default(MINF_DENSE); }
 
 /// The first `sink` keys and the last `window` positions up to the row's own. Tokens.
-inline Pattern a_shape(int32_t sink, int32_t window) { return {MINF_A_SHAPE, sink, window, 0}; }
+inline Pattern a_shape(int32_t sink, int32_t window) {
+  Pattern pattern = minf_pattern_default(MINF_A_SHAPE);
+  pattern.as.a_shape.sink = sink;
+  pattern.as.a_shape.window = window;
+  return pattern;
+}
 
 /// a_shape, and the last `last` rows of the call are dense. Tokens.
 inline Pattern tri_shape(int32_t sink, int32_t window, int32_t last) {
-  return {MINF_TRI_SHAPE, sink, window, last};
+  Pattern pattern = minf_pattern_default(MINF_TRI_SHAPE);
+  pattern.as.tri_shape.sink = sink;
+  pattern.as.tri_shape.window = window;
+  pattern.as.tri_shape.last = last;
+  return pattern;
 }
 
 /// The `vertical_size` key columns and the `slash_size` distances that the last rows attend most.
+/// The estimator's other options are the defaults; they are in `as.vertical_slash`.
 inline Pattern vertical_slash(int32_t vertical_size, int32_t slash_size) {
-  return {MINF_VERTICAL_SLASH, vertical_size, slash_size, 0};
+  Pattern pattern = minf_pattern_default(MINF_VERTICAL_SLASH);
+  pattern.as.vertical_slash.vertical_size = vertical_size;
+  pattern.as.vertical_slash.slash_size = slash_size;
+  return pattern;
 }
 
-/// The `top_k` key blocks (64 keys each) of each row block with the largest mean-pooled score.
-inline Pattern block_sparse(int32_t top_k) { return {MINF_BLOCK_SPARSE, top_k, 0, 0}; }
+/// The `top_k` key blocks (64 keys each) of each row block with the largest mean-pooled score, or
+/// the fewest of them that hold the share `top_p` of the softmax mass.
+inline Pattern block_sparse(int32_t top_k, double top_p = 1) {
+  Pattern pattern = minf_pattern_default(MINF_BLOCK_SPARSE);
+  pattern.as.block_sparse.top_k = top_k;
+  pattern.as.block_sparse.top_p = top_p;
+  return pattern;
+}
 
 // ---- Execution -------------------------------------------------------------------------------
 

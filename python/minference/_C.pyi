@@ -10,6 +10,13 @@ class Capability(TypedDict):
     selected: bool
     reason: str
 
+# Constants of minference.h: MINF_BLOCK, MINF_DEFAULT_*, and minf_pattern_kind by name.
+BLOCK: int
+DEFAULT_LAST_Q: int
+DEFAULT_SINK: int
+DEFAULT_LOCAL: int
+PATTERN_KINDS: dict[str, int]
+
 def version() -> str: ...
 def build_info() -> str: ...
 def backends() -> list[Capability]: ...

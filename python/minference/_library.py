@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from minference._C import BLOCK, DEFAULT_LAST_Q, DEFAULT_LOCAL, DEFAULT_SINK
+
 MIN_TORCH = "2.11"
-ROW_BLOCK = 64  # Query rows per list of block_index.
 
 # What the text of an op's error begins with -> what the Python functions raise. The stable ABI
 # makes every C++ exception a RuntimeError, so the text carries the status (csrc/torch/interop.h).
@@ -123,9 +124,9 @@ def _fake_vs_attn(
     slash_size: int,
     *,
     softmax_scale: float | None = None,
-    last_q: int = 64,
-    sink: int = 30,
-    local: int = 100,
+    last_q: int = DEFAULT_LAST_Q,
+    sink: int = DEFAULT_SINK,
+    local: int = DEFAULT_LOCAL,
 ) -> Tensor:
     _check_devices(q, k=k, v=v)
     return _out_like(q, v)
@@ -158,9 +159,9 @@ def _fake_prefill_attn(
     patterns: Tensor,
     *,
     softmax_scale: float | None = None,
-    last_q: int = 64,
-    sink: int = 30,
-    local: int = 100,
+    last_q: int | None = None,
+    sink: int | None = None,
+    local: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     _check_devices(q, k=k, v=v)
     _check_patterns(patterns)
@@ -174,9 +175,9 @@ def _fake_estimate_vs(
     slash_size: int,
     *,
     softmax_scale: float | None = None,
-    last_q: int = 64,
-    sink: int = 30,
-    local: int = 100,
+    last_q: int = DEFAULT_LAST_Q,
+    sink: int = DEFAULT_SINK,
+    local: int = DEFAULT_LOCAL,
     vertical_p: float = 1.0,
     slash_p: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
@@ -195,7 +196,7 @@ def _fake_estimate_blocks(
 ) -> Tensor:
     _check_devices(q, k=k)
     batch, seqlen_q, num_heads_q, _ = q.shape
-    row_blocks = (seqlen_q + ROW_BLOCK - 1) // ROW_BLOCK
+    row_blocks = (seqlen_q + BLOCK - 1) // BLOCK
     return q.new_empty((batch, num_heads_q, row_blocks, top_k), dtype=torch.int32)
 
 

@@ -17,11 +17,14 @@ dense 0 0                   ``Dense()``: written and read here only
 tri_shape sink window _ n   ``TriShape(sink, window, n)``: written and read here only
 =========================== =========================================================
 
-The score is what the search that made the file measured. It is kept, and nothing reads it.
+An entry of the first and the third type may end with an object of the pattern's options, where they
+are not the defaults: ``["vertical_and_slash", 1000, 6096, 0.6, {"last_q": 32}]``. The score is what
+the search that made the file measured. It is kept, and nothing reads it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections import Counter
@@ -193,6 +196,9 @@ def _heads_in_order(layer: Any, num_heads: int, where: str) -> list[tuple[Patter
 
 
 def _read_entry(entry: Any, where: str) -> tuple[Pattern, float]:
+    options = {}
+    if isinstance(entry, list) and entry and isinstance(entry[-1], dict):
+        *entry, options = entry
     if not isinstance(entry, list) or len(entry) < 3:
         msg = f"{where}: expected [type, vertical_size, slash_size, score], got {_shown(entry)}"
         raise ValueError(msg)
@@ -210,7 +216,22 @@ def _read_entry(entry: Any, where: str) -> tuple[Pattern, float]:
     if type(score) not in (int, float):
         msg = f"{where}: expected a number as score, got {_shown(score)}"
         raise ValueError(msg)
-    return _pattern(kind, first, second, last), score
+    return _with_options(_pattern(kind, first, second, last), options, where), score
+
+
+def _with_options(pattern: Pattern, options: dict[str, Any], where: str) -> Pattern:
+    known = {f.name: f.type for f in dataclasses.fields(pattern)}
+    for name in pattern.size_names():
+        del known[name]
+    for name, value in options.items():
+        if name not in known:
+            expected = ", ".join(known) or "none"
+            msg = f"{where}: expected options of {expected}, got {_shown(name)}"
+            raise ValueError(msg)
+        if type(value) not in ((int,) if known[name] == "int" else (int, float)):
+            msg = f"{where}: expected a number as {name}, got {_shown(value)}"
+            raise ValueError(msg)
+    return dataclasses.replace(pattern, **options)
 
 
 def _pattern(kind: str, first: int, second: int, last: list[int]) -> Pattern:
@@ -228,13 +249,14 @@ def _pattern(kind: str, first: int, second: int, last: list[int]) -> Pattern:
 
 
 def _entry(pattern: Pattern, score: float | None) -> list[Any]:
+    options = [pattern.options] if pattern.options else []
     match pattern:
         case VerticalSlash(vertical_size, slash_size):
-            return ["vertical_and_slash", vertical_size, slash_size, score]
+            return ["vertical_and_slash", vertical_size, slash_size, score, *options]
         case AShape(sink, window):
             return ["stream_llm", sink, window, score]
         case BlockSparse(top_k):
-            return ["block_sparse", top_k, 0, score]
+            return ["block_sparse", top_k, 0, score, *options]
         case TriShape(sink, window, last):
             return ["tri_shape", sink, window, score, last]
         case _:

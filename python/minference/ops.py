@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from minference import _C
+from minference._C import DEFAULT_LAST_Q, DEFAULT_LOCAL, DEFAULT_SINK
 from minference._library import call
 from minference.patterns import Dense, Pattern, to_tensor
 
@@ -58,9 +59,9 @@ def prefill_attn(
     patterns: Pattern | Sequence[Pattern],
     *,
     softmax_scale: float | None = None,
-    last_q: int = 64,
-    sink: int = 30,
-    local: int = 100,
+    last_q: int | None = None,
+    sink: int | None = None,
+    local: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Estimate, plan and compute attention, each query head with its own pattern.
 
@@ -70,9 +71,9 @@ def prefill_attn(
         v: Values.
         patterns: One per query head, or one for all heads.
         softmax_scale: Multiplies ``q @ k.T``.
-        last_q: Rows at the end of the call that vertical-slash heads estimate from, 1 to 64.
-        sink: First key columns that vertical-slash heads always keep.
-        local: Distances ``[0, local)`` that vertical-slash heads always keep.
+        last_q: For all vertical-slash heads, in place of what their patterns say; here and below.
+        sink: See :class:`minference.VerticalSlash`.
+        local: See :class:`minference.VerticalSlash`.
 
     Returns:
         ``out`` and ``lse``.
@@ -99,9 +100,9 @@ def vs_attn(
     slash_size: int,
     *,
     softmax_scale: float | None = None,
-    last_q: int = 64,
-    sink: int = 30,
-    local: int = 100,
+    last_q: int = DEFAULT_LAST_Q,
+    sink: int = DEFAULT_SINK,
+    local: int = DEFAULT_LOCAL,
 ) -> Tensor:
     """:class:`minference.VerticalSlash` on every head. Returns ``out``."""
     result = call(
@@ -145,9 +146,9 @@ def estimate_vs(
     slash_size: int,
     *,
     softmax_scale: float | None = None,
-    last_q: int = 64,
-    sink: int = 30,
-    local: int = 100,
+    last_q: int = DEFAULT_LAST_Q,
+    sink: int = DEFAULT_SINK,
+    local: int = DEFAULT_LOCAL,
     vertical_p: float = 1.0,
     slash_p: float = 1.0,
 ) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@
 
 #include "check.h"
 #include "minference/minference.h"
+#include "minference/types.hpp"
 #include "test_tensor.h"
 
 namespace minference::test {
@@ -66,10 +67,9 @@ struct Arguments {
   TestTensor block_memory{MINF_INT32, {kBatch, kHeadsQ, kRowBlocks, 2}};
 
   minf_tensor q, k, v, out, lse, tiles, vertical_index, slash_index;
-  std::vector<minf_pattern> patterns = {{MINF_DENSE, 0, 0, 0},
-                                        {MINF_A_SHAPE, 4, 16, 0},
-                                        {MINF_VERTICAL_SLASH, 40, 100, 0},
-                                        {MINF_BLOCK_SPARSE, 2, 0, 0}};
+  std::vector<minf_pattern> patterns = {minference::dense(), minference::a_shape(4, 16),
+                                        minference::vertical_slash(40, 100),
+                                        minference::block_sparse(2)};
   minf_vertical_slash_options estimate = minf_vertical_slash_options_default();
   minf_block_sparse_options blocks = minf_block_sparse_options_default();
   minf_attention_options options{sizeof(minf_attention_options), nullptr};
@@ -118,8 +118,8 @@ struct Arguments {
 
   minf_status prefill() {
     return minf_prefill_attention(&q, &k, &v, patterns.data(),
-                                  static_cast<int64_t>(patterns.size()), &estimate, &options, &out,
-                                  &lse, &tiles, work.data, work.bytes, &exec);
+                                  static_cast<int64_t>(patterns.size()), &options, &out, &lse,
+                                  &tiles, work.data, work.bytes, &exec);
   }
   minf_status sparse() {
     return minf_sparse_attention(&q, &k, &v, &index, &options, &out, &lse, work.data, work.bytes,

@@ -76,8 +76,8 @@ inline void test_null_pointers() {
   const std::size_t bytes = a.work.bytes;
   const auto prefill = [&](const minf_tensor* q, const minf_tensor* k, const minf_tensor* v,
                            const minf_pattern* patterns, const minf_tensor* out) {
-    return minf_prefill_attention(q, k, v, patterns, kHeadsQ, nullptr, nullptr, out, nullptr,
-                                  nullptr, work, bytes, nullptr);
+    return minf_prefill_attention(q, k, v, patterns, kHeadsQ, nullptr, out, nullptr, nullptr, work,
+                                  bytes, nullptr);
   };
   const minf_pattern* const patterns = a.patterns.data();
   expect_null(prefill(nullptr, &a.k, &a.v, patterns, &a.out), "q: expected a tensor, got null");
@@ -279,34 +279,52 @@ inline void test_patterns() {
          [](Arguments& a) { a.patterns[1].kind = 5; });
   refuse(prefill, {"patterns[0]: expected a kind in [0, 4], got -1"},
          [](Arguments& a) { a.patterns[0].kind = -1; });
-  refuse(prefill, {"patterns[0] (dense): expected 0 in the unused field a, got 1"},
-         [](Arguments& a) { a.patterns[0].a = 1; });
-  refuse(prefill, {"patterns[1] (a_shape): expected a = sink >= 0, got -1"},
-         [](Arguments& a) { a.patterns[1].a = -1; });
-  refuse(prefill, {"patterns[1] (a_shape): expected b = window >= 0, got -2"},
-         [](Arguments& a) { a.patterns[1].b = -2; });
-  refuse(prefill, {"patterns[1] (a_shape): expected 0 in the unused field c, got 3"},
-         [](Arguments& a) { a.patterns[1].c = 3; });
-  refuse(prefill, {"patterns[2] (vertical_slash): expected a = vertical_size >= 0, got -1"},
-         [](Arguments& a) { a.patterns[2].a = -1; });
-  refuse(prefill, {"patterns[2] (vertical_slash): expected b = slash_size >= 0, got -1"},
-         [](Arguments& a) { a.patterns[2].b = -1; });
-  refuse(prefill, {"patterns[3] (block_sparse): expected a = top_k >= 1, got 0"},
-         [](Arguments& a) { a.patterns[3].a = 0; });
-  refuse(prefill, {"patterns[3] (block_sparse): expected 0 in the unused field b, got 7"},
-         [](Arguments& a) { a.patterns[3].b = 7; });
-  refuse(prefill, {"patterns[0] (tri_shape): expected c = last >= 0, got -9"},
-         [](Arguments& a) { a.patterns[0] = {MINF_TRI_SHAPE, 1, 2, -9}; });
-  accept(&Arguments::sparse, "sizes of patterns with index lists are not read",
-         [](Arguments& a) { a.patterns[2].a = a.patterns[3].a = -5; });
-  refuse(&Arguments::sparse, {"patterns[1] (a_shape): expected a = sink >= 0, got -1"},
-         [](Arguments& a) { a.patterns[1].a = -1; });
+  refuse(prefill, {"patterns[0] (dense): expected 0 in every byte that dense does not use, got 1"},
+         [](Arguments& a) { a.patterns[0].as.a_shape.sink = 1; });
+  refuse(prefill, {"patterns[1] (a_shape): sink: expected >= 0, got -1"},
+         [](Arguments& a) { a.patterns[1].as.a_shape.sink = -1; });
+  refuse(prefill, {"patterns[1] (a_shape): window: expected >= 0, got -2"},
+         [](Arguments& a) { a.patterns[1].as.a_shape.window = -2; });
+  refuse(prefill, {"patterns[1] (a_shape): expected 0 in every byte", "got 3 at offset 16"},
+         [](Arguments& a) { a.patterns[1].as.tri_shape.last = 3; });
+  refuse(prefill, {"patterns[1] (a_shape): expected 0 in every byte", "got 9 at offset 63"},
+         [](Arguments& a) { a.patterns[1].as.bytes[55] = 9; });
+  refuse(prefill, {"patterns[3] (block_sparse): expected 0 in every byte", "got 7 at offset 4"},
+         [](Arguments& a) { a.patterns[3].reserved = 7; });
+  refuse(prefill, {"patterns[2] (vertical_slash): vertical_size: expected >= 0, got -1"},
+         [](Arguments& a) { a.patterns[2].as.vertical_slash.vertical_size = -1; });
+  refuse(prefill, {"patterns[2] (vertical_slash): slash_size: expected >= 0, got -1"},
+         [](Arguments& a) { a.patterns[2].as.vertical_slash.slash_size = -1; });
+  refuse(prefill, {"patterns[2] (vertical_slash): last_q: expected 1 to 64, got 65"},
+         [](Arguments& a) { a.patterns[2].as.vertical_slash.last_q = 65; });
+  refuse(prefill, {"patterns[2] (vertical_slash): sink: expected >= 0, got -1"},
+         [](Arguments& a) { a.patterns[2].as.vertical_slash.sink = -1; });
+  refuse(prefill, {"patterns[2] (vertical_slash): local: expected >= 0, got -2"},
+         [](Arguments& a) { a.patterns[2].as.vertical_slash.local = -2; });
+  refuse(prefill, {"patterns[2] (vertical_slash): expected 0 in every byte", "got 5 at offset 28"},
+         [](Arguments& a) { a.patterns[2].as.vertical_slash.reserved = 5; });
+  refuse(prefill, {"patterns[2] (vertical_slash): vertical_p: expected a share in (0, 1], got 0"},
+         [](Arguments& a) { a.patterns[2].as.vertical_slash.vertical_p = 0; });
+  refuse(prefill, {"patterns[2] (vertical_slash): slash_p: expected a share in (0, 1], got nan"},
+         [](Arguments& a) { a.patterns[2].as.vertical_slash.slash_p = kNan; });
+  refuse(prefill, {"patterns[3] (block_sparse): top_k: expected >= 1, got 0"},
+         [](Arguments& a) { a.patterns[3].as.block_sparse.top_k = 0; });
+  refuse(prefill, {"patterns[3] (block_sparse): top_p: expected a share in (0, 1], got 2"},
+         [](Arguments& a) { a.patterns[3].as.block_sparse.top_p = 2; });
+  refuse(prefill, {"patterns[0] (tri_shape): last: expected >= 0, got -9"},
+         [](Arguments& a) { a.patterns[0] = minference::tri_shape(1, 2, -9); });
+  accept(&Arguments::sparse, "fields of patterns with index lists are not read", [](Arguments& a) {
+    a.patterns[2].as.vertical_slash.vertical_size = -5;
+    a.patterns[3].as.block_sparse.top_k = -5;
+  });
+  refuse(&Arguments::sparse, {"patterns[1] (a_shape): sink: expected >= 0, got -1"},
+         [](Arguments& a) { a.patterns[1].as.a_shape.sink = -1; });
 }
 
 inline void test_options() {
   const Call prefill = &Arguments::prefill;
   const Call estimate = &Arguments::estimate_vertical_slash;
-  refuse(prefill, {"vertical_slash options: expected struct_size >= ", ", got 0"},
+  refuse(estimate, {"vertical_slash options: expected struct_size >= ", ", got 0"},
          [](Arguments& a) { a.estimate.struct_size = 0; });
   refuse(prefill, {"attention options: expected struct_size >= 16, got 15"},
          [](Arguments& a) { a.options.struct_size = 15; });
@@ -315,8 +333,8 @@ inline void test_options() {
   refuse(&Arguments::sparse, {"index: expected struct_size >= "},
          [](Arguments& a) { a.index.struct_size -= 1; });
   refuse(prefill, {"exec: expected struct_size >= "}, [](Arguments& a) { a.exec.struct_size = 8; });
+  accept(estimate, "a caller from the future", [](Arguments& a) { a.estimate.struct_size += 64; });
   accept(prefill, "a caller from the future", [](Arguments& a) {
-    a.estimate.struct_size += 64;
     a.options.struct_size += 64;
     a.exec.struct_size += 64;
   });
@@ -331,8 +349,8 @@ inline void test_options() {
          [](Arguments& a) { a.estimate.last_q = 0; });
   refuse(estimate, {"last_q: expected 1 to 64, got 65"},
          [](Arguments& a) { a.estimate.last_q = 65; });
-  refuse(prefill, {"sink: expected >= 0, got -1"}, [](Arguments& a) { a.estimate.sink = -1; });
-  refuse(prefill, {"local: expected >= 0, got -2"}, [](Arguments& a) { a.estimate.local = -2; });
+  refuse(estimate, {"sink: expected >= 0, got -1"}, [](Arguments& a) { a.estimate.sink = -1; });
+  refuse(estimate, {"local: expected >= 0, got -2"}, [](Arguments& a) { a.estimate.local = -2; });
   refuse(estimate, {"vertical_slash options: expected reserved = 0, got 4"},
          [](Arguments& a) { a.estimate.reserved = 4; });
   refuse(estimate, {"vertical_p: expected a share in (0, 1], got 0"},
@@ -353,8 +371,6 @@ inline void test_options() {
            [&](Arguments& a) { a.estimate.softmax_scale = &scale; });
     refuse(&Arguments::estimate_blocks, {"softmax_scale: expected a finite float32, got "},
            [&](Arguments& a) { a.blocks.softmax_scale = &scale; });
-    accept(prefill, "prefill ignores the scale of estimate",
-           [&](Arguments& a) { a.estimate.softmax_scale = &scale; });
   }
 }
 
@@ -380,7 +396,7 @@ inline void test_index_tensors() {
          {"block_index: expected a tensor, for some head is block_sparse; got none"},
          [](Arguments& a) { a.index.block_index.ndim = 0; });
   accept(sparse, "lists that no head needs", [](Arguments& a) {
-    a.patterns.assign(4, {MINF_DENSE, 0, 0, 0});
+    a.patterns.assign(4, minference::dense());
     a.index.patterns = a.patterns.data();
     for (minf_tensor* tensor :
          {&a.index.vertical_index, &a.index.runs, &a.index.run_count, &a.index.block_index}) {

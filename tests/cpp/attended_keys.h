@@ -32,16 +32,13 @@ inline bool attends(const HeadKeys& head, const Lengths& lengths, int32_t row, i
   if (key > position) return false;
   const int32_t row_block = row / 64;
   const int32_t end = 64 * row_block + 64 + lengths.seqlen_k - lengths.seqlen_q;
-  switch (head.kind) {
-    case PatternKind::kDense:
-      return true;
-    case PatternKind::kAShape:
-      return in_window_pattern(head, position, key);
-    case PatternKind::kTriShape:
-      return in_window_pattern(head, position, key) || row >= int64_t{lengths.seqlen_q} - head.last;
-    case PatternKind::kVerticalSlash:
+  switch (head.form) {
+    case Form::kShape:
+      return in_window_pattern(head, position, key) ||
+             row >= int64_t{lengths.seqlen_q} - head.dense_rows;
+    case Form::kRuns:
       return in_runs_or_columns(head, end, key);
-    case PatternKind::kBlockSparse:
+    case Form::kBlocks:
       return in_block_list(head, row_block, key);
   }
   return false;

@@ -66,18 +66,19 @@ static void test_prefill(void) {
   float* v_data = malloc(SIZE * sizeof(float));
   float* out_data = malloc(SIZE * sizeof(float));
   minf_tensor q = tokens(q_data), v = tokens(v_data), out = tokens(out_data);
-  minf_pattern pattern = {MINF_DENSE, 0, 0, 0};
+  minf_pattern pattern = {0};
   size_t bytes = 0;
   void* workspace;
   double sum = 0;
   int i;
+  expect(pattern.kind == MINF_DENSE, "a pattern of zeros is dense");
   for (i = 0; i < SIZE; ++i) v_data[i] = (float)(i % 17);
 
-  expect(minf_prefill_attention_workspace_bytes(&q, &q, &pattern, 1, NULL, NULL, &bytes) == MINF_OK,
+  expect(minf_prefill_attention_workspace_bytes(&q, &q, &pattern, 1, NULL, &bytes) == MINF_OK,
          "workspace bytes");
   workspace = malloc(bytes);
-  expect(minf_prefill_attention(&q, &q, &v, &pattern, 1, NULL, NULL, &out, NULL, NULL, workspace,
-                                bytes, NULL) == MINF_OK,
+  expect(minf_prefill_attention(&q, &q, &v, &pattern, 1, NULL, &out, NULL, NULL, workspace, bytes,
+                                NULL) == MINF_OK,
          "prefill");
   for (i = 0; i < SEQLEN; ++i) {
     sum += v_data[i * HEADS * HEAD_DIM];
@@ -86,8 +87,8 @@ static void test_prefill(void) {
   }
 
   pattern.kind = 9;
-  expect(minf_prefill_attention(&q, &q, &v, &pattern, 1, NULL, NULL, &out, NULL, NULL, workspace,
-                                bytes, NULL) == MINF_ERROR_INVALID_ARGUMENT,
+  expect(minf_prefill_attention(&q, &q, &v, &pattern, 1, NULL, &out, NULL, NULL, workspace, bytes,
+                                NULL) == MINF_ERROR_INVALID_ARGUMENT,
          "kind 9 is refused");
   expect(strcmp(minf_last_error(), "patterns[0]: expected a kind in [0, 4], got 9") == 0,
          "argument, expected, got");

@@ -15,6 +15,7 @@
 
 #include "check.h"
 #include "minference/minference.h"
+#include "minference/types.hpp"
 #include "test_tensor.h"
 
 namespace {
@@ -54,9 +55,21 @@ struct Problem {
     estimate.local = 5;
     estimate.last_q = 16;
     estimate.softmax_scale = &scale;
+    for (minf_pattern& pattern : patterns) {
+      if (pattern.kind == MINF_VERTICAL_SLASH) set_estimate(pattern.as.vertical_slash);
+    }
     if (patterns.size() == 1) patterns.resize(static_cast<std::size_t>(num_heads_q), patterns[0]);
   }
   Problem(const Problem&) = delete;
+
+  /// What `estimate` says, in a pattern.
+  void set_estimate(minf_vertical_slash& fields) const {
+    fields.last_q = estimate.last_q;
+    fields.sink = estimate.sink;
+    fields.local = estimate.local;
+    fields.vertical_p = estimate.vertical_p;
+    fields.slash_p = estimate.slash_p;
+  }
 
   int64_t index_size(int32_t wanted, int32_t forced) const {
     return std::min<int64_t>(sizes.seqlen_k, std::max(wanted, forced));
@@ -123,12 +136,11 @@ void prefill(Problem& problem, Result& result, const minf_exec& exec, std::size_
   const minf_attention_options options{sizeof options, &problem.scale};
   std::size_t bytes = 0;
   expect_ok(minf_prefill_attention_workspace_bytes(&q, &k, problem.patterns.data(), num_patterns,
-                                                   &problem.estimate, &exec, &bytes),
+                                                   &exec, &bytes),
             "prefill workspace");
   const auto call = [&](GuardedWorkspace& workspace) {
-    return minf_prefill_attention(&q, &k, &v, problem.patterns.data(), num_patterns,
-                                  &problem.estimate, &options, &out, &lse, &tiles, workspace.data(),
-                                  workspace.bytes(), &exec);
+    return minf_prefill_attention(&q, &k, &v, problem.patterns.data(), num_patterns, &options, &out,
+                                  &lse, &tiles, workspace.data(), workspace.bytes(), &exec);
   };
   if (bytes > 0) {
     GuardedWorkspace one_less(bytes - 1, misalignment);
@@ -142,9 +154,12 @@ void prefill(Problem& problem, Result& result, const minf_exec& exec, std::size_
 void estimate_vertical_slash(Problem& problem, const minf_pattern& pattern, const minf_exec& exec) {
   const int64_t batch = problem.sizes.batch, num_heads = problem.sizes.num_heads_q;
   const int64_t seqlen_k = problem.sizes.seqlen_k;
-  const int64_t slash_size = problem.index_size(pattern.b, problem.estimate.local);
+  const int64_t slash_size =
+      problem.index_size(pattern.as.vertical_slash.slash_size, problem.estimate.local);
   problem.vertical_index = TestTensor(
-      MINF_INT32, {batch, num_heads, problem.index_size(pattern.a, problem.estimate.sink)});
+      MINF_INT32,
+      {batch, num_heads,
+       problem.index_size(pattern.as.vertical_slash.vertical_size, problem.estimate.sink)});
   problem.slash_index = TestTensor(MINF_INT32, {batch, num_heads, slash_size});
   problem.runs = TestTensor(MINF_INT32, {batch, num_heads, minf_max_runs(slash_size, seqlen_k), 2});
   problem.run_count = TestTensor(MINF_INT32, {batch, num_heads});
@@ -164,7 +179,7 @@ void estimate_vertical_slash(Problem& problem, const minf_pattern& pattern, cons
 
 void estimate_block_sparse(Problem& problem, const minf_pattern& pattern, const minf_exec& exec) {
   const Sizes& s = problem.sizes;
-  const int64_t top_k = std::min<int64_t>(pattern.a, blocks_of(s.seqlen_k));
+  const int64_t top_k = std::min<int64_t>(pattern.as.block_sparse.top_k, blocks_of(s.seqlen_k));
   problem.block_index =
       TestTensor(MINF_INT32, {s.batch, s.num_heads_q, blocks_of(s.seqlen_q), top_k});
   const minf_tensor q = problem.q.view(), k = problem.k.view();
@@ -215,6 +230,46 @@ void stages(Problem& problem, Result& result, const minf_exec& exec) {
       "count_key_tiles");
 }
 
+/// minf_build_index, and what stage 3 and the count make of its index.
+void build_index(Problem& problem, Result& result, const minf_exec& exec) {
+  const minf_tensor q = problem.q.view(), k = problem.k.view(), v = problem.v.view();
+  const minf_tensor out = result.out.view(), lse = result.lse.view(), tiles = result.tiles.view();
+  const auto num_patterns = static_cast<int64_t>(problem.patterns.size());
+  const minf_attention_options options{sizeof options, &problem.scale};
+  std::size_t index_bytes = 0, workspace_bytes = 0, bytes = 0;
+  expect_ok(minf_build_index_bytes(&q, &k, problem.patterns.data(), num_patterns, &exec,
+                                   &index_bytes, &workspace_bytes),
+            "build_index_bytes");
+  GuardedWorkspace memory(index_bytes, /*misalignment=*/5);
+  minf_sparse_index index{};
+  index.struct_size = sizeof index;
+  {
+    GuardedWorkspace workspace(workspace_bytes, /*misalignment=*/17);
+    const auto build = [&](std::size_t index_size, std::size_t workspace_size) {
+      return minf_build_index(&q, &k, problem.patterns.data(), num_patterns, &options, &index,
+                              memory.data(), index_size, workspace.data(), workspace_size, &exec);
+    };
+    if (index_bytes > 0) {
+      CHECK(build(index_bytes - 1, workspace_bytes) == MINF_ERROR_WORKSPACE_TOO_SMALL);
+    }
+    if (workspace_bytes > 0) {
+      CHECK(build(index_bytes, workspace_bytes - 1) == MINF_ERROR_WORKSPACE_TOO_SMALL);
+    }
+    expect_ok(build(index_bytes, workspace_bytes), "build_index");
+    CHECK(workspace.intact() && memory.intact(), "a write outside the memory");
+  }
+  expect_ok(minf_sparse_attention_workspace_bytes(&q, &k, &index, &exec, &bytes),
+            "sparse workspace");
+  GuardedWorkspace workspace(bytes, /*misalignment=*/33);
+  expect_ok(minf_sparse_attention(&q, &k, &v, &index, &options, &out, &lse, workspace.data(),
+                                  workspace.bytes(), &exec),
+            "sparse_attention of a built index");
+  const Sizes& s = problem.sizes;
+  expect_ok(
+      minf_count_key_tiles(s.batch, s.num_heads_q, s.seqlen_q, s.seqlen_k, &index, &tiles, &exec),
+      "count_key_tiles of a built index");
+}
+
 /// Which keys query row `row` attends: patterns as defined, lists as the stages gave them.
 std::vector<int64_t> attended_keys(const Problem& problem, int64_t b, int64_t h, int64_t row) {
   const Sizes& s = problem.sizes;
@@ -232,11 +287,13 @@ std::vector<int64_t> attended_keys(const Problem& problem, int64_t b, int64_t h,
   };
   switch (pattern.kind) {
     case MINF_TRI_SHAPE:
-      if (row >= s.seqlen_q - pattern.c) choose(0, s.seqlen_k);
-      [[fallthrough]];
+      if (row >= s.seqlen_q - pattern.as.tri_shape.last) choose(0, s.seqlen_k);
+      choose(0, pattern.as.tri_shape.sink);
+      choose(position - pattern.as.tri_shape.window + 1, s.seqlen_k);
+      break;
     case MINF_A_SHAPE:
-      choose(0, pattern.a);
-      choose(position - pattern.b + 1, s.seqlen_k);
+      choose(0, pattern.as.a_shape.sink);
+      choose(position - pattern.as.a_shape.window + 1, s.seqlen_k);
       break;
     case MINF_VERTICAL_SLASH:
       for (int64_t i = 0; i < problem.vertical_index.size(2); ++i) {
@@ -335,9 +392,12 @@ void check_against_reference(const Problem& problem, const Result& result, const
 }
 
 std::vector<minf_pattern> all_patterns() {
-  return {{MINF_DENSE, 0, 0, 0},        {MINF_A_SHAPE, 3, 20, 0},
-          {MINF_TRI_SHAPE, 1, 10, 7},   {MINF_VERTICAL_SLASH, 6, 9, 0},
-          {MINF_BLOCK_SPARSE, 3, 0, 0}, {MINF_VERTICAL_SLASH, 6, 9, 0}};
+  return {minference::dense(),
+          minference::a_shape(3, 20),
+          minference::tri_shape(1, 10, 7),
+          minference::vertical_slash(6, 9),
+          minference::block_sparse(3),
+          minference::vertical_slash(6, 9)};
 }
 
 void check_problem(Problem& problem, const char* isa) {
@@ -346,6 +406,9 @@ void check_problem(Problem& problem, const char* isa) {
   stages(problem, by_stages, exec);
   prefill(problem, at_once, exec, /*misalignment=*/0);
   CHECK(at_once == by_stages, isa, "prefill is its stages, bit by bit");
+  Result by_index(problem);
+  build_index(problem, by_index, exec);
+  CHECK(by_index == at_once, isa, "prefill is build_index and attention, bit by bit");
   check_against_reference(problem, at_once, isa);
 }
 
@@ -371,13 +434,14 @@ void test_shared_patterns(const char* isa) {
     }
   }
   // Lists that end before their memory does.
-  Problem by_mass(MINF_FLOAT32, {1, 40, 140, 4, 2, 64, 64}, {{MINF_VERTICAL_SLASH, 50, 60, 0}},
+  Problem by_mass(MINF_FLOAT32, {1, 40, 140, 4, 2, 64, 64}, {minference::vertical_slash(50, 60)},
                   0.1);
   by_mass.estimate.vertical_p = by_mass.estimate.slash_p = 0.3;
+  for (minf_pattern& pattern : by_mass.patterns) by_mass.set_estimate(pattern.as.vertical_slash);
   check_problem(by_mass, isa);
   CHECK(by_mass.vertical_index.get({0, 0, 49}) == -1 && by_mass.slash_index.get({0, 0, 59}) == -1);
   // Rows without a key: out = 0, lse = -inf.
-  Problem nothing(MINF_FLOAT32, {1, 3, 70, 2, 1, 256, 256}, {{MINF_A_SHAPE, 0, 0, 0}}, 0.1);
+  Problem nothing(MINF_FLOAT32, {1, 3, 70, 2, 1, 256, 256}, {minference::a_shape(0, 0)}, 0.1);
   check_problem(nothing, isa);
 }
 
@@ -461,10 +525,10 @@ void test_strides_change_nothing() {
 
   std::vector<std::byte> workspace(std::size_t{64} << 20);
   const minf_attention_options options{sizeof options, &problem.scale};
-  expect_ok(minf_prefill_attention(&q, &k, &v, problem.patterns.data(), s.num_heads_q,
-                                   &problem.estimate, &options, &out, nullptr, nullptr,
-                                   workspace.data(), workspace.size(), nullptr),
-            "strided prefill");
+  expect_ok(
+      minf_prefill_attention(&q, &k, &v, problem.patterns.data(), s.num_heads_q, &options, &out,
+                             nullptr, nullptr, workspace.data(), workspace.size(), nullptr),
+      "strided prefill");
   for (int64_t row = 0; row < s.batch * s.seqlen_q; ++row) {
     const std::byte* const pair =
         both.bytes().data() + static_cast<std::size_t>(2 * row) * row_bytes;
@@ -476,9 +540,9 @@ void test_strides_change_nothing() {
 
 /// Attention over even and over odd key blocks, merged in place, is dense attention.
 void test_merge() {
-  Problem dense(MINF_FLOAT32, {2, 70, 300, 2, 1, 64, 64}, {{MINF_DENSE, 0, 0, 0}}, 0.125);
+  Problem dense(MINF_FLOAT32, {2, 70, 300, 2, 1, 64, 64}, {minference::dense()}, 0.125);
   const Sizes& s = dense.sizes;
-  Problem part(MINF_FLOAT32, s, {{MINF_BLOCK_SPARSE, 1, 0, 0}}, 0.125);
+  Problem part(MINF_FLOAT32, s, {minference::block_sparse(1)}, 0.125);
   Result parts[2] = {Result(part), Result(part)};
   for (int64_t parity : {0, 1}) {
     part.block_index = TestTensor(MINF_INT32, {s.batch, s.num_heads_q, blocks_of(s.seqlen_q), 3});

@@ -66,7 +66,7 @@ void check_form(const KeyTile& tile, const HeadKeys& head, const Lengths& length
                 int32_t row_block) {
   CHECK(tile.count >= 1 && tile.count <= kBlock && tile.keep != 0, "count", tile.count);
   CHECK((tile.keep & ~low_bits(tile.count)) == 0);
-  if (tile.columns || head.kind != PatternKind::kVerticalSlash) {
+  if (tile.columns || head.form != Form::kRuns) {
     CHECK(tile.begin % kBlock == 0, "begin", tile.begin);
   } else {
     // The grid of a run: steps of 64 back from its near end; cut at key 0.
@@ -136,7 +136,7 @@ void check_row_block(const HeadKeys& head, const Lengths& lengths, int32_t row_b
   for (int32_t row = rows.first; row <= rows.last; ++row) {
     for (int32_t key = 0; key < lengths.seqlen_k; ++key) {
       const bool got = reached[place(row, key)] != 0;
-      CHECK(got == attends(head, lengths, row, key), "kind", static_cast<int>(head.kind), "row",
+      CHECK(got == attends(head, lengths, row, key), "form", static_cast<int>(head.form), "row",
             row, "key", key, "seqlen_q", lengths.seqlen_q, "seqlen_k", lengths.seqlen_k);
     }
   }
@@ -160,14 +160,13 @@ void for_each_lengths(const Body& body) {
 }
 
 void test_window_patterns(const Lengths& lengths) {
-  check_head({.kind = PatternKind::kDense}, lengths);
+  check_head({.dense_rows = kAllRows}, lengths);
   constexpr int32_t kSizes[] = {0, 1, 63, 64, 65, 130, INT32_MAX};
   for (const int32_t sink : kSizes) {
     for (const int32_t window : kSizes) {
-      check_head({.kind = PatternKind::kAShape, .sink = sink, .window = window}, lengths);
+      check_head({.sink = sink, .window = window}, lengths);
       for (const int32_t last : {0, 1, 64, 70, INT32_MAX}) {
-        check_head({.kind = PatternKind::kTriShape, .sink = sink, .window = window, .last = last},
-                   lengths);
+        check_head({.sink = sink, .window = window, .dense_rows = last}, lengths);
       }
     }
   }
@@ -190,7 +189,7 @@ void test_vertical_slash(const Lengths& lengths, std::mt19937& random) {
       std::vector<Run> runs(static_cast<std::size_t>(lengths.seqlen_k));
       const int32_t num_runs =
           plan_runs(distances.data(), static_cast<int64_t>(distances.size()), runs.data());
-      check_head({.kind = PatternKind::kVerticalSlash,
+      check_head({.form = Form::kRuns,
                   .runs = runs.data(),
                   .columns = columns.data(),
                   .num_runs = num_runs,
@@ -207,7 +206,7 @@ void test_foreign_runs(const Lengths& lengths) {
       {{0, 64}, {64, 128}, {128, 192}}, {{3, 67}, {67, 259}}, {{5, 5 + 64 * 100}}, {{0, 1 << 30}}};
   for (std::vector<Run> runs : lists) {
     while (!runs.empty() && runs.back().lo >= lengths.seqlen_k) runs.pop_back();
-    check_head({.kind = PatternKind::kVerticalSlash,
+    check_head({.form = Form::kRuns,
                 .runs = runs.data(),
                 .columns = columns.data(),
                 .num_runs = static_cast<int32_t>(runs.size()),
@@ -227,7 +226,7 @@ void test_block_sparse(const Lengths& lengths, std::mt19937& random) {
       list.resize(static_cast<std::size_t>(max_blocks), -1);
       std::copy(list.begin(), list.end(), blocks.begin() + r * stride);
     }
-    check_head({.kind = PatternKind::kBlockSparse,
+    check_head({.form = Form::kBlocks,
                 .blocks = blocks.data(),
                 .block_stride = stride,
                 .max_blocks = max_blocks},
@@ -241,12 +240,12 @@ void test_long_sequences() {
   const Lengths lengths{.seqlen_q = 64 * 3 + 1, .seqlen_k = kLongest};
   const std::vector<Run> runs = {{0, 128}, {kLongest - 1, kLongest - 1 + 128}};
   const std::vector<int32_t> columns = {0, kLongest - 1};
-  const HeadKeys vertical_slash{.kind = PatternKind::kVerticalSlash,
+  const HeadKeys vertical_slash{.form = Form::kRuns,
                                 .runs = runs.data(),
                                 .columns = columns.data(),
                                 .num_runs = 2,
                                 .num_columns = 2};
-  const HeadKeys a_shape{.kind = PatternKind::kAShape, .sink = 4, .window = 100};
+  const HeadKeys a_shape{.sink = 4, .window = 100};
   for (const HeadKeys& head : {vertical_slash, a_shape}) {
     for (int32_t r = 0; r < lengths.row_blocks(); ++r) {
       const int64_t count = count_key_tiles(head, lengths, r);

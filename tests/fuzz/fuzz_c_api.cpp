@@ -26,8 +26,8 @@ void fuzz_prefill(Input& input) {
   poison_row(input, sizes, inputs);
   auto [out, lse] = draw_outputs(input, sizes);
   Tensor tiles(input, MINF_INT64, {sizes.batch, sizes.num_heads_q});
-  const std::vector<minf_pattern> patterns = draw_patterns(input, sizes, call);
-  const minf_vertical_slash_options estimate = draw_estimate_options(input, call);
+  std::vector<minf_pattern> patterns = draw_patterns(input, sizes, call);
+  draw_options_of_patterns(input, call, patterns);
   Scale scale;
   draw_scale(input, sizes, call, scale);
   const minf_attention_options options{sizeof(options), scale.pointer};
@@ -41,13 +41,13 @@ void fuzz_prefill(Input& input) {
   const bool succeeded = check_with_workspace(
       input, call, {&out, &lse, &tiles},
       [&](std::size_t* bytes) {
-        return minf_prefill_attention_workspace_bytes(
-            inputs.q.get(), inputs.k.get(), patterns.data(), count, &estimate, &exec, bytes);
+        return minf_prefill_attention_workspace_bytes(inputs.q.get(), inputs.k.get(),
+                                                      patterns.data(), count, &exec, bytes);
       },
       [&](void* workspace, std::size_t bytes) {
         return minf_prefill_attention(inputs.q.get(), inputs.k.get(), inputs.v.get(),
-                                      patterns.data(), count, &estimate, &options, out.get(),
-                                      lse.get(), tiles.get(), workspace, bytes, &exec);
+                                      patterns.data(), count, &options, out.get(), lse.get(),
+                                      tiles.get(), workspace, bytes, &exec);
       });
   if (!succeeded || call.legality != Legality::kLegal) return;
   check_attention(input, sizes, patterns, inputs, IndexLists{}, scale.value, out, lse);

@@ -183,17 +183,29 @@ inline void poison_row(Input& input, const Sizes& sizes, Inputs& inputs) {
 }
 
 inline minf_pattern draw_pattern(Input& input) {
-  minf_pattern pattern{};
-  pattern.kind = static_cast<int32_t>(input.below(5));
+  minf_pattern pattern = minf_pattern_default(static_cast<int32_t>(input.below(5)));
   const auto size = [&] {
     return static_cast<int32_t>(input.one_in(2)
                                     ? input.pick<int64_t>({0, 1, 63, 64, 65, 127, 128, INT32_MAX})
                                     : input.below(150));
   };
-  if (pattern.kind != MINF_DENSE) pattern.a = size();
-  if (pattern.kind == MINF_BLOCK_SPARSE) pattern.a = std::max(pattern.a, 1);
-  if (pattern.kind != MINF_DENSE && pattern.kind != MINF_BLOCK_SPARSE) pattern.b = size();
-  if (pattern.kind == MINF_TRI_SHAPE) pattern.c = size();
+  switch (pattern.kind) {
+    case MINF_A_SHAPE:
+      pattern.as.a_shape = {.sink = size(), .window = size()};
+      break;
+    case MINF_TRI_SHAPE:
+      pattern.as.tri_shape = {.sink = size(), .window = size(), .last = size()};
+      break;
+    case MINF_BLOCK_SPARSE:
+      pattern.as.block_sparse.top_k = std::max(size(), 1);
+      break;
+    case MINF_VERTICAL_SLASH:
+      pattern.as.vertical_slash.vertical_size = size();
+      pattern.as.vertical_slash.slash_size = size();
+      break;
+    default:
+      break;
+  }
   return pattern;
 }
 
@@ -231,6 +243,21 @@ inline minf_vertical_slash_options draw_estimate_options(Input& input, Call& cal
     call.is_illegal_if(true);
   }
   return options;
+}
+
+/// Each vertical-slash head has options of its own.
+inline void draw_options_of_patterns(Input& input, Call& call,
+                                     std::vector<minf_pattern>& patterns) {
+  for (minf_pattern& pattern : patterns) {
+    if (pattern.kind != MINF_VERTICAL_SLASH) continue;
+    const minf_vertical_slash_options options = draw_estimate_options(input, call);
+    minf_vertical_slash& fields = pattern.as.vertical_slash;
+    fields.last_q = options.last_q;
+    fields.sink = options.sink;
+    fields.local = options.local;
+    fields.vertical_p = options.vertical_p;
+    fields.slash_p = options.slash_p;
+  }
 }
 
 struct Outputs {

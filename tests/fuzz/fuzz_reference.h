@@ -26,10 +26,10 @@ inline bool attends(const Sizes& sizes, const minf_pattern& pattern, const Index
   const int64_t end = i / kBlock * kBlock + kBlock + offset;
   switch (pattern.kind) {
     case MINF_TRI_SHAPE:
-      if (i >= sizes.seqlen_q - pattern.c) return true;
-      [[fallthrough]];
+      return i >= sizes.seqlen_q - pattern.as.tri_shape.last || j < pattern.as.tri_shape.sink ||
+             i + offset - j < pattern.as.tri_shape.window;
     case MINF_A_SHAPE:
-      return j < pattern.a || i + offset - j < pattern.b;
+      return j < pattern.as.a_shape.sink || i + offset - j < pattern.as.a_shape.window;
     case MINF_VERTICAL_SLASH:
       for (int64_t n = 0; n < lists.vertical.size(2); ++n) {
         if (lists.vertical.integer<int32_t>({batch, head, n}) == j) return true;

@@ -18,6 +18,7 @@
 #include "buffer.h"
 #include "case.h"
 #include "minference/minference.h"
+#include "minference/types.hpp"
 
 namespace minference::gpu_test {
 
@@ -53,8 +54,7 @@ inline std::unique_ptr<Buffer> workspace_of(minf_device_type device, int64_t byt
 
 /// Attention under one assignment of patterns to heads: stage 3 alone, and all stages in one call.
 struct Attended {
-  std::vector<minf_pattern> patterns;        // Of stage 3, one per query head.
-  std::vector<minf_pattern> whole_patterns;  // Of the whole call.
+  std::vector<minf_pattern> patterns;  // One per query head.
   Buffer out, lse, tiles;
   Buffer whole_out, whole_lse, whole_tiles;
   std::unique_ptr<Buffer> workspace, whole_workspace;
@@ -119,7 +119,7 @@ class Calls {
       if (whole) {
         attend_whole(a, exec);
       } else {
-        attend_lists(a.whole_patterns, a.whole_out, a.whole_lse, a.whole_tiles, *a.workspace, exec);
+        attend_lists(a.patterns, a.whole_out, a.whole_lse, a.whole_tiles, *a.workspace, exec);
       }
     }
     const Attended& first = attended_.front();
@@ -185,15 +185,24 @@ class Calls {
     const auto size = [](int64_t value) { return static_cast<int32_t>(value); };
     switch (kind) {
       case MINF_A_SHAPE:
-        return {MINF_A_SHAPE, 20, size(problem_.seqlen_k / 3 + 1), 0};
-      case MINF_VERTICAL_SLASH:
-        return {MINF_VERTICAL_SLASH, size(problem_.vertical_size), size(problem_.slash_size), 0};
+        return a_shape(20, size(problem_.seqlen_k / 3 + 1));
+      case MINF_VERTICAL_SLASH: {
+        minf_pattern pattern =
+            vertical_slash(size(problem_.vertical_size), size(problem_.slash_size));
+        const minf_vertical_slash_options options = vertical_slash_options();
+        pattern.as.vertical_slash.last_q = options.last_q;
+        pattern.as.vertical_slash.sink = options.sink;
+        pattern.as.vertical_slash.local = options.local;
+        pattern.as.vertical_slash.vertical_p = options.vertical_p;
+        pattern.as.vertical_slash.slash_p = options.slash_p;
+        return pattern;
+      }
       case MINF_BLOCK_SPARSE:
-        return {MINF_BLOCK_SPARSE, size(problem_.top_k), 0, 0};
+        return block_sparse(size(problem_.top_k), problem_.mass);
       case MINF_TRI_SHAPE:
-        return {MINF_TRI_SHAPE, 5, size(problem_.seqlen_k / 5 + 1), size(problem_.seqlen_q / 2)};
+        return tri_shape(5, size(problem_.seqlen_k / 5 + 1), size(problem_.seqlen_q / 2));
       default:
-        return {MINF_DENSE, 0, 0, 0};
+        return dense();
     }
   }
 
@@ -204,10 +213,6 @@ class Calls {
       Attended& a = attended_.emplace_back(device_, dtype, problem_);
       for (int64_t head = 0; head < problem_.num_heads_q; ++head) {
         a.patterns.push_back(pattern_of((rotation + head) % kKinds));
-        const minf_pattern& pattern = a.patterns.back();
-        // A whole call has no budget by mass for blocks.
-        const bool other_lists = pattern.kind == MINF_BLOCK_SPARSE && problem_.mass < 1;
-        a.whole_patterns.push_back(other_lists ? pattern_of(MINF_A_SHAPE) : pattern);
       }
     }
   }
@@ -235,10 +240,9 @@ class Calls {
   }
 
   void attend_whole(const Attended& a, const minf_exec& exec) const {
-    const minf_vertical_slash_options estimate = vertical_slash_options();
-    check(minf_prefill_attention(q_.view(), k_.view(), v_.view(), a.whole_patterns.data(),
-                                 problem_.num_heads_q, &estimate, /*options=*/nullptr,
-                                 a.whole_out.view(), a.whole_lse.view(), a.whole_tiles.view(),
+    check(minf_prefill_attention(q_.view(), k_.view(), v_.view(), a.patterns.data(),
+                                 problem_.num_heads_q, /*options=*/nullptr, a.whole_out.view(),
+                                 a.whole_lse.view(), a.whole_tiles.view(),
                                  a.whole_workspace->data(), a.whole_workspace->bytes(), &exec));
   }
 
@@ -262,13 +266,12 @@ class Calls {
           return minf_sparse_attention_workspace_bytes(q, k, &index, &exec, bytes);
         });
       };
-      a.workspace =
-          workspace_of(device_, std::max(bytes_for(a.patterns), bytes_for(a.whole_patterns)));
-      a.whole_workspace = workspace_of(device_, answered_bytes([&](std::size_t* bytes) {
-                                         return minf_prefill_attention_workspace_bytes(
-                                             q, k, a.whole_patterns.data(), problem_.num_heads_q,
-                                             &by_scores, &exec, bytes);
-                                       }));
+      a.workspace = workspace_of(device_, bytes_for(a.patterns));
+      a.whole_workspace =
+          workspace_of(device_, answered_bytes([&](std::size_t* bytes) {
+                         return minf_prefill_attention_workspace_bytes(
+                             q, k, a.patterns.data(), problem_.num_heads_q, &exec, bytes);
+                       }));
     }
   }
 

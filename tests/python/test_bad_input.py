@@ -302,7 +302,10 @@ NUMBERS: dict[str, tuple[Callable[[Api, Tensor, Tensor], object], str]] = {
         lambda api, q, kv: api.estimate_blocks(q, kv, 0),
         "expected top_k >= 1, got 0",
     ),
-    "top_k_0": (lambda api, q, kv: api.block_sparse_attn(q, kv, kv, 0), "top_k >= 1, got 0"),
+    "top_k_0": (
+        lambda api, q, kv: api.block_sparse_attn(q, kv, kv, 0),
+        "top_k: .* >= 1, got 0",
+    ),
     "a_shape_sink": (
         lambda api, q, kv: api.a_shape_attn(q, kv, kv, -1, 5),
         f"sink: expected 0 to {INT32_MAX}, got -1",
@@ -458,12 +461,13 @@ def test_sizes_of_patterns(make, message):
         ([[0, 0, 0, 0]] * 3, "num_patterns: expected num_heads_q = 4 or 1, got 3"),
         ([[5, 0, 0, 0]], r"patterns\[0\]: expected a kind in \[0, 4\], got 5"),
         ([[0, 0, 0, 0]] * 3 + [[-1, 0, 0, 0]], r"patterns\[3\]: expected a kind .*, got -1"),
-        ([[1, -2, 5, 0]], r"patterns\[0\] \(a_shape\): expected a = sink >= 0, got -2"),
-        ([[3, 0, 0, 0]], r"patterns\[0\] \(block_sparse\): expected a = top_k >= 1, got 0"),
-        ([[4, 0, 0, -1]], r"patterns\[0\] \(tri_shape\): expected c = last >= 0, got -1"),
-        ([[0, 7, 0, 0]], r"patterns\[0\] \(dense\): expected 0 in the unused field a, got 7"),
-        ([[2, 9, 9, 9]], r"patterns\[0\] \(vertical_slash\): .* unused field c, got 9"),
-        ([[0, 0, 0]], r"patterns: expected 4 columns \(kind, a, b, c\), got 3"),
+        ([[1, -2, 5, 0]], r"patterns\[0\] \(a_shape\): sink: expected >= 0, got -2"),
+        ([[3, 0, 0, 0]], r"patterns\[0\] \(block_sparse\): top_k: expected >= 1, got 0"),
+        ([[4, 0, 0, -1]], r"patterns\[0\] \(tri_shape\): last: expected >= 0, got -1"),
+        ([[0, 7, 0, 0]], r"patterns\[0\]: \(dense\): expected 0 behind its 0 fields, got 7"),
+        ([[1, 9, 9, 9]], r"patterns\[0\]: \(a_shape\): expected 0 behind its 2 fields, got 9"),
+        ([[2, 9, 9, 99]], r"patterns\[0\] \(vertical_slash\): last_q: expected 1 to 64, got 99"),
+        ([[0, 0, 0]], r"patterns: expected 4 columns \(kind and fields, int32\), got 3"),
         ([0, 0, 0, 0], "patterns: expected 2 dimensions, got 1"),
         ([], "patterns: expected 2 dimensions, got 1"),
     ],
@@ -475,8 +479,33 @@ def test_pattern_rows(rows, message):
         torch.ops.minference.prefill_attn(Q, KV, KV, patterns)
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            [2, 9, 9, 64, 0, 0, 1.5, 1],
+            r"patterns\[0\] .*: vertical_p: .* a share .*, got 1.5",
+        ),
+        ([2, 9, 9, 64, 0, 0, 1, 0], r"patterns\[0\] .*: slash_p: expected a share .*, got 0"),
+        ([2, 9, 0.5, 64, 0, 0, 1, 1], r"patterns\[0\]: .*: slash_size: .* an int32, got 0.5"),
+        ([2, 9, INF, 64, 0, 0, 1, 1], r"slash_size: expected an int32, got inf"),
+        ([3, 9, NAN, 0, 0, 0, 0, 0], r"top_p: expected a share .*, got nan"),
+        ([0.5, 0, 0, 0, 0, 0, 0, 0], r"patterns\[0\]: expected a kind in \[0, 4\], got 0.5"),
+        ([NAN, 0, 0, 0, 0, 0, 0, 0], r"patterns\[0\]: expected a kind in \[0, 4\], got nan"),
+        ([3, 9, 1, 0, 0, 0, 0, 1], r"\(block_sparse\): expected 0 behind its 2 fields, got 1"),
+        ([0, 0, 0, 0], r"patterns: expected 8 columns \(kind and fields, float64\), got 4"),
+    ],
+    ids=str,
+)
+def test_pattern_rows_with_options(row, message):
+    patterns = torch.tensor([row], dtype=torch.float64)
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.minference.prefill_attn(Q, KV, KV, patterns)
+
+
 def test_pattern_dtype():
-    with pytest.raises(RuntimeError, match=r"patterns: expected an int32 tensor .*, got Long"):
+    message = r"patterns: expected a float64 or an int32 tensor on the CPU, got Long"
+    with pytest.raises(RuntimeError, match=message):
         torch.ops.minference.prefill_attn(Q, KV, KV, torch.zeros(4, 4, dtype=torch.int64))
 
 

@@ -130,6 +130,16 @@ def test_saved_config_is_the_published_format(path):
         (head("stream_llm", "1", 2, 0.5), "layer 0, head 0: expected sizes from 0 to"),
         (head("tri_shape", 1, 2, 0.5, None), "layer 0, head 0: expected sizes from 0 to"),
         (head("stream_llm", 1, 2, "high"), "layer 0, head 0: expected a number as score"),
+        (
+            head("stream_llm", 1, 2, 0.5, {"sink": 3}),
+            "layer 0, head 0: expected options of none, got",
+        ),
+        (head("block_sparse", 1, 0, 0.5, {"last_q": 3}), 'expected options of top_p, got "last_q"'),
+        (
+            head("vertical_and_slash", 1, 2, 0.5, {"sink": "3"}),
+            'expected a number as sink, got "3"',
+        ),
+        (head("vertical_and_slash", 1, {"sink": 3}), "expected [type, vertical_size, slash_size"),
     ],
 )
 def test_damaged_file_is_refused(path, content, message):
@@ -152,6 +162,20 @@ def test_damaged_file_is_refused(path, content, message):
 def test_file_that_does_not_fit_the_model_is_refused(path, model, message):
     with pytest.raises(ValueError, match=message):
         load(path, LLAMA_3_8B_262K, **model)
+
+
+def test_options_come_back(path):
+    layer = (
+        VerticalSlash(1000, 6096, last_q=32, slash_p=0.95),
+        BlockSparse(100, top_p=0.9),
+        BlockSparse(7),
+        VerticalSlash(1, 2),
+    )
+    minference.save_config(HeadConfig((layer,)), path)
+    assert minference.load_config(path)[0] == layer
+    assert '["vertical_and_slash", 1000, 6096, 1.0, {"last_q": 32, "slash_p": 0.95}]' in (
+        path.read_text(encoding="utf-8")
+    )
 
 
 def test_missing_file_is_a_file_error(path):

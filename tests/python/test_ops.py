@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 OPS = torch.ops.minference
 
+HOST_DTYPES = (torch.int32, torch.float64)  # Of indices, and of patterns, which stay on the CPU.
+
 SCHEMAS = {
     "vs_attn": "(Tensor q, Tensor k, Tensor v, SymInt vertical_size, SymInt slash_size, *, "
     "float? softmax_scale=None, SymInt last_q=64, SymInt sink=30, SymInt local=100) -> Tensor",
@@ -24,7 +27,7 @@ SCHEMAS = {
     "block_sparse_attn": "(Tensor q, Tensor k, Tensor v, SymInt top_k, *, "
     "float? softmax_scale=None) -> Tensor",
     "prefill_attn": "(Tensor q, Tensor k, Tensor v, Tensor patterns, *, "
-    "float? softmax_scale=None, SymInt last_q=64, SymInt sink=30, SymInt local=100) "
+    "float? softmax_scale=None, SymInt? last_q=None, SymInt? sink=None, SymInt? local=None) "
     "-> (Tensor out, Tensor lse)",
     "estimate_vs": "(Tensor q, Tensor k, SymInt vertical_size, SymInt slash_size, *, "
     "float? softmax_scale=None, SymInt last_q=64, SymInt sink=30, SymInt local=100, "
@@ -115,7 +118,7 @@ def test_fake_cuda_tensors_give_cuda_results(name):
     with FakeTensorMode(allow_non_fake_inputs=True):
         on_cuda = [
             torch.empty_strided(a.shape, a.stride(), dtype=a.dtype, device="cuda")
-            if isinstance(a, Tensor) and a.shape != (4, 4)  # Patterns stay on the CPU.
+            if isinstance(a, Tensor) and a.dtype != torch.float64  # Patterns stay on the CPU.
             else a
             for a in args
         ]
@@ -130,7 +133,7 @@ def test_meta_tensors_get_the_shapes_of_real_ones(name, seqlen_q, seqlen_k):
     args, kwargs = example_calls(seqlen_q, seqlen_k)[name]
     real = as_tuple(getattr(OPS, name)(*args, **kwargs))
     on_meta = [
-        a.to("meta") if isinstance(a, Tensor) and a.dtype is not torch.int32 else a for a in args
+        a.to("meta") if isinstance(a, Tensor) and a.dtype not in HOST_DTYPES else a for a in args
     ]
     if name in ("vs_sparse_attn", "block_index_attn"):
         on_meta = [a.to("meta") for a in args]
@@ -220,6 +223,60 @@ def test_stages_one_by_one_are_the_whole_call():
 
     out, _ = minference.block_index_attn(q, k, v, minference.estimate_blocks(q, k, 2))
     assert torch.equal(out, minference.block_sparse_attn(q, k, v, 2))
+
+
+# Each differs from the others in what stage 1 does for it.
+OPTIONED_PATTERNS = [
+    minference.VerticalSlash(25, 50, last_q=20, sink=3, local=17),
+    minference.VerticalSlash(90, 150, sink=3, vertical_p=0.4, slash_p=0.6),
+    minference.BlockSparse(3, top_p=0.5),
+    minference.VerticalSlash(25, 120, last_q=20, sink=3, local=17),
+]
+
+
+def test_each_head_has_its_own_options():
+    q, k, v = make_qkv()
+    out, lse = minference.prefill_attn(q, k, v, OPTIONED_PATTERNS)
+    for head, pattern in enumerate(OPTIONED_PATTERNS):
+        one = slice(head, head + 1), slice(head // 2, head // 2 + 1)
+        heads = q[:, :, one[0]], k[:, :, one[1]], v[:, :, one[1]]
+        if isinstance(pattern, minference.VerticalSlash):
+            lists = minference.estimate_vs(*heads[:2], **dataclasses.asdict(pattern))
+            want = minference.vs_sparse_attn(*heads, *lists)
+        else:
+            blocks = minference.estimate_blocks(*heads[:2], pattern.top_k, top_p=pattern.top_p)
+            want = minference.block_index_attn(*heads, blocks)
+        assert torch.equal(out[:, :, one[0]], want[0]), head
+        assert torch.equal(lse[:, one[0]], want[1]), head
+    assert not torch.equal(
+        minference.density(q, k, OPTIONED_PATTERNS),
+        minference.density(q, k, [dataclasses.replace(OPTIONED_PATTERNS[0])] * 4),
+    )
+
+
+def test_options_of_the_call_are_those_of_every_vertical_slash_head():
+    q, k, v = make_qkv()
+    patterns = [minference.VerticalSlash(25, 50), minference.AShape(3, 20)] * 2
+    got = minference.prefill_attn(q, k, v, patterns, last_q=20, sink=3, local=17)
+    own = [OPTIONED_PATTERNS[0], minference.AShape(3, 20)] * 2
+    want = minference.prefill_attn(q, k, v, own)
+    assert torch.equal(got[0], want[0])
+    assert not torch.equal(got[0], minference.prefill_attn(q, k, v, patterns)[0])
+
+
+def test_patterns_of_integers_are_those_with_the_default_options():
+    q, k, v = make_qkv()
+    patterns = [
+        minference.Dense(),
+        minference.VerticalSlash(40, 110),
+        minference.BlockSparse(2),
+        minference.TriShape(4, 70, 5),
+    ]
+    rows = [[0, 0, 0, 0], [2, 40, 110, 0], [3, 2, 0, 0], [4, 4, 70, 5]]
+    got = OPS.prefill_attn(q, k, v, torch.tensor(rows, dtype=torch.int32))
+    want = minference.prefill_attn(q, k, v, patterns)
+    assert torch.equal(got[0], want[0])
+    assert torch.equal(got[1], want[1])
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -381,7 +438,10 @@ def test_device_that_no_backend_serves(kind):
     [
         (torch.zeros(4, dtype=torch.int32), "patterns: expected 2 dimensions, got 1"),
         (torch.zeros(4, 3, dtype=torch.int32), r"patterns: expected 4 columns .*got 3"),
-        (torch.zeros(4, 4, dtype=torch.int64), "patterns: expected an int32 tensor.*Long"),
+        (
+            torch.zeros(4, 4, dtype=torch.int64),
+            "patterns: .* a float64 or an int32 tensor.*Long",
+        ),
         (torch.full((4, 4), 9, dtype=torch.int32), "kind"),
     ],
 )

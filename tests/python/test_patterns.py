@@ -10,19 +10,26 @@ import pytest
 import torch
 from minference.patterns import to_tensor
 
-# (pattern, its row): kinds are those of minf_pattern_kind.
+VerticalSlash, BlockSparse = minference.VerticalSlash, minference.BlockSparse
+
+# (pattern, its row): kinds are those of minf_pattern_kind, fields those of its structs.
 ROWS = [
-    (minference.Dense(), [0, 0, 0, 0]),
-    (minference.AShape(sink=128, window=1024), [1, 128, 1024, 0]),
-    (minference.VerticalSlash(vertical_size=1000, slash_size=6096), [2, 1000, 6096, 0]),
-    (minference.BlockSparse(top_k=100), [3, 100, 0, 0]),
-    (minference.TriShape(sink=8, window=512, last=128), [4, 8, 512, 128]),
+    (minference.Dense(), [0, 0, 0, 0, 0, 0, 0, 0]),
+    (minference.AShape(sink=128, window=1024), [1, 128, 1024, 0, 0, 0, 0, 0]),
+    (VerticalSlash(vertical_size=1000, slash_size=6096), [2, 1000, 6096, 64, 30, 100, 1, 1]),
+    (
+        VerticalSlash(2**31 - 1, 0, last_q=8, sink=1, local=2, vertical_p=0.3, slash_p=0.9),
+        [2, 2**31 - 1, 0, 8, 1, 2, 0.3, 0.9],
+    ),
+    (BlockSparse(top_k=100), [3, 100, 1, 0, 0, 0, 0, 0]),
+    (BlockSparse(100, top_p=0.95), [3, 100, 0.95, 0, 0, 0, 0, 0]),
+    (minference.TriShape(sink=8, window=512, last=128), [4, 8, 512, 128, 0, 0, 0, 0]),
 ]
 
 
 def test_table_has_a_row_per_head():
     table = to_tensor([pattern for pattern, _ in ROWS])
-    assert table.dtype == torch.int32
+    assert table.dtype == torch.float64
     assert table.device.type == "cpu"
     assert table.tolist() == [row for _, row in ROWS]
 
@@ -33,7 +40,7 @@ def test_one_pattern_is_one_row(pattern, row):
 
 
 def test_no_patterns_are_no_rows():
-    assert to_tensor([]).shape == (0, 4)
+    assert to_tensor([]).shape == (0, 8)
 
 
 def test_patterns_are_values():
@@ -42,6 +49,19 @@ def test_patterns_are_values():
     assert len({minference.Dense(), minference.Dense(), minference.BlockSparse(3)}) == 2
     with pytest.raises(dataclasses.FrozenInstanceError):
         minference.BlockSparse(3).top_k = 4
+
+
+def test_patterns_show_what_is_not_the_default():
+    assert repr(VerticalSlash(1, 2)) == "VerticalSlash(vertical_size=1, slash_size=2)"
+    assert repr(BlockSparse(9, top_p=0.5)) == "BlockSparse(top_k=9, top_p=0.5)"
+    assert repr(minference.Dense()) == "Dense()"
+    assert VerticalSlash(1, 2, sink=30, local=7).options == {"local": 7}
+
+
+@pytest.mark.parametrize("share", ["0.5", None])
+def test_share_that_is_no_number_is_refused(share):
+    with pytest.raises(ValueError, match=r"patterns: head 0: expected shares that are numbers"):
+        to_tensor(BlockSparse(3, top_p=share))
 
 
 @pytest.mark.parametrize("size", [2**31, -(2**31) - 1, 0.5, "7", None])

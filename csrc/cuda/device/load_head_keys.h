@@ -15,10 +15,10 @@ namespace minference::device {
 
 /// A HeadKeys without lists.
 struct HeadPattern {
-  PatternKind kind;
+  Form form;
   int32_t sink;
   int32_t window;
-  int32_t last;
+  int32_t dense_rows;
   int32_t list_head;  // Of the index tensors; -1: the head's own.
 };
 
@@ -52,10 +52,10 @@ void for_each_head_chunk(const Shape& shape, std::span<const HeadKeys> patterns,
                     .index = index};
     for (std::size_t i = 0; i < part.size(); ++i) {
       const HeadKeys& keys = part[i];
-      chunk.patterns[i] = {.kind = keys.kind,
+      chunk.patterns[i] = {.form = keys.form,
                            .sink = keys.sink,
                            .window = keys.window,
-                           .last = keys.last,
+                           .dense_rows = keys.dense_rows,
                            .list_head = patterns.size() == 1 ? -1 : keys.list_head};
     }
     launch(chunk);
@@ -98,9 +98,11 @@ __device__ inline HeadKeys load_head_keys(LoadStorage<Group>& storage, const Hea
   const HeadPattern pattern = chunk.patterns[chunk.num_patterns == 1 ? 0 : place.head_in_chunk];
   const int32_t list_head = pattern.list_head < 0 ? place.head : pattern.list_head;
   const int32_t seqlen_k = chunk.lengths.seqlen_k;
-  HeadKeys keys{
-      .kind = pattern.kind, .sink = pattern.sink, .window = pattern.window, .last = pattern.last};
-  if (pattern.kind == PatternKind::kVerticalSlash) {
+  HeadKeys keys{.form = pattern.form,
+                .sink = pattern.sink,
+                .window = pattern.window,
+                .dense_rows = pattern.dense_rows};
+  if (pattern.form == Form::kRuns) {
     const int32_t* const columns = chunk.index.columns.at(place.batch, list_head);
     const auto bad_column = [&](int32_t i) {
       const int32_t column = columns[i];
@@ -120,7 +122,7 @@ __device__ inline HeadKeys load_head_keys(LoadStorage<Group>& storage, const Hea
     run_count = run_count < chunk.index.runs.size ? run_count : chunk.index.runs.size;
     keys.runs = runs;
     keys.num_runs = valid_start<Group>(storage, run_count, bad_run);
-  } else if (pattern.kind == PatternKind::kBlockSparse && chunk.index.blocks.data != nullptr) {
+  } else if (pattern.form == Form::kBlocks && chunk.index.blocks.data != nullptr) {
     keys.blocks = chunk.index.blocks.at(place.batch, list_head);
     keys.block_stride = chunk.index.block_row_stride;
     keys.max_blocks = chunk.index.blocks.size;

@@ -58,15 +58,15 @@ __device__ inline int32_t count_tiles_of_row_blocks(RowBlockStorage<Group>& stor
                                                     const HeadKeys& head, const Lengths& lengths,
                                                     int32_t first) {
   int32_t count = 0;
-  if (head.kind == PatternKind::kVerticalSlash) {
+  if (head.form == Form::kRuns) {
     count = count_tiles_of_runs<Group>(storage, head, lengths, first);
   }
   if (Group::thread() >= lengths.row_blocks() - first) return 0;
   const RowBlock row(lengths, first + Group::thread());
-  switch (head.kind) {
-    case PatternKind::kVerticalSlash:
+  switch (head.form) {
+    case Form::kRuns:
       return count + count_column_tiles(head, row);
-    case PatternKind::kBlockSparse:
+    case Form::kBlocks:
       return count_block_tiles(head, row);
     default:
       return count_shape_tiles(head, lengths, row);

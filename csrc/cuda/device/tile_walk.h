@@ -89,7 +89,7 @@ class TileWalk {
       queue_.last_begin[thread] = -1;
     }
     if (thread == 0) {
-      queue_.next_column = head.kind == PatternKind::kVerticalSlash ? 0 : -1;
+      queue_.next_column = head.form == Form::kRuns ? 0 : -1;
       queue_.to_skip = tile.first_tile;
       queue_.wanted = tile.end_tile - tile.first_tile;
       queue_.batch = kBatchTiles;

@@ -27,7 +27,7 @@ struct CountRowsTraits {
   };
 };
 
-/// Tiles that two row blocks of a block_sparse head attend together: their lists merged.
+/// Tiles that two row blocks of a head of Form::kBlocks attend together: their lists merged.
 __device__ inline int32_t count_merged_blocks(const HeadKeys& head, int32_t row_block,
                                               int32_t count_a, int32_t count_b) {
   const int32_t* a = head.blocks + row_block * head.block_stride;
@@ -47,8 +47,8 @@ __device__ inline int32_t count_merged_blocks(const HeadKeys& head, int32_t row_
 /// together: about. Of column tiles and of a window's it may be one or few off.
 __device__ inline int32_t count_pair_tiles(const HeadKeys& head, const Lengths& lengths,
                                            int32_t row_block, int32_t count_a, int32_t count_b) {
-  switch (head.kind) {
-    case PatternKind::kVerticalSlash: {
+  switch (head.form) {
+    case Form::kRuns: {
       // Runs: the second's tiles, and the farthest one of each run that the first reaches.
       // Columns: those of the one with more.
       const RowBlock row(lengths, row_block), next(lengths, row_block + 1);
@@ -57,7 +57,7 @@ __device__ inline int32_t count_pair_tiles(const HeadKeys& head, const Lengths& 
       return count_b - columns_b + max_of(columns_a, columns_b) +
              count_runs_below(head, head.num_runs, row.end);
     }
-    case PatternKind::kBlockSparse:
+    case Form::kBlocks:
       return count_merged_blocks(head, row_block, count_a, count_b);
     default:
       return max_of(count_a, count_b) + 1;  // A window moves on by a tile.
@@ -65,8 +65,8 @@ __device__ inline int32_t count_pair_tiles(const HeadKeys& head, const Lengths& 
 }
 
 /// What the table holds for a row block of `count` tiles; by the whole warp, lanes of row blocks
-/// 2 i and 2 i + 1 being neighbours. Of dense, a_shape and tri_shape heads all
-/// but a tile is shared.
+/// 2 i and 2 i + 1 being neighbours. Heads of Form::kShape
+/// share all but a tile.
 __device__ inline RowBlockTiles join_row_blocks(const HeadKeys& head, const Lengths& lengths,
                                                 int32_t row_block, int32_t count, Joining joining) {
   const bool second = row_block % 2 != 0;
@@ -75,8 +75,7 @@ __device__ inline RowBlockTiles join_row_blocks(const HeadKeys& head, const Leng
   int32_t together = 0;
   if (!second && row_block + 1 < lengths.row_blocks()) {
     together = count_pair_tiles(head, lengths, row_block, count, other);
-    const bool estimated =
-        head.kind == PatternKind::kVerticalSlash || head.kind == PatternKind::kBlockSparse;
+    const bool estimated = head.form != Form::kShape;
     joined = joining == Joining::kAll || !estimated ||
              together * int64_t{4} <= (int64_t{count} + other) * kPairShareOf4;
   }

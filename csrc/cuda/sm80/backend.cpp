@@ -29,6 +29,15 @@ constexpr Architecture kFirstArchitecture = 80;
 /// measured: bench/PENDING.md.
 constexpr int32_t kMinSparseSeqlen = 4096;
 
+constexpr Estimator kEstimators[] = {
+    kVerticalSlashEstimator<
+        estimate_vertical_slash_bytes,
+        cuda::on_device_with_workspace<estimate_vertical_slash, EstimateVerticalSlashArgs>>,
+    kBlockSparseEstimator<
+        estimate_block_sparse_bytes,
+        cuda::on_device_with_workspace<estimate_block_sparse, EstimateBlockSparseArgs>>,
+};
+
 bool serves(Architecture gpu) {
   return gpu >= kFirstArchitecture && cuda::architectures_serve(MINF_CUDA_ARCHITECTURES, gpu);
 }
@@ -84,10 +93,7 @@ const Backend& backend() {
       .serves_device = serves_device,
       .check_device = check_device,
       .check_resources = cuda::check_resources,
-      .estimate_vertical_slash_bytes = estimate_vertical_slash_bytes,
-      .estimate_vertical_slash = cuda::on_device_with_workspace<estimate_vertical_slash>,
-      .estimate_block_sparse_bytes = estimate_block_sparse_bytes,
-      .estimate_block_sparse = cuda::on_device_with_workspace<estimate_block_sparse>,
+      .estimators = kEstimators,
       .plan_vertical_slash = cuda::on_device<plan_vertical_slash>,
       .count_key_tiles = cuda::on_device<count_key_tiles>,
       .fill_lists = [](std::span<int32_t> lists,

@@ -25,6 +25,15 @@ constexpr Architecture kArchitecture = 90;
 /// takes 0.06 ms. Not measured: bench/PENDING.md.
 constexpr int32_t kMinSparseSeqlen = 4096;
 
+constexpr Estimator kEstimators[] = {
+    kVerticalSlashEstimator<
+        estimate_vertical_slash_bytes,
+        cuda::on_device_with_workspace<estimate_vertical_slash, EstimateVerticalSlashArgs>>,
+    kBlockSparseEstimator<
+        estimate_block_sparse_bytes,
+        cuda::on_device_with_workspace<estimate_block_sparse, EstimateBlockSparseArgs>>,
+};
+
 std::string not_served_text(const Machine& machine) {
   return detail::concat(cuda::describe_gpus(machine), ", need sm_", kArchitecture);
 }
@@ -60,10 +69,7 @@ Backend make_backend() {
   backend.availability = availability;
   backend.serves_device = serves_device;
   backend.check_device = check_device;
-  backend.estimate_vertical_slash_bytes = estimate_vertical_slash_bytes;
-  backend.estimate_vertical_slash = cuda::on_device_with_workspace<estimate_vertical_slash>;
-  backend.estimate_block_sparse_bytes = estimate_block_sparse_bytes;
-  backend.estimate_block_sparse = cuda::on_device_with_workspace<estimate_block_sparse>;
+  backend.estimators = kEstimators;
   backend.attention_bytes = attention_bytes;
   backend.attention = cuda::on_device_with_workspace<attention>;
   return backend;

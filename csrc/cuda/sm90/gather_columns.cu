@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(Traits::kThreads)
   const auto head_idx = static_cast<int32_t>(blockIdx.x) / params.num_tiles;
   const int32_t first = static_cast<int32_t>(blockIdx.x) % params.num_tiles * kBlock;
   const HeadKeys& head = params.heads[head_idx];
-  if (head.kind != PatternKind::kVerticalSlash || first >= head.num_columns) return;
+  if (head.form != Form::kRuns || first >= head.num_columns) return;
   const int32_t batch = head_idx / params.num_heads_q;
   const int32_t head_kv = head_idx % params.num_heads_q / params.group_size;
   gather_rows<Traits>(params.k, params.keys, head, head_idx, batch, head_kv, first);

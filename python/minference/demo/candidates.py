@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import minference
@@ -65,7 +64,7 @@ def _parse_candidate(entry: str) -> Candidate:
         known = ", ".join(_usage(name) for name in PATTERNS)
         msg = f"expected {known} or FILE.json, got {entry!r}"
         raise ValueError(msg)
-    expected = len(dataclasses.fields(PATTERNS[kind]))
+    expected = len(PATTERNS[kind].size_names())
     if len(sizes) != expected or not all(size.isdecimal() for size in sizes):
         msg = f"expected {_usage(kind)}, got {entry!r}"
         raise ValueError(msg)
@@ -76,5 +75,5 @@ def _parse_candidate(entry: str) -> Candidate:
 
 def _usage(kind: str) -> str:
     """Spell a pattern with its sizes, for example ``a_shape:SINK:WINDOW``."""
-    names = [field.name.upper() for field in dataclasses.fields(PATTERNS[kind])]
+    names = [name.upper() for name in PATTERNS[kind].size_names()]
     return ":".join([kind, *names])

@@ -6,6 +6,7 @@ A map is ``[cells, cells]``: each cell stands for a square of queries x keys.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -145,13 +146,16 @@ def estimated_attention(
     What is returned takes any other q, k, v of the same length, and gives ``out`` and ``lse``.
     """
     if isinstance(pattern, minference.VerticalSlash):
-        sizes = pattern.vertical_size, pattern.slash_size
-        lists = minference.estimate_vs(q, k, *sizes, softmax_scale=softmax_scale)
+        lists = minference.estimate_vs(
+            q, k, **dataclasses.asdict(pattern), softmax_scale=softmax_scale
+        )
         return lambda q, k, v: minference.vs_sparse_attn(
             q, k, v, *lists, softmax_scale=softmax_scale
         )
     if isinstance(pattern, minference.BlockSparse):
-        blocks = minference.estimate_blocks(q, k, pattern.top_k, softmax_scale=softmax_scale)
+        blocks = minference.estimate_blocks(
+            q, k, pattern.top_k, softmax_scale=softmax_scale, top_p=pattern.top_p
+        )
         return lambda q, k, v: minference.block_index_attn(
             q, k, v, blocks, softmax_scale=softmax_scale
         )

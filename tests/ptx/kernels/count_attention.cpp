@@ -78,8 +78,7 @@ Selection select(const std::string& kind, int64_t tiles) {
     return selection;
   }
   if (kind == "blocks") {
-    selection.pattern.kind = MINF_BLOCK_SPARSE;
-    selection.pattern.a = 1;
+    selection.pattern = minf_pattern_default(MINF_BLOCK_SPARSE);
     std::vector<int32_t> blocks(static_cast<std::size_t>(keys / kBlockKeys));
     for (std::size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<int32_t>(2 * i);
     const auto count = static_cast<int64_t>(blocks.size());
@@ -87,7 +86,7 @@ Selection select(const std::string& kind, int64_t tiles) {
     selection.index.block_index = on_device(blocks, MINF_INT32, {1, 1, 2, count});
     return selection;
   }
-  selection.pattern.kind = MINF_VERTICAL_SLASH;
+  selection.pattern = minf_pattern_default(MINF_VERTICAL_SLASH);
   std::vector<int32_t> columns, run, run_count = {0};
   if (kind == "columns") {
     for (int64_t i = 0; i < keys; ++i) columns.push_back(static_cast<int32_t>(3 * i));

@@ -124,7 +124,7 @@ inline void test_sizes_of_workspaces() {
         call == &Arguments::sparse
             ? minf_sparse_attention_workspace_bytes(&a.q, &a.k, &a.index, &a.exec, &bytes)
             : minf_prefill_attention_workspace_bytes(&a.q, &a.k, a.patterns.data(), kHeadsQ,
-                                                     &a.estimate, &a.exec, &bytes);
+                                                     &a.exec, &bytes);
     CHECK(status == MINF_OK && bytes > 0, minf_last_error());
     return bytes;
   };

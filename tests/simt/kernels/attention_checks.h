@@ -96,14 +96,14 @@ inline void check_against_float64(const AttentionCase& c, const AttentionCall& c
               std::isfinite(got) ? std::max(worst, std::abs(got - want.out[d]) / bound) : kInfinity;
           is_row[first + d] = 1;
         }
-        CHECK(worst <= 1, c.name, "kind", static_cast<int>(head.kind), "batch", b, "head", h, "row",
+        CHECK(worst <= 1, c.name, "form", static_cast<int>(head.form), "batch", b, "head", h, "row",
               row, "error over bound", worst);
         if (!c.wants_lse) continue;
         const double lse = output.lse[static_cast<std::size_t>(
             (int64_t{b} * c.seqlen_q + row) * (c.num_heads_q + 1) + h)];
         const double tolerance = 1e-5 * std::max(1.0, std::abs(want.lse));
-        CHECK(lse == want.lse || std::abs(lse - want.lse) <= tolerance, c.name, "kind",
-              static_cast<int>(head.kind), "head", h, "row", row, "lse", lse, "want", want.lse);
+        CHECK(lse == want.lse || std::abs(lse - want.lse) <= tolerance, c.name, "form",
+              static_cast<int>(head.form), "head", h, "row", row, "lse", lse, "want", want.lse);
       }
     }
   }
@@ -117,15 +117,13 @@ inline void check_against_float64(const AttentionCase& c, const AttentionCall& c
   }
 }
 
-inline HeadKeys dense() { return {.kind = PatternKind::kDense}; }
-inline HeadKeys a_shape(int32_t sink, int32_t window) {
-  return {.kind = PatternKind::kAShape, .sink = sink, .window = window};
-}
+inline HeadKeys dense() { return {.dense_rows = kAllRows}; }
+inline HeadKeys a_shape(int32_t sink, int32_t window) { return {.sink = sink, .window = window}; }
 inline HeadKeys tri_shape(int32_t sink, int32_t window, int32_t last) {
-  return {.kind = PatternKind::kTriShape, .sink = sink, .window = window, .last = last};
+  return {.sink = sink, .window = window, .dense_rows = last};
 }
-inline HeadKeys vertical_slash() { return {.kind = PatternKind::kVerticalSlash}; }
-inline HeadKeys block_sparse() { return {.kind = PatternKind::kBlockSparse}; }
+inline HeadKeys vertical_slash() { return {.form = Form::kRuns}; }
+inline HeadKeys block_sparse() { return {.form = Form::kBlocks}; }
 
 inline std::vector<HeadKeys> all_patterns() {
   return {dense(), a_shape(9, 70), tri_shape(5, 30, 40), vertical_slash(), block_sparse()};

@@ -58,11 +58,11 @@ class RandomHeads {
     for (int32_t i = 0; i < shape_.batch * shape_.num_heads_q; ++i) {
       const int32_t batch = i / shape_.num_heads_q, head = i % shape_.num_heads_q;
       HeadKeys& keys = heads.emplace_back(patterns[static_cast<std::size_t>(head)]);
-      if (keys.kind == PatternKind::kVerticalSlash) {
+      if (keys.form == Form::kRuns) {
         keys.columns = index.columns.at(batch, head);
         keys.runs = index.runs.at(batch, head);
         set_counts(keys, *index.run_count.at(batch, head));
-      } else if (keys.kind == PatternKind::kBlockSparse && index.blocks.data != nullptr) {
+      } else if (keys.form == Form::kBlocks && index.blocks.data != nullptr) {
         keys.blocks = index.blocks.at(batch, head);
         keys.block_stride = index.block_row_stride;
         keys.max_blocks = index.blocks.size;
@@ -91,10 +91,17 @@ class RandomHeads {
   HeadKeys random_pattern() {
     const int32_t seqlen_k = shape_.lengths.seqlen_k;
     const int32_t window = below(4) == 0 ? 0 : below(seqlen_k + 100);
-    return {.kind = static_cast<PatternKind>(below(5)),
-            .sink = below(3) == 0 ? 0 : below(seqlen_k + 100),
+    constexpr Form kForms[] = {Form::kShape, Form::kShape, Form::kRuns, Form::kBlocks,
+                               Form::kShape};
+    const int32_t kind = below(5);  // dense, a_shape, runs, blocks, tri_shape
+    const int32_t sink = below(3) == 0 ? 0 : below(seqlen_k + 100);
+    const int32_t last = below(shape_.lengths.seqlen_q + 100);
+    return {.form = kForms[kind],
+            .sink = sink,
             .window = window,
-            .last = below(shape_.lengths.seqlen_q + 100)};
+            .dense_rows = kind == 0   ? kAllRows
+                          : kind == 4 ? last
+                                      : 0};
   }
 
   /// Ascending, from [0, limit): dense at times, -1 at the end.

@@ -15,6 +15,7 @@
 #include "check.h"
 #include "device_place.h"
 #include "minference/minference.h"
+#include "minference/types.hpp"
 #include "simt/simt.h"
 #include "test_tensor.h"
 
@@ -124,14 +125,12 @@ Results run(const Problem& problem) {
   check_ok(minf_plan_vertical_slash(&slash_index, problem.seqlen_k, &runs, &run_count, nullptr),
            problem.name);
 
-  const minf_pattern kinds[] = {{MINF_VERTICAL_SLASH, 0, 0, 0},
-                                {MINF_BLOCK_SPARSE, 0, 0, 0},
-                                {MINF_A_SHAPE, 5, 70, 0},
-                                {MINF_TRI_SHAPE, 5, 70, 20}};
+  const minf_pattern kinds[] = {minference::vertical_slash(0, 0), minference::block_sparse(1),
+                                minference::a_shape(5, 70), minference::tri_shape(5, 70, 20)};
   std::vector<minf_pattern> patterns;
   for (int64_t head = 0; head < heads; ++head) patterns.push_back(kinds[head % 4]);
   count(problem, patterns, results, results.tiles);
-  count(problem, {{MINF_DENSE, 0, 0, 0}}, results, results.dense_tiles);
+  count(problem, {minference::dense()}, results, results.dense_tiles);
   return results;
 }
 

@@ -22,6 +22,7 @@
 #include "device_place.h"
 #include "extent.h"
 #include "minference/minference.h"
+#include "minference/types.hpp"
 #include "simt/simt.h"
 #include "test_tensor.h"
 
@@ -36,15 +37,11 @@ constexpr double kMaxValue = 2;        // Of TestTensor::fill_random().
 
 using Patterns = std::vector<minf_pattern>;
 
-minf_pattern dense() { return {MINF_DENSE, 0, 0, 0}; }
-minf_pattern a_shape(int32_t sink, int32_t window) { return {MINF_A_SHAPE, sink, window, 0}; }
-minf_pattern vertical_slash(int32_t columns, int32_t distances) {
-  return {MINF_VERTICAL_SLASH, columns, distances, 0};
-}
-minf_pattern block_sparse(int32_t top_k) { return {MINF_BLOCK_SPARSE, top_k, 0, 0}; }
-minf_pattern tri_shape(int32_t sink, int32_t window, int32_t last) {
-  return {MINF_TRI_SHAPE, sink, window, last};
-}
+using minference::a_shape;
+using minference::block_sparse;
+using minference::dense;
+using minference::tri_shape;
+using minference::vertical_slash;
 
 /// Every kind, and lists of different lengths.
 const Patterns kMixed = {dense(),
@@ -80,13 +77,22 @@ struct Inputs {
       : q(p.dtype, p.layout, p.batch, p.seqlen_q, p.heads_q, p.head_dim),
         k(p.dtype, p.layout, p.batch, p.seqlen_k, p.heads_kv, p.head_dim),
         v(p.dtype, p.layout, p.batch, p.seqlen_k, p.heads_kv, p.head_dim_v),
-        scale(p.scale) {
+        scale(p.scale),
+        patterns(p.patterns) {
     std::mt19937 random(11);
     for (Rows* rows : {&q, &k, &v}) rows->fill_random(random);
     estimate.last_q = p.last_q;
     estimate.sink = p.sink;
     estimate.local = p.local;
     estimate.vertical_p = estimate.slash_p = p.share;
+    for (minf_pattern& pattern : patterns) {
+      if (pattern.kind != MINF_VERTICAL_SLASH) continue;
+      minf_vertical_slash& fields = pattern.as.vertical_slash;
+      fields.last_q = p.last_q;
+      fields.sink = p.sink;
+      fields.local = p.local;
+      fields.vertical_p = fields.slash_p = p.share;
+    }
     options.softmax_scale = scale ? &*scale : nullptr;
   }
   Inputs(const Inputs&) = delete;
@@ -94,6 +100,7 @@ struct Inputs {
 
   Rows q, k, v;
   std::optional<double> scale;
+  Patterns patterns;  // With the options of the estimator.
   minf_vertical_slash_options estimate = minf_vertical_slash_options_default();
   minf_attention_options options{sizeof(minf_attention_options), nullptr};
 };
@@ -127,12 +134,12 @@ Outputs prefill(const Problem& p, std::optional<unsigned char> dirt = {}) {
   const minf_tensor &q = inputs.q.view(), &k = inputs.k.view();
   const auto num_patterns = static_cast<int64_t>(p.patterns.size());
   std::size_t bytes = 0;
-  check_ok(minf_prefill_attention_workspace_bytes(&q, &k, p.patterns.data(), num_patterns,
-                                                  &inputs.estimate, nullptr, &bytes),
+  check_ok(minf_prefill_attention_workspace_bytes(&q, &k, inputs.patterns.data(), num_patterns,
+                                                  nullptr, &bytes),
            p.name);
   const Workspace workspace(bytes, dirt);
-  check_ok(minf_prefill_attention(&q, &k, &inputs.v.view(), p.patterns.data(), num_patterns,
-                                  &inputs.estimate, &inputs.options, &outputs.out.view(),
+  check_ok(minf_prefill_attention(&q, &k, &inputs.v.view(), inputs.patterns.data(), num_patterns,
+                                  &inputs.options, &outputs.out.view(),
                                   p.wants_lse ? &outputs.lse_view : nullptr,
                                   p.wants_tiles ? &outputs.tiles_view : nullptr, workspace.data(),
                                   workspace.bytes(), nullptr),
@@ -151,7 +158,7 @@ struct Lists {
         columns = std::max(columns, num_columns(p, pattern));
         distances = std::max(distances, num_distances(p, pattern));
       } else if (pattern.kind == MINF_BLOCK_SPARSE) {
-        blocks = std::max<int64_t>(blocks, pattern.a);
+        blocks = std::max<int64_t>(blocks, pattern.as.block_sparse.top_k);
       }
     }
     const int64_t row_blocks = (p.seqlen_q + kBlock - 1) / kBlock;
@@ -167,10 +174,10 @@ struct Lists {
   }
 
   static int64_t num_columns(const Problem& p, const minf_pattern& pattern) {
-    return std::min<int64_t>(p.seqlen_k, std::max(pattern.a, p.sink));
+    return std::min<int64_t>(p.seqlen_k, std::max(pattern.as.vertical_slash.vertical_size, p.sink));
   }
   static int64_t num_distances(const Problem& p, const minf_pattern& pattern) {
-    return std::min<int64_t>(p.seqlen_k, std::max(pattern.b, p.local));
+    return std::min<int64_t>(p.seqlen_k, std::max(pattern.as.vertical_slash.slash_size, p.local));
   }
 
   TestTensor vertical_index, slash_index, runs, run_count, block_index;
@@ -206,7 +213,8 @@ void estimate_head(const Problem& p, const Inputs& inputs, const Lists& lists, i
                                           bytes, nullptr),
              p.name);
   } else if (pattern.kind == MINF_BLOCK_SPARSE) {
-    const minf_tensor blocks = head_of(lists.block_index.view(), 1, head, pattern.a);
+    const minf_tensor blocks =
+        head_of(lists.block_index.view(), 1, head, pattern.as.block_sparse.top_k);
     check_ok(minf_estimate_block_sparse_workspace_bytes(&q, &k, nullptr, nullptr, &bytes), p.name);
     const Workspace workspace(bytes);
     check_ok(minf_estimate_block_sparse(&q, &k, nullptr, &blocks, workspace.data(), bytes, nullptr),

@@ -185,7 +185,7 @@ class Program {
     mi::PrefillOptions options;
     options.lse = lse_;
     options.tiles = tiles_;
-    reserve(mi::prefill_attention_workspace_bytes(q_, k_, patterns, options, exec_));
+    reserve(mi::prefill_attention_workspace_bytes(q_, k_, patterns, exec_));
     mi::prefill_attention(q_, k_, v_, patterns, out_, options, exec_);
     return results();
   }

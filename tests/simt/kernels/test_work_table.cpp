@@ -61,11 +61,11 @@ void check_key_sets(const Shape& shape, const RandomHeads& heads,
   const std::vector<HeadKeys> got = prepared.host(), expected = heads.expected();
   for (std::size_t i = 0; i < got.size(); ++i) {
     const HeadKeys &a = got[i], &b = expected[i];
-    const bool same_pattern =
-        a.kind == b.kind && a.sink == b.sink && a.window == b.window && a.last == b.last;
+    const bool same_pattern = a.form == b.form && a.sink == b.sink && a.window == b.window &&
+                              a.dense_rows == b.dense_rows;
     const bool same_lists = a.columns == b.columns && a.runs == b.runs && a.blocks == b.blocks &&
                             a.block_stride == b.block_stride && a.max_blocks == b.max_blocks;
-    CHECK(same_pattern && same_lists, "head", i, "kind", static_cast<int>(b.kind));
+    CHECK(same_pattern && same_lists, "head", i, "form", static_cast<int>(b.form));
     CHECK(a.num_columns == b.num_columns && a.num_runs == b.num_runs, "head", i, "columns",
           a.num_columns, b.num_columns, "runs", a.num_runs, b.num_runs, "seqlen_k",
           shape.lengths.seqlen_k);
@@ -187,10 +187,9 @@ void check_joined(const Shape& shape, const std::vector<HeadKeys>& keys,
       const Together together = tiles_together(keys[h], lengths, r);
       CHECK(r % 2 == 0 && tiles.count() >= together.tiles - together.more_columns &&
                 tiles.count() <= both + 1,
-            "head", h, "kind", static_cast<int>(keys[h].kind), "row block", r, "count",
+            "head", h, "form", static_cast<int>(keys[h].form), "row block", r, "count",
             tiles.count(), "true", together.tiles, "apart", both);
-      const bool estimated =
-          keys[h].kind == PatternKind::kVerticalSlash || keys[h].kind == PatternKind::kBlockSparse;
+      const bool estimated = keys[h].form != Form::kShape;
       CHECK(!estimated || 4 * tiles.count() <= device::kPairShareOf4 * both, "head", h);
     }
   }
@@ -263,7 +262,7 @@ void check_bound() {
     // Every other block of 64 distances: half of the columns' tiles and half of the keys.
     std::vector<Run> runs;
     for (int32_t lo = 1; lo < lengths.seqlen_k; lo += 65) runs.push_back({lo, lo + 64});
-    const HeadKeys head{.kind = PatternKind::kVerticalSlash,
+    const HeadKeys head{.form = Form::kRuns,
                         .runs = runs.data(),
                         .columns = columns.data(),
                         .num_runs = static_cast<int32_t>(runs.size()),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from minference._library import ROW_BLOCK
+from minference._C import BLOCK
 from minference.integrations.transformers.masks import is_tracing
 
 __all__ = ["KeyLists", "read_key_lists"]
@@ -48,20 +48,20 @@ class KeyLists:
 
         It has one list for 64 rows: their lists must name the same blocks, each of them once.
         """
-        if self.block_size % ROW_BLOCK or is_tracing(self.index):
+        if self.block_size % BLOCK or is_tracing(self.index):
             return None
         batch, lists, rows, size = self.index.shape
         index = self._without_nones(self.index).sort(dim=3).values
-        padding = -rows % ROW_BLOCK
+        padding = -rows % BLOCK
         index = torch.cat([index, index[:, :, -1:].expand(-1, -1, padding, -1)], dim=2)
-        index = index.reshape(batch, lists, -1, ROW_BLOCK, size)
+        index = index.reshape(batch, lists, -1, BLOCK, size)
         twice = (index[..., 1:] == index[..., :-1]) & (index[..., 1:] < self.num_blocks)
         if bool((index != index[:, :, :, :1]).any() | twice.any()):
             return None
-        parts = self.block_size // ROW_BLOCK
+        parts = self.block_size // BLOCK
         part = torch.arange(parts, device=index.device)
         blocks = (index[:, :, :, 0, :, None] * parts + part).flatten(3)
-        exists = blocks < -(-self.seqlen_k // ROW_BLOCK)  # Those of the kernels, of 64 keys.
+        exists = blocks < -(-self.seqlen_k // BLOCK)  # Those of the kernels, of 64 keys.
         blocks = torch.where(exists, blocks, -1).to(torch.int32)
         return blocks.repeat_interleave(self.num_heads_q // lists, dim=1)
 
