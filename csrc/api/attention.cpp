@@ -68,8 +68,9 @@ minf_status minf_sparse_attention(const minf_tensor* q, const minf_tensor* k, co
   return guarded([&] {
     const AttentionTensors tensors{{"q", q}, {"k", k}, {"v", v}, {"out", out}, {"lse", lse}};
     const Shape shape = checked_attention_tensors(tensors);
-    const Patterns patterns = checked_patterns(index, shape.num_heads_q);
-    const IndexTensors index_tensors(*index);
+    const minf_sparse_index known_index = read_index(index);
+    const Patterns patterns = checked_patterns(known_index, shape.num_heads_q);
+    const IndexTensors index_tensors(known_index);
     check_index_tensors(index_tensors, patterns, shape, /*reference=*/tensors.q);
     for (const TensorArg& arg : index_tensors.all()) {
       check_disjoint(tensors.out, arg);
@@ -101,18 +102,19 @@ minf_status minf_sparse_attention_workspace_bytes(const minf_tensor* q, const mi
   return guarded([&] {
     const TensorArg q_arg{"q", q}, k_arg{"k", k};
     const Shape shape = check_query_keys(q_arg, k_arg);
-    const Patterns patterns = checked_patterns(index, shape.num_heads_q);
+    const minf_sparse_index known_index = read_index(index);
+    const Patterns patterns = checked_patterns(known_index, shape.num_heads_q);
     const Executor executor = checked_executor(exec, *q);
     const Backend& backend = backend_of(q_arg);
     check_rows(backend, {q_arg, k_arg});
     if (has_no_rows(shape)) return store_workspace_bytes(bytes, /*counted=*/0);
 
-    const std::vector<HeadKeys> keys = pattern_keys(patterns, IndexTensors(*index));
+    const std::vector<HeadKeys> keys = pattern_keys(patterns, IndexTensors(known_index));
     AttentionArgs args;
     args.shape = shape;
     args.patterns = keys;
-    if (!is_absent(&index->vertical_index)) {
-      const TensorArg columns{"vertical_index", &index->vertical_index};
+    if (!is_absent(&known_index.vertical_index)) {
+      const TensorArg columns{"vertical_index", &known_index.vertical_index};
       check_tensor(columns, 3, {MINF_INT32});
       args.index.columns.size = static_cast<int32_t>(columns.size(2));
     }

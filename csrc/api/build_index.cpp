@@ -236,7 +236,7 @@ minf_status minf_build_index(const minf_tensor* q, const minf_tensor* k,
     check_data(q_arg);
     check_data(k_arg);
     MINF_CHECK_ARG(index != nullptr, "index: expected a struct to fill, got null");
-    check_struct_size(*index, "index");
+    read_struct(*index, "index");
     WorkspaceAllocator counted;
     const std::size_t work_bytes = index_work_bytes(call, lay_out_index(call, counted));
     const Workspace lists =

@@ -19,10 +19,20 @@ std::size_t with_slack(std::size_t counted) { return counted == 0 ? 0 : counted 
 
 }  // namespace
 
-Executor checked_executor(const minf_exec* exec, const minf_tensor& tensor) {
+void check_unknown_bytes(const void* given, std::size_t known, std::size_t size, const char* name) {
+  const auto* const bytes = static_cast<const unsigned char*>(given);
+  for (std::size_t i = known; i < size; ++i) {
+    MINF_CHECK_ARG(bytes[i] == 0, name, ": expected 0 in the bytes that version ",
+                   MINF_VERSION_MAJOR, ".", MINF_VERSION_MINOR, ".", MINF_VERSION_PATCH,
+                   " does not know, got ", int{bytes[i]}, " at offset ", i);
+  }
+}
+
+Executor checked_executor(const minf_exec* given, const minf_tensor& tensor) {
   Executor executor;
+  const minf_exec known = given == nullptr ? minf_exec{} : read_struct(*given, "exec");
+  const minf_exec* const exec = given == nullptr ? nullptr : &known;
   if (exec != nullptr) {
-    check_struct_size(*exec, "exec");
     MINF_CHECK_ARG(exec->num_threads >= 0 && exec->num_threads <= kMaxThreads,
                    "exec: expected num_threads in [0, ", kMaxThreads, "], got ", exec->num_threads);
     MINF_CHECK_ARG(exec->reserved == 0, "exec: expected reserved = 0, got ", exec->reserved);
@@ -41,8 +51,7 @@ Executor checked_executor(const minf_exec* exec, const minf_tensor& tensor) {
 
 minf_attention_options checked_options(const minf_attention_options* options) {
   if (options == nullptr) return {.struct_size = sizeof(*options), .softmax_scale = nullptr};
-  check_struct_size(*options, "attention options");
-  return *options;
+  return read_struct(*options, "attention options");
 }
 
 double checked_scale(const double* softmax_scale, int32_t head_dim) {

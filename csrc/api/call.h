@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 
 #include "core/backend.h"
@@ -13,17 +15,41 @@
 
 namespace minference::api {
 
-/// Checks a struct that grows at its end: shorter than its first published form is an error, longer
-/// (a caller newer than this library) is not.
-template <typename Options>
-void check_struct_size(const Options& options, const char* name) {
-  MINF_CHECK_ARG(options.struct_size >= sizeof(Options), name,
-                 ": expected struct_size >= ", sizeof(Options), ", got ", options.struct_size);
+/// Bytes of a struct as it was first published, in 0.2.0. These numbers never change: a program
+/// that was built against an older header says one of them, and is served.
+template <typename Struct>
+inline constexpr std::size_t kFirstSize = 0;
+template <>
+inline constexpr std::size_t kFirstSize<minf_exec> = 40;
+template <>
+inline constexpr std::size_t kFirstSize<minf_vertical_slash_options> = 48;
+template <>
+inline constexpr std::size_t kFirstSize<minf_block_sparse_options> = 24;
+template <>
+inline constexpr std::size_t kFirstSize<minf_attention_options> = 16;
+template <>
+inline constexpr std::size_t kFirstSize<minf_sparse_index> = 24 + 4 * sizeof(minf_tensor);
+
+/// Checks that `size` bytes from `known` on, which this library does not know, are 0.
+void check_unknown_bytes(const void* given, std::size_t known, std::size_t size, const char* name);
+
+/// A caller's struct, whose first field is struct_size, as this library knows it: what an older
+/// caller does not have is 0; what a newer one has beyond must be 0, for it asks for something
+/// else.
+template <typename Struct>
+Struct read_struct(const Struct& given, const char* name) {
+  static_assert(kFirstSize<Struct> > 0 && kFirstSize<Struct> <= sizeof(Struct));
+  MINF_CHECK_ARG(given.struct_size >= kFirstSize<Struct>, name,
+                 ": expected struct_size >= ", kFirstSize<Struct>, ", got ", given.struct_size);
+  check_unknown_bytes(&given, sizeof(Struct), given.struct_size, name);
+  Struct known{};
+  std::memcpy(&known, &given, std::min(given.struct_size, sizeof(Struct)));
+  return known;
 }
 
 /// The executor of a call whose tensors are on the device of `tensor`. A null pointer gives the
 /// defaults, here and below.
-Executor checked_executor(const minf_exec* exec, const minf_tensor& tensor);
+Executor checked_executor(const minf_exec* given, const minf_tensor& tensor);
 minf_attention_options checked_options(const minf_attention_options* options);
 
 /// head_dim ** -0.5 for null.

@@ -15,8 +15,17 @@
 namespace minference::api {
 namespace {
 
+minf_vertical_slash_options read_options(const minf_vertical_slash_options* given) {
+  return given == nullptr ? minf_vertical_slash_options_default()
+                          : read_struct(*given, "vertical_slash options");
+}
+
+minf_block_sparse_options read_options(const minf_block_sparse_options* given) {
+  return given == nullptr ? minf_block_sparse_options_default()
+                          : read_struct(*given, "block_sparse options");
+}
+
 minf_pattern checked_pattern(const minf_vertical_slash_options& options) {
-  check_struct_size(options, "vertical_slash options");
   MINF_CHECK_ARG(options.reserved == 0, "vertical_slash options: expected reserved = 0, got ",
                  options.reserved);
   minf_pattern pattern = default_pattern(MINF_VERTICAL_SLASH);
@@ -30,7 +39,6 @@ minf_pattern checked_pattern(const minf_vertical_slash_options& options) {
 }
 
 minf_pattern checked_pattern(const minf_block_sparse_options& options) {
-  check_struct_size(options, "block_sparse options");
   minf_pattern pattern = default_pattern(MINF_BLOCK_SPARSE);
   pattern.as.block_sparse.top_k = 1;  // The tensor says how many.
   pattern.as.block_sparse.top_p = options.top_p;
@@ -152,8 +160,7 @@ minf_status minf_estimate_vertical_slash(const minf_tensor* q, const minf_tensor
   return guarded([&] {
     const TensorArg q_arg{"q", q}, k_arg{"k", k};
     const TensorArg vertical{"vertical_index", vertical_index}, slash{"slash_index", slash_index};
-    const EstimateCall call(
-        q_arg, k_arg, options != nullptr ? *options : minf_vertical_slash_options_default(), exec);
+    const EstimateCall call(q_arg, k_arg, read_options(options), exec);
     check_data(q_arg);
     check_data(k_arg);
     const ListSizes forced =
@@ -180,9 +187,7 @@ minf_status minf_estimate_vertical_slash_workspace_bytes(const minf_tensor* q, c
                                                          const minf_vertical_slash_options* options,
                                                          const minf_exec* exec, size_t* bytes) {
   return guarded([&] {
-    const EstimateCall call({"q", q}, {"k", k},
-                            options != nullptr ? *options : minf_vertical_slash_options_default(),
-                            exec);
+    const EstimateCall call({"q", q}, {"k", k}, read_options(options), exec);
     store_workspace_bytes(bytes, call.counted_bytes());
   });
 }
@@ -200,8 +205,7 @@ minf_status minf_estimate_block_sparse(const minf_tensor* q, const minf_tensor* 
                                        size_t workspace_bytes, const minf_exec* exec) {
   return guarded([&] {
     const TensorArg q_arg{"q", q}, k_arg{"k", k}, index{"block_index", block_index};
-    const EstimateCall call(
-        q_arg, k_arg, options != nullptr ? *options : minf_block_sparse_options_default(), exec);
+    const EstimateCall call(q_arg, k_arg, read_options(options), exec);
     check_data(q_arg);
     check_data(k_arg);
     check_tensor(index, 4, {MINF_INT32});
@@ -227,9 +231,7 @@ minf_status minf_estimate_block_sparse_workspace_bytes(const minf_tensor* q, con
                                                        const minf_block_sparse_options* options,
                                                        const minf_exec* exec, size_t* bytes) {
   return guarded([&] {
-    const EstimateCall call({"q", q}, {"k", k},
-                            options != nullptr ? *options : minf_block_sparse_options_default(),
-                            exec);
+    const EstimateCall call({"q", q}, {"k", k}, read_options(options), exec);
     store_workspace_bytes(bytes, call.counted_bytes());
   });
 }

@@ -112,8 +112,9 @@ minf_status minf_count_key_tiles(int64_t batch, int64_t num_heads_q, int64_t seq
                                  const minf_tensor* tiles, const minf_exec* exec) {
   return guarded([&] {
     const Shape shape = checked_shape(batch, num_heads_q, seqlen_q, seqlen_k);
-    const Patterns patterns = checked_patterns(index, num_heads_q);
-    const IndexTensors tensors(*index);
+    const minf_sparse_index known_index = read_index(index);
+    const Patterns patterns = checked_patterns(known_index, num_heads_q);
+    const IndexTensors tensors(known_index);
     const TensorArg tiles_arg{"tiles", tiles};
     check_tiles(tiles_arg, shape);
     check_index_tensors(tensors, patterns, shape, /*reference=*/tiles_arg);

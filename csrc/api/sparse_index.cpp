@@ -30,11 +30,13 @@ bool has_lists_of(const TensorArg& lists, int64_t heads) {
 
 }  // namespace
 
-Patterns checked_patterns(const minf_sparse_index* index, int64_t num_heads_q) {
+minf_sparse_index read_index(const minf_sparse_index* index) {
   MINF_CHECK_ARG(index != nullptr, "index: expected a struct, got null");
-  check_struct_size(*index, "index");
-  return Patterns(index->patterns, index->num_patterns, num_heads_q,
-                  PatternSizes::kIgnoredWithIndex);
+  return read_struct(*index, "index");
+}
+
+Patterns checked_patterns(const minf_sparse_index& index, int64_t num_heads_q) {
+  return Patterns(index.patterns, index.num_patterns, num_heads_q, PatternSizes::kIgnoredWithIndex);
 }
 
 void check_index_tensors(const IndexTensors& tensors, const Patterns& patterns, const Shape& shape,

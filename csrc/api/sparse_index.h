@@ -29,8 +29,11 @@ struct IndexTensors {
   TensorArg block_index;
 };
 
-/// Checks the struct and its patterns.
-Patterns checked_patterns(const minf_sparse_index* index, int64_t num_heads_q);
+/// The caller's struct, checked to be one.
+minf_sparse_index read_index(const minf_sparse_index* index);
+
+/// Checks its patterns.
+Patterns checked_patterns(const minf_sparse_index& index, int64_t num_heads_q);
 
 /// Checks that the tensors the patterns need are there and that all fit; reads no entry. They must
 /// be on the device of `reference`.

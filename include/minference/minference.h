@@ -208,7 +208,9 @@ typedef void (*minf_parallel_for)(int64_t num_tasks, minf_task task, void* task_
                                   void* context);
 
 /* Where and with what a call runs. Zero-initialise, then set struct_size. Structs with struct_size
- * grow at the end only, so that a program built against an older header keeps working. */
+ * grow at the end only, and every size since 0.2.0 is accepted: a program built against an older
+ * header keeps working. One built against a newer header works as long as what this library does
+ * not know of its structs is 0. */
 typedef struct minf_exec {
   size_t struct_size;             /* sizeof(minf_exec) */
   void* stream;                   /* CUDA: cudaStream_t to enqueue on. CPU: ignored. */
