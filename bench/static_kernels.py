@@ -42,8 +42,8 @@ class Kernel:
 ONE, TWO = (1, 1, 1, 1), (2, 2, 2, 2)
 SCORES = "HMMA", "LDSM", "LDGSTS 16", "EX2"
 STORAGE = "sizeof(typename Traits::SharedStorage)"
-SELECT = "cuda/device/select_rows_kernels.h"
-WORK_TABLE = "cuda/device/work_table_kernels.h"
+SELECT = "cuda/common/select_rows_kernels.h"
+WORK_TABLE = "cuda/common/work_table_kernels.h"
 # Four heads share a reading of K, as in the models that most queries come from.
 GROUP_THREADS = "4 * kBlock"
 VS90 = "sm90::vertical_slash::"
@@ -108,7 +108,7 @@ KERNELS = {
         }.items()
     },
     # Stage 1, block-sparse.
-    "pool_rows_kernel": Kernel("cuda/device/pool_panels.h", blocks=(4, 4, 4, 4), needs=("LD 16",)),
+    "pool_rows_kernel": Kernel("cuda/tma/pool_panels.h", blocks=(4, 4, 4, 4), needs=("LD 16",)),
     "select_blocks_kernel": Kernel(
         "cuda/sm80/estimate_block_sparse_kernel.h",
         blocks=(1, 1, 1, 2),
@@ -127,7 +127,7 @@ KERNELS = {
         "cuda/sm80/plan.cu", blocks=ONE, shared=STORAGE, needs=("SHFL", "BAR", "ST")
     ),
     "prepare_head_keys_kernel": Kernel(
-        "cuda/device/head_keys.cu", blocks=ONE, shared=STORAGE, needs=("ST",)
+        "cuda/common/head_keys.cu", blocks=ONE, shared=STORAGE, needs=("ST",)
     ),
     "count_key_tiles_kernel": Kernel(
         "cuda/sm80/count_key_tiles.cu", blocks=ONE, shared=STORAGE, needs=("ST",)
@@ -171,5 +171,5 @@ KERNELS = {
         shared=STORAGE,
         needs=("LD 16", "BAR", "ST 16"),
     ),
-    "store_table_kernel": Kernel("cuda/device/table.h", blocks=(8, 6, 6, 8), threads="256"),
+    "store_table_kernel": Kernel("cuda/common/table.h", blocks=(8, 6, 6, 8), threads="256"),
 }

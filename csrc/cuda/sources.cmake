@@ -6,10 +6,10 @@ set(
   cuda/check.cpp
   cuda/machine.cpp
   cuda/resources.cpp
-  cuda/device/head_keys.cu
-  cuda/device/select_rows.cu
-  cuda/device/table.cu
-  cuda/device/work_table.cu
+  cuda/common/head_keys.cu
+  cuda/common/select_rows.cu
+  cuda/common/table.cu
+  cuda/common/work_table.cu
   cuda/sm80/attention.cu
   cuda/sm80/backend.cpp
   cuda/sm80/combine_splits.cu
@@ -40,7 +40,7 @@ set(
   cuda/sm90/estimate_block_sparse.cu
   cuda/sm90/estimate_vertical_slash.cu
   cuda/sm90/gather_columns.cu
-  cuda/sm90/tensor_maps.cpp
+  cuda/tma/tensor_maps.cpp
   cuda/sm90/instances/attention_d64.cu
   cuda/sm90/instances/attention_d96.cu
   cuda/sm90/instances/attention_d128.cu

@@ -14,8 +14,8 @@
 #include "core/workspace.h"
 #include "cuda/arch/element.h"
 #include "cuda/check.h"
-#include "cuda/device/head_keys.h"
-#include "cuda/device/least_padded.h"
+#include "cuda/common/head_keys.h"
+#include "cuda/common/least_padded.h"
 #include "cuda/device/query_scale.h"
 #include "cuda/machine.h"
 #include "cuda/sm80/attention.h"
@@ -50,7 +50,7 @@ const Instance& instance_of(const Shape& shape) {
   static constexpr Instance kInstances[] = {
       instance<Element, 64, 64>(),   instance<Element, 96, 96>(),   instance<Element, 128, 128>(),
       instance<Element, 192, 128>(), instance<Element, 192, 192>(), instance<Element, 256, 256>()};
-  return device::least_padded(kInstances, shape);
+  return cuda::least_padded(kInstances, shape);
 }
 
 const Instance& instance_of(const Shape& shape) {
@@ -114,7 +114,7 @@ Memory take_memory(WorkspaceAllocator& allocator, const Shape& shape, int32_t nu
       num_splits > 1 ? heads * static_cast<std::size_t>(shape.lengths.seqlen_q) * num_splits : 0;
   Memory memory{};
   memory.heads = allocator.take<HeadKeys>(heads).data();
-  memory.table = allocator.take<std::byte>(device::work_table_bytes(shape));
+  memory.table = allocator.take<std::byte>(cuda::work_table_bytes(shape));
   memory.next_item = allocator.take<unsigned long long>(1).data();
   memory.partial.out = allocator.take<float>(rows * static_cast<std::size_t>(dim_v)).data();
   memory.partial.lse2 = allocator.take<float>(rows).data();
@@ -151,7 +151,7 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
   WorkspaceAllocator allocator(workspace);
   const Memory memory = take_memory(allocator, shape, num_splits, instance.dim_v);
 
-  device::prepare_head_keys(shape, args.patterns, args.index, memory.heads, stream);
+  cuda::prepare_head_keys(shape, args.patterns, args.index, memory.heads, stream);
   const device::QueryScale scale(args.softmax_scale);
   const AttentionParams params{
       .q = args.q,
@@ -167,10 +167,9 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
       .scale_log2 = scale.log2,
       .score_sign = scale.sign(),
       .heads = memory.heads,
-      .table = device::build_work_table(
-          shape, memory.heads,
-          division.joins ? device::Joining::kWhereShared : device::Joining::kNone, memory.table,
-          stream),
+      .table = cuda::build_work_table(
+          shape, memory.heads, division.joins ? cuda::Joining::kWhereShared : cuda::Joining::kNone,
+          memory.table, stream),
       .next_item = memory.next_item,
       .num_splits = num_splits,
       .num_partial_heads = shape.batch * shape.num_heads_q,

@@ -7,7 +7,7 @@
 
 #include "core/backend.h"
 #include "cuda/arch/emulation.h"
-#include "cuda/device/work_table.h"
+#include "cuda/common/work_table.h"
 
 namespace minference::sm80 {
 
@@ -41,7 +41,7 @@ struct AttentionParams {
   float score_sign;  // 1, -1 or 0: the sign of softmax_scale.
 
   const HeadKeys* heads;  // [batch * num_heads_q]
-  device::WorkTable table;
+  cuda::WorkTable table;
   unsigned long long* next_item;  // Items taken beyond the first of each block; 0 at the start.
 
   int32_t num_splits;         // Parts of the keys that items of their own attend; 1: whole items.

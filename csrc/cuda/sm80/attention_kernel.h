@@ -15,7 +15,7 @@
 
 #include "cuda/arch/opaque.h"
 #include "cuda/arch/shared.h"
-#include "cuda/device/row_tiles.h"
+#include "cuda/common/row_tiles.h"
 #include "cuda/sm80/attention_finish.h"
 #include "cuda/sm80/attention_load.h"
 #include "cuda/sm80/attention_nonfinite.h"
@@ -33,14 +33,14 @@ __device__ inline uint32_t part_of(uint32_t count, uint32_t part, uint32_t parts
 /// The row tile of item number `item`, and its part of the tiles where keys are split: items are
 /// few then. num_row_blocks is 0 where there is no more to do.
 __device__ inline device::RowTile load_item(const AttentionParams& params, int64_t item) {
-  if (params.num_splits == 1) return device::row_tile(params.table, params.lengths, item);
+  if (params.num_splits == 1) return cuda::row_tile(params.table, params.lengths, item);
   const auto num_splits = static_cast<uint32_t>(params.num_splits);
   const uint32_t split = static_cast<uint32_t>(item) % num_splits;
   device::RowTile tile =
-      device::row_tile(params.table, params.lengths, static_cast<uint32_t>(item) / num_splits);
+      cuda::row_tile(params.table, params.lengths, static_cast<uint32_t>(item) / num_splits);
   if (tile.num_row_blocks == 0) return tile;
   const auto count = static_cast<uint32_t>(
-      device::tiles_of(params.table, params.lengths, tile.head_idx, tile.row_block).count());
+      cuda::tiles_of(params.table, params.lengths, tile.head_idx, tile.row_block).count());
   tile.first_tile = static_cast<int32_t>(part_of(count, split, num_splits));
   tile.end_tile = static_cast<int32_t>(part_of(count, split + 1, num_splits));
   tile.split = static_cast<int32_t>(split);

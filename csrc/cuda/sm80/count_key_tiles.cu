@@ -5,7 +5,7 @@
 
 #include "cuda/arch/launch.h"
 #include "cuda/arch/shared.h"
-#include "cuda/device/load_head_keys.h"
+#include "cuda/common/load_head_keys.h"
 #include "cuda/device/row_block_tiles.h"
 #include "cuda/device/scan.h"
 #include "cuda/sm80/stages.h"
@@ -18,7 +18,7 @@ struct CountTraits {
   static constexpr int kThreads = 1024;
   using Group = device::BlockGroup<kThreads>;
   struct SharedStorage {
-    device::LoadStorage<Group> load;
+    cuda::LoadStorage<Group> load;
     device::RowBlockStorage<Group> row_blocks;
     device::ScanStorage<Group, device::Sum<int64_t>> sum;
   };
@@ -27,12 +27,12 @@ struct CountTraits {
 /// Grid: batch * chunk.num_heads.
 template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads)
-    count_key_tiles_kernel(const __grid_constant__ device::HeadChunk chunk,
+    count_key_tiles_kernel(const __grid_constant__ cuda::HeadChunk chunk,
                            const __grid_constant__ HeadLists<int64_t> tiles) {
   using Group = typename Traits::Group;
   auto& storage = arch::shared_storage<typename Traits::SharedStorage>();
-  const device::HeadPlace place(chunk);
-  const HeadKeys head = device::load_head_keys<Group>(storage.load, chunk, place);
+  const cuda::HeadPlace place(chunk);
+  const HeadKeys head = cuda::load_head_keys<Group>(storage.load, chunk, place);
   int64_t count = 0;
   for (int32_t first = 0; first < chunk.lengths.row_blocks(); first += Traits::kThreads) {
     count +=
@@ -45,8 +45,8 @@ __global__ void __launch_bounds__(Traits::kThreads)
 }  // namespace
 
 void count_key_tiles(const CountTilesArgs& args, const Executor& executor) {
-  device::for_each_head_chunk(
-      args.shape, args.patterns, args.index, [&](const device::HeadChunk& chunk) {
+  cuda::for_each_head_chunk(
+      args.shape, args.patterns, args.index, [&](const cuda::HeadChunk& chunk) {
         arch::launch("count_key_tiles", &count_key_tiles_kernel<CountTraits>,
                      {dim3(static_cast<unsigned>(args.shape.batch * chunk.num_heads)),
                       dim3(CountTraits::kThreads), sizeof(CountTraits::SharedStorage)},

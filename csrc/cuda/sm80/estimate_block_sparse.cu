@@ -15,8 +15,8 @@ using block_sparse::SelectBlocksTraits;
 template <int kPaddedDim>
 constexpr Instance instance() {
   return {kPaddedDim, block_sparse::kTileRows,
-          &device::launch_pool_rows<device::PoolTraits<arch::BFloat16, kPaddedDim>>,
-          &device::launch_pool_rows<device::PoolTraits<arch::Float16, kPaddedDim>>,
+          &cuda::launch_pool_rows<cuda::PoolTraits<arch::BFloat16, kPaddedDim>>,
+          &cuda::launch_pool_rows<cuda::PoolTraits<arch::Float16, kPaddedDim>>,
           &block_sparse::launch_select_blocks<SelectBlocksTraits<kPaddedDim>>};
 }
 

@@ -8,7 +8,7 @@
 #include "core/backend.h"
 #include "core/pattern.h"
 #include "cuda/arch/emulation.h"
-#include "cuda/device/pool_rows.h"
+#include "cuda/common/pool_rows.h"
 
 namespace minference::sm80::block_sparse {
 
@@ -32,9 +32,9 @@ struct SelectTarget {
 static_assert(sizeof(SelectTarget) % 4 == 0);
 
 struct SelectBlocksParams {
-  const SelectTarget* targets;           // The wave's, in device memory.
-  const device::SplitFragment* queries;  // Pooled: [num_targets][query_fragments]
-  const device::SplitFragment* keys;  // Pooled: [key heads][key_fragments], in the backend's order.
+  const SelectTarget* targets;         // The wave's, in device memory.
+  const cuda::SplitFragment* queries;  // Pooled: [num_targets][query_fragments]
+  const cuda::SplitFragment* keys;  // Pooled: [key heads][key_fragments], in the backend's order.
   int64_t query_fragments;
   int64_t key_fragments;
   Lengths lengths;

@@ -30,7 +30,7 @@ namespace minference::sm80::block_sparse {
 template <typename Traits>
 struct MmaStream {
   typename Traits::Storage& storage;
-  const device::SplitFragment* keys;
+  const cuda::SplitFragment* keys;
   float multiplier;
   QueryFragments<Traits> queries;
 
@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kMinBlocks)
   MmaStream<Traits> stream{
       storage, params.keys + lists.target.key_head * params.key_fragments, params.multiplier, {}};
   load_queries(stream.queries, params.queries + slot * params.query_fragments +
-                                   device::num_fragments(lists.first_row, Traits::kPaddedDim));
+                                   cuda::num_fragments(lists.first_row, Traits::kPaddedDim));
   select_rows(storage.selection, params, lists, last, stream);
 }
 

@@ -29,16 +29,16 @@ struct LaneScores {
 
 template <typename Traits>
 __device__ inline void load_queries(QueryFragments<Traits>& queries,
-                                    const device::SplitFragment* tile) {
+                                    const cuda::SplitFragment* tile) {
   const int lane = device::lane_index();
   const int warp = tile_warp();
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const device::SplitFragment* rows =
+    const cuda::SplitFragment* rows =
         tile + (2 * warp + half) * Traits::kSteps * device::kWarpThreads + lane;
 #pragma unroll
     for (int step = 0; step < Traits::kSteps; ++step) {
-      const device::SplitFragment part = rows[step * device::kWarpThreads];
+      const cuda::SplitFragment part = rows[step * device::kWarpThreads];
 #pragma unroll
       for (int word = 0; word < 2; ++word) {
         queries.high[step][2 * word + half] = part.high[word];
@@ -49,10 +49,10 @@ __device__ inline void load_queries(QueryFragments<Traits>& queries,
 }
 
 template <typename Traits>
-__device__ inline void load_key_tile(device::SplitFragment* stage,
-                                     const device::SplitFragment* keys, int32_t tile) {
+__device__ inline void load_key_tile(cuda::SplitFragment* stage, const cuda::SplitFragment* keys,
+                                     int32_t tile) {
   const auto thread = static_cast<int>(threadIdx.x);
-  const device::SplitFragment* source = keys + int64_t{tile} * Traits::kTileFragments + thread;
+  const cuda::SplitFragment* source = keys + int64_t{tile} * Traits::kTileFragments + thread;
 #pragma unroll
   for (int i = 0; i < Traits::kTileFragments; i += Traits::kThreads) {
     arch::cp_async_16(&stage[i + thread], &source[i]);
@@ -69,7 +69,7 @@ __device__ inline float score_of_sum(float sum, float multiplier) {
 
 template <typename Traits>
 __device__ inline LaneScores score_group(const QueryFragments<Traits>& queries,
-                                         const device::SplitFragment* group, float multiplier) {
+                                         const cuda::SplitFragment* group, float multiplier) {
   const int lane = device::lane_index();
   // Three sums per product of 16 x 8, for independent work: one waits 18 to 33 cycles for itself.
   float high[2][4] = {}, cross[2][4] = {}, cross_low[2][4] = {};
@@ -77,7 +77,7 @@ __device__ inline LaneScores score_group(const QueryFragments<Traits>& queries,
   for (int step = 0; step < Traits::kSteps; ++step) {
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
-      const device::SplitFragment keys =
+      const cuda::SplitFragment keys =
           group[(j * Traits::kSteps + step) * device::kWarpThreads + lane];
       arch::mma_m16n8k16<arch::BFloat16>(high[j], queries.high[step], keys.high);
       arch::mma_m16n8k16<arch::BFloat16>(cross[j], queries.high[step], keys.low);
@@ -102,9 +102,9 @@ __device__ inline LaneScores score_group(const QueryFragments<Traits>& queries,
 template <typename Traits, typename Consume>
 __device__ inline void stream_scores(typename Traits::Storage& storage,
                                      const QueryFragments<Traits>& queries,
-                                     const device::SplitFragment* keys, int32_t num_blocks,
+                                     const cuda::SplitFragment* keys, int32_t num_blocks,
                                      float multiplier, Consume&& consume) {
-  constexpr int kGroupFragments = kGroupKeys / device::kGroupMeans * Traits::kSteps * 32;
+  constexpr int kGroupFragments = kGroupKeys / cuda::kGroupMeans * Traits::kSteps * 32;
   const int32_t num_tiles = (num_blocks + Traits::kTileKeys - 1) / Traits::kTileKeys;
   if (num_tiles > 0) load_key_tile<Traits>(storage.keys[0], keys, /*tile=*/0);
 #pragma unroll 1
@@ -115,7 +115,7 @@ __device__ inline void stream_scores(typename Traits::Storage& storage,
     if (tile + 1 < num_tiles) {
       load_key_tile<Traits>(storage.keys[(tile + 1) % Traits::kStages], keys, tile + 1);
     }
-    const device::SplitFragment* stage = storage.keys[tile % Traits::kStages];
+    const cuda::SplitFragment* stage = storage.keys[tile % Traits::kStages];
 #pragma unroll 1
     for (int group = 0; group < Traits::kTileKeys / kGroupKeys; ++group) {
       consume(tile * Traits::kTileKeys + group * kGroupKeys,

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "cuda/device/pool_rows.h"
+#include "cuda/common/pool_rows.h"
 #include "cuda/device/radix_search.h"
 #include "cuda/device/thread_group.h"
 #include "cuda/sm80/estimate_block_sparse.h"
@@ -69,7 +69,7 @@ struct SelectionStorage {
 template <int kPaddedDim_>
 struct SelectBlocksTraits {
   static constexpr int kPaddedDim = kPaddedDim_;
-  static constexpr int kSteps = kPaddedDim / device::kGroupDims;
+  static constexpr int kSteps = kPaddedDim / cuda::kGroupDims;
 
   static constexpr int kWarps = kTileRows / kWarpRows;
   static constexpr int kThreads = kWarps * device::kWarpThreads;
@@ -81,14 +81,14 @@ struct SelectBlocksTraits {
   static constexpr int kTileKeys = kPaddedDim <= 64 ? 64 : kPaddedDim <= 128 ? 32 : 16;
   static constexpr int kStages = 2;
   static constexpr int kTileFragments =
-      static_cast<int>(device::num_fragments(kTileKeys, kPaddedDim));
+      static_cast<int>(cuda::num_fragments(kTileKeys, kPaddedDim));
 
   struct Storage {
-    alignas(128) device::SplitFragment keys[kStages][kTileFragments];
+    alignas(128) cuda::SplitFragment keys[kStages][kTileFragments];
     SelectionStorage selection;
   };
 
-  static_assert(kTileKeys % kGroupKeys == 0 && device::kPoolPadding % kTileKeys == 0);
+  static_assert(kTileKeys % kGroupKeys == 0 && cuda::kPoolPadding % kTileKeys == 0);
   static_assert(kTileFragments % kThreads == 0);
   static_assert(sizeof(Storage) <= 99 * 1024, "must fit in a thread block of sm_86 and sm_89");
   static_assert(2 * (sizeof(Storage) + 1024) <= 228 * 1024, "two thread blocks per SM of sm_90");

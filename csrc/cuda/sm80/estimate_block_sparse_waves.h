@@ -18,7 +18,7 @@
 
 #include "core/check.h"
 #include "core/workspace.h"
-#include "cuda/device/table.h"
+#include "cuda/common/table.h"
 #include "cuda/sm80/estimate_block_sparse.h"
 
 namespace minference::sm80::block_sparse {
@@ -27,8 +27,8 @@ namespace minference::sm80::block_sparse {
 struct Instance {
   int32_t padded_dim;
   int32_t row_padding;  // Pooled queries of a head are padded to a multiple of this.
-  void (*pool_bfloat16)(const device::PoolParams&, cudaStream_t);
-  void (*pool_float16)(const device::PoolParams&, cudaStream_t);
+  void (*pool_bfloat16)(const cuda::PoolParams&, cudaStream_t);
+  void (*pool_float16)(const cuda::PoolParams&, cudaStream_t);
   void (*select)(const SelectBlocksParams&, cudaStream_t);
 };
 
@@ -57,8 +57,8 @@ class Estimator {
       : args_(args),
         limits_(limits),
         instance_(instance),
-        row_slots_(device::padded_slots(args.shape.lengths.row_blocks(), instance.row_padding)),
-        key_slots_(device::padded_slots(args.shape.lengths.key_blocks(), device::kPoolPadding)) {
+        row_slots_(cuda::padded_slots(args.shape.lengths.row_blocks(), instance.row_padding)),
+        key_slots_(cuda::padded_slots(args.shape.lengths.key_blocks(), cuda::kPoolPadding)) {
     for (std::size_t t = 0; t < args.targets.size(); ++t) add_target(t);
   }
 
@@ -111,13 +111,12 @@ class Estimator {
     query_begin_ = memory.take<int64_t>(args_.targets.size()).data();
     key_begin_ = memory.take<int64_t>(key_heads_.size()).data();
     queries_ =
-        memory
-            .take<device::SplitFragment>(targets * static_cast<std::size_t>(fragments(row_slots_)))
+        memory.take<cuda::SplitFragment>(targets * static_cast<std::size_t>(fragments(row_slots_)))
             .data();
-    keys_ = memory
-                .take<device::SplitFragment>(key_heads *
-                                             static_cast<std::size_t>(fragments(key_slots_)))
-                .data();
+    keys_ =
+        memory
+            .take<cuda::SplitFragment>(key_heads * static_cast<std::size_t>(fragments(key_slots_)))
+            .data();
   }
 
   void store_tables(cudaStream_t stream) const {
@@ -139,30 +138,30 @@ class Estimator {
       const BlockSparseTarget& target = args_.targets[t];
       key_begin.push_back(first_element(args_.k, target.batch, args_.shape.kv_head(target.head)));
     }
-    device::store_table(targets.data(), targets.size(), targets_, stream);
-    device::store_table(query_begin.data(), query_begin.size(), query_begin_, stream);
-    device::store_table(key_begin.data(), key_begin.size(), key_begin_, stream);
+    cuda::store_table(targets.data(), targets.size(), targets_, stream);
+    cuda::store_table(query_begin.data(), query_begin.size(), query_begin_, stream);
+    cuda::store_table(key_begin.data(), key_begin.size(), key_begin_, stream);
   }
 
   void run_wave(const Wave& wave, cudaStream_t stream) const {
     const auto num_targets = static_cast<int32_t>(wave.num_targets);
-    const device::PoolParams pool = {.queries = {.data = static_cast<const uint16_t*>(args_.q.data),
-                                                 .first_element = query_begin_ + wave.first_target,
-                                                 .num_heads = num_targets,
-                                                 .num_rows = args_.shape.lengths.seqlen_q,
-                                                 .row_stride = args_.q.token_stride,
-                                                 .slots = row_slots_,
-                                                 .pooled = queries_,
-                                                 .order = device::SlotOrder::kAscending},
-                                     .keys = {.data = static_cast<const uint16_t*>(args_.k.data),
-                                              .first_element = key_begin_ + wave.first_key_head,
-                                              .num_heads = static_cast<int32_t>(wave.num_key_heads),
-                                              .num_rows = args_.shape.lengths.seqlen_k,
-                                              .row_stride = args_.k.token_stride,
-                                              .slots = key_slots_,
-                                              .pooled = keys_,
-                                              .order = device::SlotOrder::kQuads},
-                                     .head_dim = args_.shape.head_dim};
+    const cuda::PoolParams pool = {.queries = {.data = static_cast<const uint16_t*>(args_.q.data),
+                                               .first_element = query_begin_ + wave.first_target,
+                                               .num_heads = num_targets,
+                                               .num_rows = args_.shape.lengths.seqlen_q,
+                                               .row_stride = args_.q.token_stride,
+                                               .slots = row_slots_,
+                                               .pooled = queries_,
+                                               .order = cuda::SlotOrder::kAscending},
+                                   .keys = {.data = static_cast<const uint16_t*>(args_.k.data),
+                                            .first_element = key_begin_ + wave.first_key_head,
+                                            .num_heads = static_cast<int32_t>(wave.num_key_heads),
+                                            .num_rows = args_.shape.lengths.seqlen_k,
+                                            .row_stride = args_.k.token_stride,
+                                            .slots = key_slots_,
+                                            .pooled = keys_,
+                                            .order = cuda::SlotOrder::kQuads},
+                                   .head_dim = args_.shape.head_dim};
     (args_.shape.dtype == DType::kBFloat16 ? instance_.pool_bfloat16 : instance_.pool_float16)(
         pool, stream);
     const bool by_mass = args_.top_p < 1;
@@ -190,7 +189,7 @@ class Estimator {
   }
 
   int64_t fragments(int64_t slots) const {
-    return device::num_fragments(slots, instance_.padded_dim);
+    return cuda::num_fragments(slots, instance_.padded_dim);
   }
 
   /// A pooled row: two bf16 per dim.
@@ -206,8 +205,8 @@ class Estimator {
   SelectTarget* targets_ = nullptr;     // [targets]
   int64_t* query_begin_ = nullptr;      // [targets]: element of q where row 0 of the head begins.
   int64_t* key_begin_ = nullptr;        // [key_heads_]: the same in k.
-  device::SplitFragment* queries_ = nullptr;  // [a wave's targets][row_slots_]
-  device::SplitFragment* keys_ = nullptr;     // [a wave's KV heads][key_slots_]
+  cuda::SplitFragment* queries_ = nullptr;  // [a wave's targets][row_slots_]
+  cuda::SplitFragment* keys_ = nullptr;     // [a wave's KV heads][key_slots_]
 };
 
 }  // namespace minference::sm80::block_sparse

@@ -19,8 +19,8 @@
 #include "cuda/arch/launch.h"
 #include "cuda/arch/math.h"
 #include "cuda/arch/shared.h"
-#include "cuda/device/select_rows.h"
-#include "cuda/device/table.h"
+#include "cuda/common/select_rows.h"
+#include "cuda/common/table.h"
 #include "cuda/sm80/estimate_vertical_slash.h"
 #include "cuda/sm80/stages.h"
 
@@ -91,7 +91,7 @@ struct FirstIndices {
     int32_t kept;
     int32_t size;
   };
-  static constexpr std::size_t kMaxLists = device::kTableChunkBytes / sizeof(List);
+  static constexpr std::size_t kMaxLists = cuda::kTableChunkBytes / sizeof(List);
   static_assert(kMaxLists % 2 == 0);
   List lists[kMaxLists];
 };
@@ -206,7 +206,7 @@ ScoreMemory::ScoreMemory(WorkspaceAllocator& memory, const ScoreDivision& divisi
 }
 
 void store_groups(const ScoreDivision& division, const ScoreMemory& memory, cudaStream_t stream) {
-  device::store_table(division.groups.data(), division.groups.size(), memory.groups, stream);
+  cuda::store_table(division.groups.data(), division.groups.size(), memory.groups, stream);
 }
 
 void launch_scores(const EstimateVerticalSlashArgs& args, const ScoreKernels& kernels,
@@ -255,7 +255,7 @@ struct Memory {
   Memory(WorkspaceAllocator& memory, const EstimateVerticalSlashArgs& args,
          const ScoreDivision& division)
       : scores(memory, division, args.shape.lengths.seqlen_k),
-        selection(memory.take<std::byte>(device::select_rows_bytes(
+        selection(memory.take<std::byte>(cuda::select_rows_bytes(
             2 * division.max_wave_targets, args.shape.lengths.seqlen_k, by_mass(args)))) {}
 
   ScoreMemory scores;
@@ -263,9 +263,9 @@ struct Memory {
 };
 
 /// Two rows per target of the wave: columns and distances.
-std::vector<device::SelectRow> selection_of(const EstimateVerticalSlashArgs& args,
-                                            const ScoreWave& wave, const ScoreMemory& memory) {
-  std::vector<device::SelectRow> rows;
+std::vector<cuda::SelectRow> selection_of(const EstimateVerticalSlashArgs& args,
+                                          const ScoreWave& wave, const ScoreMemory& memory) {
+  std::vector<cuda::SelectRow> rows;
   rows.reserve(2 * wave.num_targets);
   const auto seqlen_k = static_cast<std::size_t>(args.shape.lengths.seqlen_k);
   for (std::size_t i = 0; i < wave.num_targets; ++i) {
@@ -303,8 +303,8 @@ void estimate_vertical_slash(const EstimateVerticalSlashArgs& args, const ScoreK
   store_groups(division, memory.scores, stream);
   for (const ScoreWave& wave : division.waves) {
     launch_scores(args, kernels, division, wave, memory.scores, stream);
-    device::select_rows(selection_of(args, wave, memory.scores), args.shape.lengths.seqlen_k,
-                        by_mass(args), memory.selection, stream);
+    cuda::select_rows(selection_of(args, wave, memory.scores), args.shape.lengths.seqlen_k,
+                      by_mass(args), memory.selection, stream);
   }
 }
 

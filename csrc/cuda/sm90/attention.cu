@@ -13,8 +13,8 @@
 #include "core/workspace.h"
 #include "cuda/arch/element.h"
 #include "cuda/check.h"
-#include "cuda/device/head_keys.h"
-#include "cuda/device/least_padded.h"
+#include "cuda/common/head_keys.h"
+#include "cuda/common/least_padded.h"
 #include "cuda/device/query_scale.h"
 #include "cuda/machine.h"
 #include "cuda/sm80/stages.h"
@@ -23,7 +23,7 @@
 #include "cuda/sm90/backend.h"
 #include "cuda/sm90/gather_columns.h"
 #include "cuda/sm90/stages.h"
-#include "cuda/sm90/tensor_maps.h"
+#include "cuda/tma/tensor_maps.h"
 
 namespace minference::sm90 {
 namespace {
@@ -37,7 +37,7 @@ constexpr int32_t kMaxColumns = 16384;
 struct Instance {
   int32_t dim;
   int32_t dim_v;
-  PanelLayout panel;
+  tma::PanelLayout panel;
   void (*launch)(const AttentionParams& params, int32_t num_blocks, cudaStream_t stream);
 };
 
@@ -52,7 +52,7 @@ const Instance& instance_of(const Shape& shape) {
   static constexpr Instance kInstances[] = {
       instance<Element, 64, 64>(),   instance<Element, 96, 96>(),   instance<Element, 128, 128>(),
       instance<Element, 192, 128>(), instance<Element, 192, 192>(), instance<Element, 256, 256>()};
-  return device::least_padded(kInstances, shape);
+  return cuda::least_padded(kInstances, shape);
 }
 
 const Instance& instance_of(const Shape& shape) {
@@ -63,7 +63,7 @@ const Instance& instance_of(const Shape& shape) {
 /// A tensor and its sizes, as TMA sees them.
 struct MappedTensor {
   ConstTokens tensor;
-  RowSizes sizes;
+  tma::RowSizes sizes;
 };
 
 struct MappedTensors {
@@ -75,13 +75,14 @@ struct MappedTensors {
     q = {args.q, {shape.head_dim, seqlen_q, shape.num_heads_q, shape.batch}};
     k = {args.k, {shape.head_dim, seqlen_k, shape.num_heads_kv, shape.batch}};
     v = {args.v, {shape.head_dim_v, seqlen_k, shape.num_heads_kv, shape.batch}};
-    out = {as_const(args.out), {shape.head_dim_v, seqlen_q, shape.num_heads_q, shape.batch}};
+    out = {tma::as_const(args.out), {shape.head_dim_v, seqlen_q, shape.num_heads_q, shape.batch}};
   }
 
   bool have_maps() const {
-    return std::ranges::all_of(
-        std::initializer_list<MappedTensor>{q, k, v, out},
-        [](const MappedTensor& mapped) { return has_tensor_map(mapped.tensor, mapped.sizes); });
+    return std::ranges::all_of(std::initializer_list<MappedTensor>{q, k, v, out},
+                               [](const MappedTensor& mapped) {
+                                 return tma::has_tensor_map(mapped.tensor, mapped.sizes);
+                               });
   }
 };
 
@@ -122,7 +123,7 @@ Memory take_memory(WorkspaceAllocator& allocator, const AttentionArgs& args, int
   const int32_t columns = num_columns(args);
   Memory memory{};
   memory.heads = allocator.take<HeadKeys>(heads).data();
-  memory.table = allocator.take<std::byte>(device::work_table_bytes(shape));
+  memory.table = allocator.take<std::byte>(cuda::work_table_bytes(shape));
   memory.next_item = allocator.take<unsigned long long>(1).data();
   memory.column_k =
       allocator.take<std::byte>(gathered_bytes(shape, columns, shape.head_dim)).data();
@@ -142,10 +143,11 @@ MappedTensor gathered_tensor(const Shape& shape, const GatheredRows& rows,
           .sizes = {rows.dims, rows.num_columns, shape.num_heads_q, shape.batch}};
 }
 
-AttentionMaps make_maps(const Shape& shape, const MappedTensors& tensors, const GatheredRows& keys,
-                        const GatheredRows& values, const PanelLayout& panel) {
+tma::AttentionMaps make_maps(const Shape& shape, const MappedTensors& tensors,
+                             const GatheredRows& keys, const GatheredRows& values,
+                             const tma::PanelLayout& panel) {
   const auto map = [&](const MappedTensor& mapped) {
-    return tensor_map(mapped.tensor, mapped.sizes, panel);
+    return tma::tensor_map(mapped.tensor, mapped.sizes, panel);
   };
   return {.q = map(tensors.q),
           .k = map(tensors.k),
@@ -185,21 +187,20 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
   const GatheredRows keys{memory.column_k, num_columns(args), shape.head_dim};
   const GatheredRows values{memory.column_v, num_columns(args), shape.head_dim_v};
 
-  const AttentionMaps maps = make_maps(shape, tensors, keys, values, instance.panel);
-  device::prepare_head_keys(shape, args.patterns, args.index, memory.heads, stream);
+  const tma::AttentionMaps maps = make_maps(shape, tensors, keys, values, instance.panel);
+  cuda::prepare_head_keys(shape, args.patterns, args.index, memory.heads, stream);
   const device::QueryScale scale(args.softmax_scale);
-  const AttentionParams params{
-      .maps = maps,
-      .lse = args.lse,
-      .lengths = shape.lengths,
-      .num_heads_q = shape.num_heads_q,
-      .group_size = shape.group_size(),
-      .scale_log2 = scale.log2,
-      .score_sign = scale.sign(),
-      .heads = memory.heads,
-      .table = device::build_work_table(shape, memory.heads, device::Joining::kAll, memory.table,
-                                        stream),
-      .next_item = memory.next_item};
+  const AttentionParams params{.maps = maps,
+                               .lse = args.lse,
+                               .lengths = shape.lengths,
+                               .num_heads_q = shape.num_heads_q,
+                               .group_size = shape.group_size(),
+                               .scale_log2 = scale.log2,
+                               .score_sign = scale.sign(),
+                               .heads = memory.heads,
+                               .table = cuda::build_work_table(
+                                   shape, memory.heads, cuda::Joining::kAll, memory.table, stream),
+                               .next_item = memory.next_item};
   gather_columns(args, memory.heads, keys, values, stream);
   MINF_CUDA(cudaMemsetAsync(memory.next_item, 0, sizeof(*memory.next_item), stream));
   const int64_t num_blocks = std::min(num_row_tiles(shape), resident);

@@ -16,8 +16,8 @@ using sm80::block_sparse::instance_for;
 template <int kPaddedDim>
 constexpr Instance instance() {
   return {kPaddedDim, 2 * sm80::block_sparse::kTileRows,
-          &device::launch_pool_rows<device::PoolPanelTraits<arch::BFloat16, kPaddedDim>>,
-          &device::launch_pool_rows<device::PoolPanelTraits<arch::Float16, kPaddedDim>>,
+          &cuda::launch_pool_rows<tma::PoolPanelTraits<arch::BFloat16, kPaddedDim>>,
+          &cuda::launch_pool_rows<tma::PoolPanelTraits<arch::Float16, kPaddedDim>>,
           &block_sparse::launch_select_blocks<block_sparse::WgmmaSelectTraits<kPaddedDim>>};
 }
 

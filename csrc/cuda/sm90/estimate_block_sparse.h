@@ -5,6 +5,14 @@
 
 #include "cuda/sm80/estimate_block_sparse.h"
 
+namespace minference::tma {
+
+/// pool_panels.h
+template <typename Element, int kPaddedDim>
+struct PoolPanelTraits;
+
+}  // namespace minference::tma
+
 namespace minference::sm90::block_sparse {
 
 /// Compile-time shape of a launch: estimate_block_sparse_traits.h.

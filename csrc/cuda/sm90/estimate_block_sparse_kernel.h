@@ -24,7 +24,7 @@
 #include "cuda/sm80/estimate_block_sparse_selection.h"
 #include "cuda/sm90/estimate_block_sparse.h"
 #include "cuda/sm90/estimate_block_sparse_traits.h"
-#include "cuda/sm90/ring_position.h"
+#include "cuda/tma/ring_position.h"
 
 namespace minference::sm90::block_sparse {
 
@@ -42,7 +42,7 @@ template <typename Traits>
 __device__ inline void produce(typename Traits::Storage& storage, const unsigned char* keys) {
   constexpr uint32_t kPartBytes = Traits::Panels::kPartBytes;
   const arch::CachePolicy policy = arch::l2_evict_last();
-  RingPosition<Traits::kUnits> ring;
+  tma::RingPosition<Traits::kUnits> ring;
   for (uint32_t pass = 0;; ++pass) {
     arch::mbarrier_wait(storage.request, pass & 1);
     const int32_t num_tiles = storage.num_tiles;
@@ -70,7 +70,7 @@ struct WgmmaStream {
   typename Traits::Storage& storage;
   float multiplier;
   shared::QueryFragments<Traits> queries;
-  RingPosition<Traits::kUnits> ring;
+  tma::RingPosition<Traits::kUnits> ring;
   int votes = 0;
 
   /// The producer has taken the request before: tiles that it asked for have come.
@@ -85,7 +85,7 @@ struct WgmmaStream {
                            bool accumulate) {
     using Panels = typename Traits::Panels;
     const auto panel = arch::k_major_descriptor(storage.keys[unit], Panels::kSwizzle);
-    constexpr int kPanelSteps = Panels::kPanelDims / device::kGroupDims;
+    constexpr int kPanelSteps = Panels::kPanelDims / cuda::kGroupDims;
 #pragma unroll
     for (int step = 0; step < Traits::kSteps; ++step) {
       const uint32_t offset = static_cast<uint32_t>(step / kPanelSteps) * Panels::kPanelBytes +
@@ -97,7 +97,7 @@ struct WgmmaStream {
 
   /// Starts the products of the next tile.
   __device__ void start(float (&d)[kSums]) {
-    RingPosition<Traits::kUnits> high = ring;
+    tma::RingPosition<Traits::kUnits> high = ring;
     high.advance();
     arch::mbarrier_wait(storage.full[ring.stage], ring.parity);
     arch::mbarrier_wait(storage.full[high.stage], high.parity);
@@ -219,7 +219,7 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
   WgmmaStream<Traits> stream{storage, params.multiplier, {}, {}};
   shared::load_queries(stream.queries,
                        params.queries + slot * params.query_fragments +
-                           device::num_fragments(lists.first_row, Traits::kPaddedDim));
+                           cuda::num_fragments(lists.first_row, Traits::kPaddedDim));
   shared::select_rows(storage.selection[warpgroup], params, lists, last, stream);
   stream.request(-1);
 }

@@ -13,8 +13,8 @@
 #include <cstdint>
 
 #include "cuda/arch/mbarrier.h"
-#include "cuda/device/pool_panels.h"
 #include "cuda/sm80/estimate_block_sparse_traits.h"
+#include "cuda/tma/pool_panels.h"
 
 namespace minference::sm90::block_sparse {
 
@@ -23,8 +23,8 @@ namespace shared = sm80::block_sparse;
 template <int kPaddedDim_>
 struct WgmmaSelectTraits {
   static constexpr int kPaddedDim = kPaddedDim_;
-  static constexpr int kSteps = kPaddedDim / device::kGroupDims;
-  using Panels = device::KeyPanels<kPaddedDim>;
+  static constexpr int kSteps = kPaddedDim / cuda::kGroupDims;
+  using Panels = tma::KeyPanels<kPaddedDim>;
 
   static constexpr int kWarpgroups = 2;
   static constexpr int kBlockRows = kWarpgroups * shared::kTileRows;

@@ -23,7 +23,7 @@ std::size_t estimate_vertical_slash_bytes(const EstimateVerticalSlashArgs& args,
 
 void estimate_vertical_slash(const EstimateVerticalSlashArgs& args, Workspace workspace,
                              const Executor& executor) {
-  const bool has_map = has_tensor_map(args.k, key_sizes(args.shape));
+  const bool has_map = tma::has_tensor_map(args.k, key_sizes(args.shape));
   const sm80::ScoreKernels kernels =
       has_map ? score_kernels(args.shape) : sm80::score_kernels(args.shape);
   sm80::estimate_vertical_slash(args, kernels, workspace,

@@ -5,11 +5,11 @@
 #include <cstdint>
 
 #include "cuda/sm80/estimate_vertical_slash.h"
-#include "cuda/sm90/tensor_maps.h"
+#include "cuda/tma/tensor_maps.h"
 
 namespace minference::sm90 {
 
-inline RowSizes key_sizes(const Shape& shape) {
+inline tma::RowSizes key_sizes(const Shape& shape) {
   return {.dims = shape.head_dim,
           .rows = shape.lengths.seqlen_k,
           .heads = shape.num_heads_kv,

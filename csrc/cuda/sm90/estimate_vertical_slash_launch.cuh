@@ -7,20 +7,20 @@
 #include "cuda/sm90/estimate_vertical_slash.h"
 #include "cuda/sm90/estimate_vertical_slash_statistics.cuh"
 #include "cuda/sm90/estimate_vertical_slash_sums.cuh"
-#include "cuda/sm90/tensor_maps.h"
+#include "cuda/tma/tensor_maps.h"
 
 namespace minference::sm90 {
 
 namespace vertical_slash {
 
 inline CUtensorMap key_map(const Shape& shape, const ConstTokens& k) {
-  return tensor_map(k, key_sizes(shape),
-                    {.dims = kPanelDims, .swizzle = arch::Swizzle::k128B, .rows = kStepKeys});
+  return tma::tensor_map(k, key_sizes(shape),
+                         {.dims = kPanelDims, .swizzle = arch::Swizzle::k128B, .rows = kStepKeys});
 }
 
 template <typename Traits, template <typename> typename Own>
 arch::LaunchShape launch_shape(dim3 grid, int num_heads) {
-  const int threads = (num_warpgroups(num_heads) + 1) * kWarpgroupThreads;
+  const int threads = (num_warpgroups(num_heads) + 1) * device::kWarpgroupThreads;
   return {.grid = grid,
           .block = dim3(static_cast<unsigned>(threads)),
           .shared_bytes = score_shared_bytes<Traits, Own<Traits>>(num_heads),

@@ -51,7 +51,7 @@ __device__ inline void initialize_ring(typename Traits::Buffers& buffers, int nu
 
 /// Whether the thread belongs to the block's last warpgroup.
 __device__ inline bool is_producer() {
-  return threadIdx.x / kWarpgroupThreads == blockDim.x / kWarpgroupThreads - 1;
+  return threadIdx.x / device::kWarpgroupThreads == blockDim.x / device::kWarpgroupThreads - 1;
 }
 
 /// The last warpgroup, of which one thread works. The map's dimensions are dim, key, KV head,
@@ -61,9 +61,9 @@ __device__ inline void produce_keys(typename Traits::Buffers& buffers, const CUt
                                     const sm80::ScoreArgs& args, const sm80::ScoreGroup& group,
                                     const KeyRanges& ranges) {
   arch::setmaxnreg_dec<Traits::kProducerRegisters>();
-  if (threadIdx.x % kWarpgroupThreads >= device::kWarpThreads || !arch::elect_one()) return;
+  if (threadIdx.x % device::kWarpgroupThreads >= device::kWarpThreads || !arch::elect_one()) return;
   const int32_t kv_head = group.heads[0] / args.heads_per_kv_head;
-  RingPosition<Traits::kStages> ring;
+  tma::RingPosition<Traits::kStages> ring;
   for (int32_t tile = 0; tile < ranges.num_tiles; ++tile) {
     arch::mbarrier_wait(buffers.empty[ring.stage], ring.parity ^ 1);
     arch::Mbarrier& full = buffers.full[ring.stage];
@@ -93,7 +93,8 @@ __device__ inline void load_queries(typename Traits::Queries& tile, const sm80::
                      group.batch * args.q.batch_stride +
                      int64_t{args.seqlen_q - args.last_q} * args.q.token_stride;
 #pragma unroll 8
-  for (int i = consumer.thread; i < kWarpgroupHeads * kBlock * kPieces; i += kWarpgroupThreads) {
+  for (int i = consumer.thread; i < kWarpgroupHeads * kBlock * kPieces;
+       i += device::kWarpgroupThreads) {
     const int tile_row = i / kPieces;
     const int head = tile_row / kBlock;
     const int row = tile_row % kBlock;
@@ -114,7 +115,7 @@ __device__ inline void load_queries(typename Traits::Queries& tile, const sm80::
         panel + arch::swizzle_offset(arch::Swizzle::k128B, offset)) = piece;
   }
   arch::fence_proxy_async();
-  arch::named_barrier_sync(1 + consumer.warpgroup, kWarpgroupThreads);
+  arch::named_barrier_sync(1 + consumer.warpgroup, device::kWarpgroupThreads);
 }
 
 /// One warpgroup's products: at most two are running.
@@ -155,8 +156,8 @@ class ScoreStream {
  private:
   typename Traits::Buffers& buffers_;
   const typename Traits::Queries& queries_;
-  RingPosition<Traits::kStages> ring_;
-  RingPosition<Traits::kStages> done_;
+  tma::RingPosition<Traits::kStages> ring_;
+  tma::RingPosition<Traits::kStages> done_;
 };
 
 /// Calls take(scores, tile, step) with step = tile % 2 for each of `num_tiles` tiles, an even

@@ -24,7 +24,7 @@ template <typename Traits>
 __device__ inline void store_statistics(const sm80::ScoreArgs& args, const sm80::ScoreGroup& group,
                                         const KeyRanges& ranges, const Consumer& consumer,
                                         const WarpgroupStatistics<Traits>& own) {
-  static_assert(kWarpgroupThreads == kWarpgroupHeads * kBlock);
+  static_assert(device::kWarpgroupThreads == kWarpgroupHeads * kBlock);
   const int row = consumer.thread;
   const int head = row / kBlock;
   if (head >= consumer.num_heads) return;
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
       own.sum[consumer.warp][row] = rows[head].sum[i];
     }
   }
-  arch::named_barrier_sync(1 + consumer.warpgroup, kWarpgroupThreads);
+  arch::named_barrier_sync(1 + consumer.warpgroup, device::kWarpgroupThreads);
   store_statistics(args, group, ranges, consumer, own);
 }
 

@@ -90,7 +90,7 @@ __device__ inline void store_edges(const sm80::ScoreArgs& args, const KeyRanges&
                                    int32_t target, const RangeSums (&sums)[kWarpgroupWarps]) {
   const int i = thread % kBlock;
 #pragma unroll
-  for (int step = 0; step < kWarpgroupWarps; step += kWarpgroupThreads / kBlock) {
+  for (int step = 0; step < kWarpgroupWarps; step += device::kWarpgroupThreads / kBlock) {
     const int range = step + thread / kBlock;
     float sum = sums[range].left[i];
     if (range + 1 < kWarpgroupWarps) {
@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
   for (int head = 0; head < kWarpgroupHeads; ++head) {
     if (head < consumer.num_heads) sums[head].finish();
   }
-  arch::named_barrier_sync(1 + consumer.warpgroup, kWarpgroupThreads);
+  arch::named_barrier_sync(1 + consumer.warpgroup, device::kWarpgroupThreads);
   for (int head = 0; head < consumer.num_heads; ++head) {
     store_edges(args, ranges, consumer.thread, group.first_target + consumer.slot_of(head),
                 own.of[head]);

@@ -10,7 +10,7 @@
 #include "cuda/arch/mbarrier.h"
 #include "cuda/device/score_sums.h"
 #include "cuda/sm80/estimate_vertical_slash_traits.h"
-#include "cuda/sm90/ring_position.h"
+#include "cuda/tma/ring_position.h"
 
 namespace minference::sm90::vertical_slash {
 
@@ -58,7 +58,7 @@ struct VerticalSlashTraits {
   static constexpr int kPanels = (kHeadDim - 1) / kPanelDims + 1;
 
   static constexpr int kGroupHeads = 4;
-  static constexpr int kThreads = (kGroupHeads / kWarpgroupHeads + 1) * kWarpgroupThreads;
+  static constexpr int kThreads = (kGroupHeads / kWarpgroupHeads + 1) * device::kWarpgroupThreads;
   static constexpr int kProducerRegisters = 24;
   static constexpr int kConsumerRegisters = 240;
 
@@ -117,7 +117,8 @@ struct KeyRanges {
 /// By a shuffle, so that the compiler sees that all lanes have the same: operand descriptors take
 /// uniform registers then, not the accumulators'.
 __device__ inline int warpgroup_index() {
-  return __shfl_sync(device::kFullWarp, static_cast<int>(threadIdx.x) / kWarpgroupThreads, 0);
+  return __shfl_sync(device::kFullWarp, static_cast<int>(threadIdx.x) / device::kWarpgroupThreads,
+                     0);
 }
 
 /// What a consumer thread works on: rows of its warpgroup's heads, against its warp's range of
@@ -130,7 +131,7 @@ struct Consumer {
 
   __device__ explicit Consumer(const sm80::ScoreGroup& group)
       : warpgroup(warpgroup_index()),
-        thread(static_cast<int>(threadIdx.x) % kWarpgroupThreads),
+        thread(static_cast<int>(threadIdx.x) % device::kWarpgroupThreads),
         warp(thread / device::kWarpThreads),
         num_heads(group.num_heads - warpgroup * kWarpgroupHeads) {
     if (num_heads > kWarpgroupHeads) num_heads = kWarpgroupHeads;

@@ -1,14 +1,14 @@
 // Kernels of block-sparse estimation, head_dim padded to 256.
 // SPDX-License-Identifier: Apache-2.0
-#include "cuda/device/pool_rows_kernel.h"
+#include "cuda/common/pool_rows_kernel.h"
 #include "cuda/sm80/estimate_block_sparse_kernel.h"
 
 namespace minference {
 
-template void device::launch_pool_rows<device::PoolTraits<arch::BFloat16, 256>>(
-    const device::PoolParams&, cudaStream_t);
-template void device::launch_pool_rows<device::PoolTraits<arch::Float16, 256>>(
-    const device::PoolParams&, cudaStream_t);
+template void cuda::launch_pool_rows<cuda::PoolTraits<arch::BFloat16, 256>>(const cuda::PoolParams&,
+                                                                            cudaStream_t);
+template void cuda::launch_pool_rows<cuda::PoolTraits<arch::Float16, 256>>(const cuda::PoolParams&,
+                                                                           cudaStream_t);
 template void sm80::block_sparse::launch_select_blocks<sm80::block_sparse::SelectBlocksTraits<256>>(
     const sm80::block_sparse::SelectBlocksParams&, cudaStream_t);
 

@@ -21,7 +21,7 @@ CUtensorMap note_panel(const ConstTokens&, const RowSizes&, const PanelLayout& p
 namespace judges {
 namespace {
 
-using minference::sm90::PanelLayout;
+using minference::tma::PanelLayout;
 
 Panel panel_of(const PanelLayout& panel) {
   return {panel.dims, static_cast<unsigned>(panel.swizzle), panel.rows};

@@ -7,7 +7,7 @@
 #include "core/backend.h"
 #include "core/check.h"
 
-namespace minference::device {
+namespace minference::cuda {
 
 /// Of instances with `dim` and `dim_v`, the least padded ones first, the first that serves the
 /// call. api/ admits no dims beyond the last one's.
@@ -20,4 +20,4 @@ const Instance& least_padded(const Instance (&instances)[kCount], const Shape& s
   return instances[0];
 }
 
-}  // namespace minference::device
+}  // namespace minference::cuda

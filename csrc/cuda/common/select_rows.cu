@@ -6,11 +6,11 @@
 #include "core/workspace.h"
 #include "cuda/arch/launch.h"
 #include "cuda/check.h"
-#include "cuda/device/select_rows.h"
-#include "cuda/device/select_rows_kernels.h"
-#include "cuda/device/table.h"
+#include "cuda/common/select_rows.h"
+#include "cuda/common/select_rows_kernels.h"
+#include "cuda/common/table.h"
 
-namespace minference::device {
+namespace minference::cuda {
 namespace {
 
 template <typename Traits>
@@ -45,7 +45,7 @@ class RowSelector {
   struct Memory {
     SelectRow* rows = nullptr;
     Search* searches = nullptr;
-    Passed* segments = nullptr;
+    device::Passed* segments = nullptr;
   };
 
   Memory take(WorkspaceAllocator& allocator) const {
@@ -54,7 +54,8 @@ class RowSelector {
     if (num_segments_ > 1) {
       memory.searches = allocator.take<Search>(num_rows_).data();
       memory.segments =
-          allocator.take<Passed>(num_rows_ * static_cast<std::size_t>(num_segments_)).data();
+          allocator.take<device::Passed>(num_rows_ * static_cast<std::size_t>(num_segments_))
+              .data();
     }
     return memory;
   }
@@ -73,7 +74,7 @@ class RowSelector {
                                       .num_scores = num_scores_,
                                       .num_segments = num_segments_};
     const arch::LaunchShape grid = shape(static_cast<int64_t>(num_rows_) * num_segments_);
-    for (int digit = 0; digit < kRadixDigits; ++digit) {
+    for (int digit = 0; digit < device::kRadixDigits; ++digit) {
       arch::launch("tally_digit", &tally_digit_kernel<Traits>, grid, stream, params, digit);
     }
     arch::launch("count_selected", &count_selected_kernel<Traits>, grid, stream, params);
@@ -85,8 +86,8 @@ class RowSelector {
   const int32_t num_segments_;
 };
 
-using BySize = RowSelector<SelectTraits<CountHistogram>>;
-using ByMass = RowSelector<SelectTraits<MassHistogram>>;
+using BySize = RowSelector<SelectTraits<device::CountHistogram>>;
+using ByMass = RowSelector<SelectTraits<device::MassHistogram>>;
 
 }  // namespace
 
@@ -105,4 +106,4 @@ void select_rows(std::span<const SelectRow> rows, int32_t num_scores, bool by_ma
   }
 }
 
-}  // namespace minference::device
+}  // namespace minference::cuda

@@ -7,10 +7,10 @@
 #include <cstdint>
 
 #include "cuda/arch/launch.h"
-#include "cuda/device/pool_rows.h"
+#include "cuda/common/pool_rows.h"
 #include "cuda/device/row_piece.h"
 
-namespace minference::device {
+namespace minference::cuda {
 
 template <typename Element_, int kPaddedDim_>
 struct PoolTraits {
@@ -20,7 +20,7 @@ struct PoolTraits {
   static_assert(kPaddedDim % kGroupDims == 0 && kPaddedDim <= 256);
 
   static constexpr int kWarps = 8;
-  static constexpr int kThreads = kWarps * kWarpThreads;
+  static constexpr int kThreads = kWarps * device::kWarpThreads;
 
   // A lane takes 8 dims of a row: a warp reads 4 rows of 64 dims at a time, 2 of up to 128.
   static constexpr int kLanesPerRow = kPaddedDim / 8;
@@ -35,19 +35,19 @@ template <typename Traits>
 __device__ inline void sum_rows(const uint16_t* rows, int64_t row_stride, int32_t num_rows,
                                 int32_t head_dim, float (&sum)[8]) {
   constexpr int kStep = Traits::kRowsPerLoad * Traits::kLoads;
-  const int lane = lane_index();
+  const int lane = device::lane_index();
   const int first_row = lane / Traits::kLanesPerRow;
   const int first_dim = lane % Traits::kLanesPerRow * 8;
   const bool loads = first_row < Traits::kRowsPerLoad && first_dim < head_dim;
 #pragma unroll 1
   for (int begin = 0; begin < num_rows; begin += kStep) {
-    RowPiece pieces[Traits::kLoads];
+    device::RowPiece pieces[Traits::kLoads];
 #pragma unroll
     for (int i = 0; i < Traits::kLoads; ++i) {
       const int row = begin + i * Traits::kRowsPerLoad + first_row;
-      pieces[i] = RowPiece{};
+      pieces[i] = device::RowPiece{};
       if (loads && row < num_rows) {
-        pieces[i] = *reinterpret_cast<const RowPiece*>(rows + row * row_stride + first_dim);
+        pieces[i] = *reinterpret_cast<const device::RowPiece*>(rows + row * row_stride + first_dim);
       }
     }
 #pragma unroll
@@ -66,7 +66,7 @@ __device__ inline void sum_rows(const uint16_t* rows, int64_t row_stride, int32_
   for (int rows_left = Traits::kRowsPerLoad / 2; rows_left > 0; rows_left /= 2) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      sum[i] += __shfl_down_sync(kFullWarp, sum[i], rows_left * Traits::kLanesPerRow);
+      sum[i] += __shfl_down_sync(device::kFullWarp, sum[i], rows_left * Traits::kLanesPerRow);
     }
   }
 }
@@ -95,17 +95,17 @@ template <typename Traits>
 __device__ inline void store_means(const SplitMeans& means, SplitFragment* pooled, int64_t slot) {
   const auto& high = means.high;
   const auto& low = means.low;
-  const int lane = lane_index();
+  const int lane = device::lane_index();
   const bool odd = lane % 2 != 0;
   uint32_t other_high[2], other_low[2];
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    other_high[i] = __shfl_xor_sync(kFullWarp, odd ? high[i] : high[2 + i], 1);
-    other_low[i] = __shfl_xor_sync(kFullWarp, odd ? low[i] : low[2 + i], 1);
+    other_high[i] = __shfl_xor_sync(device::kFullWarp, odd ? high[i] : high[2 + i], 1);
+    other_low[i] = __shfl_xor_sync(device::kFullWarp, odd ? low[i] : low[2 + i], 1);
   }
   if (lane >= Traits::kLanesPerRow) return;
   constexpr int kSteps = Traits::kPaddedDim / kGroupDims;
-  SplitFragment* group = pooled + (slot / kGroupMeans * kSteps + lane / 2) * kWarpThreads +
+  SplitFragment* group = pooled + (slot / kGroupMeans * kSteps + lane / 2) * device::kWarpThreads +
                          slot % kGroupMeans * 4 + (odd ? 2 : 0);
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
@@ -119,7 +119,7 @@ __device__ inline void store_means(const SplitMeans& means, SplitFragment* poole
 template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads)
     pool_rows_kernel(const __grid_constant__ PoolParams params) {
-  int64_t item = int64_t{blockIdx.x} * Traits::kWarps + threadIdx.x / kWarpThreads;
+  int64_t item = int64_t{blockIdx.x} * Traits::kWarps + threadIdx.x / device::kWarpThreads;
   const int64_t key_items = params.keys.num_heads * params.keys.slots;
   const PoolHeads& heads = item < key_items ? params.keys : params.queries;
   if (item >= key_items) item -= key_items;
@@ -152,4 +152,4 @@ void launch_pool_rows(const PoolParams& params, cudaStream_t stream) {
                stream, params);
 }
 
-}  // namespace minference::device
+}  // namespace minference::cuda

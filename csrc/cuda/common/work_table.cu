@@ -9,10 +9,10 @@
 #include "core/tile_counts.h"
 #include "core/workspace.h"
 #include "cuda/arch/launch.h"
-#include "cuda/device/work_table.h"
-#include "cuda/device/work_table_kernels.h"
+#include "cuda/common/work_table.h"
+#include "cuda/common/work_table_kernels.h"
 
-namespace minference::device {
+namespace minference::cuda {
 namespace {
 
 /// How a call's items are sorted: by its shape alone.
@@ -135,4 +135,4 @@ WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, Joining jo
   return {.items = memory.items, .tiles = memory.tiles, .num_items = plan.num_items};
 }
 
-}  // namespace minference::device
+}  // namespace minference::cuda

@@ -6,9 +6,9 @@
 #include <cstring>
 
 #include "cuda/arch/launch.h"
-#include "cuda/device/table.h"
+#include "cuda/common/table.h"
 
-namespace minference::device {
+namespace minference::cuda {
 namespace {
 
 constexpr std::size_t kChunkWords = kTableChunkBytes / 4;
@@ -38,4 +38,4 @@ void store_table_words(const void* words, std::size_t num_words, uint32_t* table
   }
 }
 
-}  // namespace minference::device
+}  // namespace minference::cuda

@@ -9,7 +9,7 @@
 #include "core/pattern.h"
 #include "cuda/arch/tensor_map.h"
 
-namespace minference::sm90 {
+namespace minference::tma {
 
 struct RowSizes {
   int32_t dims;
@@ -36,4 +36,4 @@ inline ConstTokens as_const(const Tokens& tensor) {
   return {tensor.data, tensor.batch_stride, tensor.token_stride, tensor.head_stride};
 }
 
-}  // namespace minference::sm90
+}  // namespace minference::tma

@@ -14,7 +14,7 @@
 #include "core/backend.h"
 #include "cuda/arch/emulation.h"
 
-namespace minference::device {
+namespace minference::cuda {
 
 /// One row to select from. Pointers are to device memory, aligned as their types are.
 struct SelectRow {
@@ -46,4 +46,4 @@ std::size_t select_rows_bytes(std::size_t num_rows, int32_t num_scores, bool by_
 void select_rows(std::span<const SelectRow> rows, int32_t num_scores, bool by_mass,
                  Workspace workspace, cudaStream_t stream);
 
-}  // namespace minference::device
+}  // namespace minference::cuda

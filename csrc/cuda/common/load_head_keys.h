@@ -11,7 +11,7 @@
 #include "cuda/device/scan.h"
 #include "cuda/device/thread_group.h"
 
-namespace minference::device {
+namespace minference::cuda {
 
 /// A HeadKeys without lists.
 struct HeadPattern {
@@ -75,7 +75,7 @@ struct HeadPlace {
 };
 
 template <typename Group>
-using LoadStorage = ScanStorage<Group, Min<int32_t>>;
+using LoadStorage = device::ScanStorage<Group, device::Min<int32_t>>;
 
 /// The smallest i in [0, size) for which is_bad(i), or size.
 template <typename Group, typename IsBad>
@@ -84,8 +84,8 @@ __device__ inline int32_t valid_start(LoadStorage<Group>& storage, int32_t size,
   for (int32_t begin = 0; begin < size; begin += Group::kThreads) {
     const bool exists = Group::thread() < size - begin;
     const int32_t i = begin + Group::thread();
-    const int32_t bad = exists && is_bad(i) ? i : Min<int32_t>::identity();
-    const int32_t first = exclusive_scan<Group>(storage, bad).total;
+    const int32_t bad = exists && is_bad(i) ? i : device::Min<int32_t>::identity();
+    const int32_t first = device::exclusive_scan<Group>(storage, bad).total;
     if (first < size) return first;
   }
   return size;
@@ -128,4 +128,4 @@ __device__ inline HeadKeys load_head_keys(LoadStorage<Group>& storage, const Hea
   return keys;
 }
 
-}  // namespace minference::device
+}  // namespace minference::cuda

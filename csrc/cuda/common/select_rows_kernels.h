@@ -10,11 +10,11 @@
 #include <cstdint>
 
 #include "cuda/arch/shared.h"
+#include "cuda/common/select_rows.h"
 #include "cuda/device/ordered_compaction.h"
 #include "cuda/device/radix_search.h"
-#include "cuda/device/select_rows.h"
 
-namespace minference::device {
+namespace minference::cuda {
 
 /// 3 blocks on an SM: at most 40 registers, and 25 KiB of shared memory with masses (9 without).
 template <typename Histogram_>
@@ -22,31 +22,31 @@ struct SelectTraits {
   using Histogram = Histogram_;
   static constexpr int kThreads = 512;
   static constexpr int kBlocksPerSm = 3;
-  using Group = BlockGroup<kThreads>;
+  using Group = device::BlockGroup<kThreads>;
   /// Scores of a segment: what one compaction step places.
-  static constexpr int32_t kSegment = kCompactionTile<Group>;
+  static constexpr int32_t kSegment = device::kCompactionTile<Group>;
 
   struct SharedStorage {
     Histogram histogram;
-    RadixStorage<Group> radix;
-    ScanStorage<Group, Sum<uint64_t>> scan;
+    device::RadixStorage<Group> radix;
+    device::ScanStorage<Group, device::Sum<uint64_t>> scan;
   };
 };
 
 /// A long row between kernels. Zeroed before the first.
 template <typename Histogram>
 struct RowSearch {
-  Histogram histograms[kRadixDigits];
+  Histogram histograms[device::kRadixDigits];
   unsigned long long forced_mass;
-  RadixSearch before[kRadixDigits];  // Before digit d is settled.
-  Threshold threshold;
+  device::RadixSearch before[device::kRadixDigits];  // Before digit d is settled.
+  device::Threshold threshold;
 };
 
 template <typename Traits>
 struct SelectParams {
   const SelectRow* rows;
   RowSearch<typename Traits::Histogram>* searches;  // [num_rows]
-  Passed* segments;                                 // [num_rows, num_segments]: what each holds.
+  device::Passed* segments;                         // [num_rows, num_segments]: what each holds.
   int32_t num_scores;
   int32_t num_segments;
 };
@@ -97,7 +97,7 @@ __device__ inline void tally_segment(typename Traits::Histogram& histogram, cons
 #pragma unroll
     for (int b = 0; b < kBatch; ++b) {
       if (b * Traits::kThreads >= segment.end - i) break;
-      tally(histogram, digit, prefix, order_key(score[b]));
+      device::tally(histogram, digit, prefix, device::order_key(score[b]));
     }
   }
 }
@@ -109,51 +109,51 @@ __device__ inline uint64_t forced_mass(typename Traits::SharedStorage& storage, 
   uint64_t mass = 0;
   for (int32_t i = segment.begin + Traits::Group::thread(); i < segment.first;
        i += Traits::kThreads) {
-    mass += mass_of(scores[i]);
+    mass += device::mass_of(scores[i]);
   }
-  return exclusive_scan<typename Traits::Group>(storage.scan, mass).total;
+  return device::exclusive_scan<typename Traits::Group>(storage.scan, mass).total;
 }
 
 /// The search for a row's threshold, given the complete histogram of its first digit.
 template <typename Traits>
-__device__ inline RadixSearch start_row_search(typename Traits::SharedStorage& storage,
-                                               const SelectRow& row,
-                                               const typename Traits::Histogram& first_digit,
-                                               uint64_t forced) {
+__device__ inline device::RadixSearch start_row_search(
+    typename Traits::SharedStorage& storage, const SelectRow& row,
+    const typename Traits::Histogram& first_digit, uint64_t forced) {
   const int32_t count = row.size - row.num_forced;
   if constexpr (Traits::Histogram::kByMass) {
     if (row.share < 1) {
-      const uint64_t total = forced + total_mass(storage.radix, first_digit);
+      const uint64_t total = forced + device::total_mass(storage.radix, first_digit);
       const double budget = ceil(row.share * static_cast<double>(total));
       constexpr double kLimit = 18446744073709551616.0;  // 2^64
       const uint64_t units = budget < kLimit ? static_cast<uint64_t>(budget) : ~uint64_t{0};
-      return start_search(count, units > forced ? units - forced : 0);
+      return device::start_search(count, units > forced ? units - forced : 0);
     }
   }
-  return start_search(count);
+  return device::start_search(count);
 }
 
 template <typename Traits>
 struct RowKeys {
   const float* scores;
-  __device__ uint32_t operator()(int32_t i) const { return order_key(scores[i]); }
+  __device__ uint32_t operator()(int32_t i) const { return device::order_key(scores[i]); }
 };
 
 /// Writes the segment's part of the row's list: forced entries, then what is selected of the rest.
 template <typename Traits>
 __device__ inline void write_segment(typename Traits::SharedStorage& storage, const SelectRow& row,
-                                     const Segment& segment, const Threshold& threshold,
-                                     Passed& passed) {
+                                     const Segment& segment, const device::Threshold& threshold,
+                                     device::Passed& passed) {
   using Group = typename Traits::Group;
   for (int32_t i = segment.begin + Group::thread(); i < segment.first; i += Traits::kThreads) {
     row.index[i] = i;
   }
-  const KeyFlags flags =
-      flag_keys<Group>(RowKeys<Traits>{row.scores}, segment.first, segment.end, threshold);
-  const Placement placement = place_selected<Group>(storage.scan, flags, threshold, passed);
+  const device::KeyFlags flags =
+      device::flag_keys<Group>(RowKeys<Traits>{row.scores}, segment.first, segment.end, threshold);
+  const device::Placement placement =
+      device::place_selected<Group>(storage.scan, flags, threshold, passed);
   const int32_t room = row.size - row.num_forced;
   int32_t* const index = row.index + row.num_forced;
-  for_each_selected<Group>(placement, segment.first, [&](int32_t position, int32_t i) {
+  device::for_each_selected<Group>(placement, segment.first, [&](int32_t position, int32_t i) {
     // Always so, but for masses that overflow: see settle_digit.
     if (position < room) index[position] = i;
   });
@@ -161,8 +161,8 @@ __device__ inline void write_segment(typename Traits::SharedStorage& storage, co
 
 /// Writes -1 over the end of the list; `passed` is the whole row.
 template <typename Traits>
-__device__ inline void fill_list(const SelectRow& row, const Threshold& threshold,
-                                 const Passed& passed) {
+__device__ inline void fill_list(const SelectRow& row, const device::Threshold& threshold,
+                                 const device::Passed& passed) {
   const int32_t ties = passed.ties < threshold.ties ? passed.ties : threshold.ties;
   for (int32_t i = row.num_forced + passed.above + ties + Traits::Group::thread(); i < row.size;
        i += Traits::kThreads) {
@@ -183,18 +183,18 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
   if constexpr (Traits::Histogram::kByMass) {
     forced = forced_mass<Traits>(storage, row.scores, segment);
   }
-  RadixSearch search{};
+  device::RadixSearch search{};
 #pragma unroll 1
-  for (int digit = 0; digit < kRadixDigits; ++digit) {
-    clear<Group>(storage.histogram);
+  for (int digit = 0; digit < device::kRadixDigits; ++digit) {
+    device::clear<Group>(storage.histogram);
     Group::sync();  // The histogram is zero.
     tally_segment<Traits>(storage.histogram, row.scores, segment, digit, search.prefix);
     Group::sync();  // It is complete.
     if (digit == 0) search = start_row_search<Traits>(storage, row, storage.histogram, forced);
-    search = settle_digit<Group>(storage.radix, storage.histogram, digit, search);
+    search = device::settle_digit<Group>(storage.radix, storage.histogram, digit, search);
   }
-  const Threshold threshold = threshold_of<typename Traits::Histogram>(search);
-  Passed passed;
+  const device::Threshold threshold = device::threshold_of<typename Traits::Histogram>(search);
+  device::Passed passed;
   write_segment<Traits>(storage, row, segment, threshold, passed);
   fill_list<Traits>(row, threshold, passed);
 }
@@ -202,18 +202,19 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
 /// The search once the digits below `digit` are settled, from what the kernel before has left. The
 /// first segment's block leaves it to the next kernel.
 template <typename Traits>
-__device__ inline RadixSearch resume_search(const SelectParams<Traits>& params,
-                                            const BlockPlace<Traits>& place,
-                                            typename Traits::SharedStorage& storage, int digit) {
+__device__ inline device::RadixSearch resume_search(const SelectParams<Traits>& params,
+                                                    const BlockPlace<Traits>& place,
+                                                    typename Traits::SharedStorage& storage,
+                                                    int digit) {
   if (digit == 0) return {};
   auto& row_search = params.searches[place.row_index];
   const auto& histogram = row_search.histograms[digit - 1];
-  const RadixSearch before =
+  const device::RadixSearch before =
       digit == 1 ? start_row_search<Traits>(storage, place.row, histogram, row_search.forced_mass)
                  : row_search.before[digit - 1];
-  const RadixSearch search =
-      settle_digit<typename Traits::Group>(storage.radix, histogram, digit - 1, before);
-  if (place.segment_index == 0 && threadIdx.x == 0 && digit < kRadixDigits) {
+  const device::RadixSearch search =
+      device::settle_digit<typename Traits::Group>(storage.radix, histogram, digit - 1, before);
+  if (place.segment_index == 0 && threadIdx.x == 0 && digit < device::kRadixDigits) {
     row_search.before[digit] = search;
   }
   return search;
@@ -226,13 +227,13 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
   using Group = typename Traits::Group;
   auto& storage = arch::shared_storage<typename Traits::SharedStorage>();
   const BlockPlace<Traits> place(params);
-  clear<Group>(storage.histogram);
-  const RadixSearch search = resume_search<Traits>(params, place, storage, digit);
+  device::clear<Group>(storage.histogram);
+  const device::RadixSearch search = resume_search<Traits>(params, place, storage, digit);
   Group::sync();  // The histogram is zero.
   tally_segment<Traits>(storage.histogram, place.row.scores, place.segment, digit, search.prefix);
   Group::sync();  // It is complete.
   auto& row_search = params.searches[place.row_index];
-  add_histogram<Group>(storage.histogram, row_search.histograms[digit], digit);
+  device::add_histogram<Group>(storage.histogram, row_search.histograms[digit], digit);
   if constexpr (Traits::Histogram::kByMass) {
     if (digit > 0 || place.segment.begin == place.segment.first) return;
     const uint64_t mass = forced_mass<Traits>(storage, place.row.scores, place.segment);
@@ -249,13 +250,14 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
   using Group = typename Traits::Group;
   auto& storage = arch::shared_storage<typename Traits::SharedStorage>();
   const BlockPlace<Traits> place(params);
-  const Threshold threshold = threshold_of<typename Traits::Histogram>(
-      resume_search<Traits>(params, place, storage, kRadixDigits));
-  const KeyFlags flags = flag_keys<Group>(RowKeys<Traits>{place.row.scores}, place.segment.first,
-                                          place.segment.end, threshold);
-  const uint64_t total = exclusive_scan<Group>(storage.scan, count_flags(flags).packed()).total;
+  const device::Threshold threshold = device::threshold_of<typename Traits::Histogram>(
+      resume_search<Traits>(params, place, storage, device::kRadixDigits));
+  const device::KeyFlags flags = device::flag_keys<Group>(
+      RowKeys<Traits>{place.row.scores}, place.segment.first, place.segment.end, threshold);
+  const uint64_t total =
+      device::exclusive_scan<Group>(storage.scan, device::count_flags(flags).packed()).total;
   if (Group::thread() == 0) {
-    params.segments[blockIdx.x] = Passed::unpacked(total);
+    params.segments[blockIdx.x] = device::Passed::unpacked(total);
     if (place.segment_index == 0) params.searches[place.row_index].threshold = threshold;
   }
 }
@@ -267,17 +269,19 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
   using Group = typename Traits::Group;
   auto& storage = arch::shared_storage<typename Traits::SharedStorage>();
   const BlockPlace<Traits> place(params);
-  const Threshold threshold = params.searches[place.row_index].threshold;
-  const Passed* const segments = params.segments + int64_t{place.row_index} * params.num_segments;
+  const device::Threshold threshold = params.searches[place.row_index].threshold;
+  const device::Passed* const segments =
+      params.segments + int64_t{place.row_index} * params.num_segments;
   uint64_t before = 0;
   for (int32_t s = Group::thread(); s < place.segment_index; s += Traits::kThreads) {
     before += segments[s].packed();
   }
-  Passed passed = Passed::unpacked(exclusive_scan<Group>(storage.scan, before).total);
+  device::Passed passed =
+      device::Passed::unpacked(device::exclusive_scan<Group>(storage.scan, before).total);
   write_segment<Traits>(storage, place.row, place.segment, threshold, passed);
   if (place.segment_index == params.num_segments - 1) {
     fill_list<Traits>(place.row, threshold, passed);
   }
 }
 
-}  // namespace minference::device
+}  // namespace minference::cuda

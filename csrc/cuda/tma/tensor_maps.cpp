@@ -1,8 +1,8 @@
 // See tensor_maps.h.
 // SPDX-License-Identifier: Apache-2.0
-#include "cuda/sm90/tensor_maps.h"
+#include "cuda/tma/tensor_maps.h"
 
-namespace minference::sm90 {
+namespace minference::tma {
 namespace {
 
 constexpr int64_t kElementBytes = 2;
@@ -38,4 +38,4 @@ CUtensorMap tensor_map(const ConstTokens& tensor, const RowSizes& sizes, const P
        .swizzle = panel.swizzle});
 }
 
-}  // namespace minference::sm90
+}  // namespace minference::tma

@@ -7,9 +7,9 @@
 #include <cstdint>
 
 #include "cuda/arch/swizzle.h"
-#include "cuda/device/pool_rows_kernel.h"
+#include "cuda/common/pool_rows_kernel.h"
 
-namespace minference::device {
+namespace minference::tma {
 
 template <int kPaddedDim>
 struct KeyPanels {
@@ -22,17 +22,18 @@ struct KeyPanels {
   static constexpr int kPanelDims = kRowBytes / 2;
   static constexpr uint32_t kPanelBytes = kTileKeys * kRowBytes;
   static constexpr uint32_t kPartBytes = kTileKeys * kPaddedDim * 2;
-  static_assert(kPaddedDim % kPanelDims == 0 && kPoolPadding % kTileKeys == 0);
+  static_assert(kPaddedDim % kPanelDims == 0 && cuda::kPoolPadding % kTileKeys == 0);
 };
 
 template <typename Element, int kPaddedDim_>
-struct PoolPanelTraits : PoolTraits<Element, kPaddedDim_> {
+struct PoolPanelTraits : cuda::PoolTraits<Element, kPaddedDim_> {
   static constexpr bool kKeysInPanels = true;
   using Panels = KeyPanels<kPaddedDim_>;
 
   /// A lane's 8 dims are a 16-byte chunk of both parts.
-  __device__ static void store_key(const SplitMeans& means, SplitFragment* pooled, int64_t slot) {
-    const int first_dim = lane_index() * 8;
+  __device__ static void store_key(const cuda::SplitMeans& means, cuda::SplitFragment* pooled,
+                                   int64_t slot) {
+    const int first_dim = device::lane_index() * 8;
     if (first_dim >= kPaddedDim_) return;
     const auto row = static_cast<uint32_t>(slot % Panels::kTileKeys);
     const uint32_t offset =
@@ -42,11 +43,11 @@ struct PoolPanelTraits : PoolTraits<Element, kPaddedDim_> {
             row * Panels::kRowBytes + static_cast<uint32_t>(first_dim % Panels::kPanelDims) * 2);
     char* tile = reinterpret_cast<char*>(pooled) +
                  slot / Panels::kTileKeys * int64_t{2 * Panels::kPartBytes};
-    *reinterpret_cast<RowPiece*>(tile + offset) = {
+    *reinterpret_cast<device::RowPiece*>(tile + offset) = {
         {means.high[0], means.high[1], means.high[2], means.high[3]}};
-    *reinterpret_cast<RowPiece*>(tile + Panels::kPartBytes + offset) = {
+    *reinterpret_cast<device::RowPiece*>(tile + Panels::kPartBytes + offset) = {
         {means.low[0], means.low[1], means.low[2], means.low[3]}};
   }
 };
 
-}  // namespace minference::device
+}  // namespace minference::tma

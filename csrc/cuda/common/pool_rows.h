@@ -21,7 +21,7 @@
 #include "cuda/arch/emulation.h"
 #include "cuda/device/thread_group.h"
 
-namespace minference::device {
+namespace minference::cuda {
 
 /// A lane's part of a mean for 16 dims: dims 2t, 2t + 1 in word 0, dims 2t + 8, 2t + 9 in word 1.
 struct alignas(16) SplitFragment {
@@ -41,7 +41,7 @@ MINF_HOST_DEVICE constexpr int64_t padded_slots(int64_t blocks, int64_t multiple
 
 /// Fragments of `slots` padded slots.
 MINF_HOST_DEVICE constexpr int64_t num_fragments(int64_t slots, int padded_dim) {
-  return slots / kGroupMeans * (padded_dim / kGroupDims) * kWarpThreads;
+  return slots / kGroupMeans * (padded_dim / kGroupDims) * device::kWarpThreads;
 }
 
 /// Where mean `block` stands among the slots.
@@ -80,12 +80,8 @@ struct PoolParams {
 template <typename Element, int kPaddedDim>
 struct PoolTraits;
 
-/// The same with the keys' means in panels: pool_panels.h.
-template <typename Element, int kPaddedDim>
-struct PoolPanelTraits;
-
 /// Enqueues the pooling of both tensors. Traits: PoolTraits.
 template <typename Traits>
 void launch_pool_rows(const PoolParams& params, cudaStream_t stream);
 
-}  // namespace minference::device
+}  // namespace minference::cuda

@@ -4,10 +4,10 @@
 
 #include <cstdint>
 
+#include "cuda/common/work_table.h"
 #include "cuda/device/tile_walk.h"
-#include "cuda/device/work_table.h"
 
-namespace minference::device {
+namespace minference::cuda {
 
 /// Of the item that begins at `row_block` of `head`.
 __device__ inline RowBlockTiles tiles_of(const WorkTable& table, const Lengths& lengths,
@@ -17,7 +17,8 @@ __device__ inline RowBlockTiles tiles_of(const WorkTable& table, const Lengths& 
 
 /// Item number `item`, with all its tiles. num_row_blocks is 0 past the last item, and where the
 /// row block belongs to the item of the one before it: such entries are the table's last.
-__device__ inline RowTile row_tile(const WorkTable& table, const Lengths& lengths, int64_t item) {
+__device__ inline device::RowTile row_tile(const WorkTable& table, const Lengths& lengths,
+                                           int64_t item) {
   if (item >= table.num_items) return {};
   const WorkItem entry = table.items[item];
   const RowBlockTiles tiles = tiles_of(table, lengths, entry.head, entry.row_block);
@@ -30,4 +31,4 @@ __device__ inline RowTile row_tile(const WorkTable& table, const Lengths& length
           .split = 0};
 }
 
-}  // namespace minference::device
+}  // namespace minference::cuda

@@ -10,7 +10,7 @@
 
 #include "cuda/arch/emulation.h"
 
-namespace minference::device {
+namespace minference::cuda {
 
 /// Of the 4 KiB of parameters that every driver accepts; some are left to pointers and counts.
 inline constexpr std::size_t kTableChunkBytes = 3840;
@@ -28,4 +28,4 @@ void store_table(const T* elements, std::size_t count, T* table, cudaStream_t st
   store_table_words(elements, count * (sizeof(T) / 4), reinterpret_cast<uint32_t*>(table), stream);
 }
 
-}  // namespace minference::device
+}  // namespace minference::cuda

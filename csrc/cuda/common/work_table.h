@@ -20,7 +20,7 @@
 #include "core/host_device.h"
 #include "cuda/arch/emulation.h"
 
-namespace minference::device {
+namespace minference::cuda {
 
 struct alignas(8) WorkItem {
   int32_t head;  // batch * num_heads_q + query head: index of its HeadKeys.
@@ -95,4 +95,4 @@ WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, Joining jo
                            Workspace workspace, cudaStream_t stream,
                            const SectionLimits& limits = {});
 
-}  // namespace minference::device
+}  // namespace minference::cuda

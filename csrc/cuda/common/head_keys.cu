@@ -2,17 +2,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/arch/launch.h"
 #include "cuda/arch/shared.h"
-#include "cuda/device/head_keys.h"
-#include "cuda/device/load_head_keys.h"
+#include "cuda/common/head_keys.h"
+#include "cuda/common/load_head_keys.h"
 
-namespace minference::device {
+namespace minference::cuda {
 namespace {
 
 /// One block per head, bound by the latency of reading its lists: 1024 threads read 4 KiB at a
 /// time.
 struct HeadKeysTraits {
   static constexpr int kThreads = 1024;
-  using Group = BlockGroup<kThreads>;
+  using Group = device::BlockGroup<kThreads>;
   struct SharedStorage {
     LoadStorage<Group> load;
   };
@@ -41,4 +41,4 @@ void prepare_head_keys(const Shape& shape, std::span<const HeadKeys> patterns,
   });
 }
 
-}  // namespace minference::device
+}  // namespace minference::cuda

@@ -15,7 +15,7 @@
 #include "core/backend.h"
 #include "cuda/arch/emulation.h"
 
-namespace minference::device {
+namespace minference::cuda {
 
 /// Writes heads[batch * num_heads_q] in device memory; `heads` borrows the lists. patterns: one per
 /// query head or one for all, in host memory, without lists; they go over by value. Only enqueues:
@@ -25,4 +25,4 @@ namespace minference::device {
 void prepare_head_keys(const Shape& shape, std::span<const HeadKeys> patterns,
                        const IndexLists& index, HeadKeys* heads, cudaStream_t stream);
 
-}  // namespace minference::device
+}  // namespace minference::cuda

@@ -1,5 +1,5 @@
-// Stage 3 on sm90: the producer warpgroup. Three warps find the tiles of items, batch by batch; one
-// thread fills queries, keys and values with TMA.
+// Stage 3 with TMA: the producer warpgroup. Three warps find the tiles of items, batch by batch;
+// one thread fills queries, keys and values with TMA.
 //
 // The finders work up to four batches ahead: the next item's first tiles are found while those of
 // the item before are loaded. A row tile is loaded as the tiles of core/key_tiles.h come, two to a
@@ -31,15 +31,55 @@
 #include <cstdint>
 
 #include "cuda/arch/bulk_copy.h"
-#include "cuda/device/row_tiles.h"
-#include "cuda/sm90/attention.h"
-#include "cuda/sm90/attention_traits.h"
+#include "cuda/arch/mbarrier.h"
+#include "cuda/arch/named_barrier.h"
+#include "cuda/common/row_tiles.h"
+#include "cuda/device/tile_walk.h"
+#include "cuda/tma/attention_params.h"
+#include "cuda/tma/ring_position.h"
 
-namespace minference::sm90 {
+namespace minference::tma {
+
+/// Row blocks of an item: a consumer warpgroup each.
+inline constexpr int kConsumers = 2;
+
+/// Number of the named barrier at which the warps that find tiles meet.
+inline constexpr int kFindersBarrier = 1;
+
+/// The producer warpgroup's warps but the first, as a group that finds tiles.
+struct FinderGroup {
+  static constexpr int kWarps = 3;
+  static constexpr int kThreads = kWarps * device::kWarpThreads;
+  static constexpr int kFirstThread = device::kWarpThreads;
+
+  __device__ static int thread() { return static_cast<int>(threadIdx.x) - kFirstThread; }
+  __device__ static int warp() { return thread() / device::kWarpThreads; }
+  __device__ static void sync() { arch::named_barrier_sync(kFindersBarrier, kThreads); }
+};
+
+/// A stage: up to kStageTiles tiles of 64 keys, each its own copy from wherever its keys begin.
+struct StageTiles {
+  device::PairTile tiles[2];  // One that is not there has no keys to keep.
+  bool is_end;                // No tiles: the item is over.
+};
+
+/// Batches that the finders may be ahead of the loader; an item's end is one too, an empty one.
+/// Columns take 8,000 cycles a batch and more to find (device/tile_walk.h), a stage 2,000 to 3,000
+/// to multiply: with two batches the first of an item were looked for when three stages of the
+/// item before were left.
+inline constexpr int kTileBatches = 4;
+
+/// What the finders hand to the loader: tiles number [first, first + count) of the queue.
+struct TileBatch {
+  device::RowTile row_tile;  // num_row_blocks 0: there are no more items.
+  uint32_t first;
+  int32_t count;  // 0: the item is over.
+  bool starts_item;
+};
 
 template <typename Traits>
 __device__ inline void init_barriers(typename Traits::SharedStorage& storage) {
-  constexpr int kConsumerWarps = kConsumers * kWarpgroupThreads / device::kWarpThreads;
+  constexpr int kConsumerWarps = kConsumers * device::kWarpgroupThreads / device::kWarpThreads;
   const auto init = [](auto& full, auto& empty, int empty_arrivals) {
     for (auto& barrier : full) arch::mbarrier_init(barrier, /*arrivals=*/1);
     for (auto& barrier : empty) arch::mbarrier_init(barrier, empty_arrivals);
@@ -70,7 +110,7 @@ class Finder {
     int64_t item = blockIdx.x;  // Of the first thread.
     for (;;) {
       if (is_first()) {
-        storage_.queue.row_tile = device::row_tile(params_.table, params_.lengths, item);
+        storage_.queue.row_tile = cuda::row_tile(params_.table, params_.lengths, item);
         item = gridDim.x + static_cast<int64_t>(atomicAdd(params_.next_item, 1ull));
       }
       FinderGroup::sync();  // The item stands.
@@ -255,4 +295,4 @@ class Loader {
   int32_t batch_ = 0, head_q_ = 0, head_kv_ = 0;
 };
 
-}  // namespace minference::sm90
+}  // namespace minference::tma

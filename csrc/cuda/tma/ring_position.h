@@ -1,4 +1,4 @@
-// What kernels of warpgroups that fill and read rings of shared memory have in common.
+// Where a thread is in a ring of buffers that one part of a block fills and others read.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -6,9 +6,7 @@
 
 #include "cuda/arch/emulation.h"
 
-namespace minference::sm90 {
-
-inline constexpr int kWarpgroupThreads = 128;
+namespace minference::tma {
 
 /// Where a thread is in a ring of kStages buffers.
 template <int kStages>
@@ -23,4 +21,4 @@ struct RingPosition {
   }
 };
 
-}  // namespace minference::sm90
+}  // namespace minference::tma

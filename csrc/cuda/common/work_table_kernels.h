@@ -9,21 +9,21 @@
 
 #include "core/tile_counts.h"
 #include "cuda/arch/shared.h"
+#include "cuda/common/work_table.h"
 #include "cuda/device/row_block_tiles.h"
 #include "cuda/device/scan.h"
 #include "cuda/device/thread_group.h"
-#include "cuda/device/work_table.h"
 
-namespace minference::device {
+namespace minference::cuda {
 
 /// 256 row blocks a block: 2048 blocks for 32 heads of 1M tokens, 256 for 128K. 6 on an SM, which
 /// are all the threads of sm_86: at most 40 registers, for the searches wait for loads.
 struct CountRowsTraits {
   static constexpr int kThreads = 256;
   static constexpr int kBlocksPerSm = 6;
-  using Group = BlockGroup<kThreads>;
+  using Group = device::BlockGroup<kThreads>;
   struct SharedStorage {
-    RowBlockStorage<Group> row_blocks;
+    device::RowBlockStorage<Group> row_blocks;
   };
 };
 
@@ -70,7 +70,7 @@ __device__ inline int32_t count_pair_tiles(const HeadKeys& head, const Lengths& 
 __device__ inline RowBlockTiles join_row_blocks(const HeadKeys& head, const Lengths& lengths,
                                                 int32_t row_block, int32_t count, Joining joining) {
   const bool second = row_block % 2 != 0;
-  const int32_t other = __shfl_xor_sync(kFullWarp, count, 1);
+  const int32_t other = __shfl_xor_sync(device::kFullWarp, count, 1);
   bool joined = false;
   int32_t together = 0;
   if (!second && row_block + 1 < lengths.row_blocks()) {
@@ -80,7 +80,7 @@ __device__ inline RowBlockTiles join_row_blocks(const HeadKeys& head, const Leng
     joined = joining == Joining::kAll || !estimated ||
              together * int64_t{4} <= (int64_t{count} + other) * kPairShareOf4;
   }
-  const bool first_joined = __shfl_xor_sync(kFullWarp, int{joined}, 1) != 0;
+  const bool first_joined = __shfl_xor_sync(device::kFullWarp, int{joined}, 1) != 0;
   if (second && first_joined) return RowBlockTiles::joined();
   return joined ? RowBlockTiles::pair(together) : RowBlockTiles{count};
 }
@@ -94,8 +94,8 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
   const int32_t head_idx = static_cast<int32_t>(blockIdx.x) / num_chunks;
   const int32_t first = static_cast<int32_t>(blockIdx.x) % num_chunks * Traits::kThreads;
   const HeadKeys& head = heads[head_idx];
-  const int32_t count =
-      count_tiles_of_row_blocks<typename Traits::Group>(storage.row_blocks, head, lengths, first);
+  const int32_t count = device::count_tiles_of_row_blocks<typename Traits::Group>(
+      storage.row_blocks, head, lengths, first);
   const int32_t row_block = first + static_cast<int32_t>(threadIdx.x);
   RowBlockTiles result{count};
   if (joining != Joining::kNone) {
@@ -127,11 +127,11 @@ struct SortTraits {
   static constexpr int kTile = kThreads * kItemsPerThread;
   /// Every block reads the tallies of all blocks: 256 KiB at most with this many.
   static constexpr int kMaxBlocks = 256;
-  using Group = BlockGroup<kThreads>;
+  using Group = device::BlockGroup<kThreads>;
   static_assert(kDigits == kThreads);  // Thread d serves digit d.
 
   struct SharedStorage {
-    ScanStorage<Group, Sum<int64_t>> scan;
+    device::ScanStorage<Group, device::Sum<int64_t>> scan;
     int32_t tally[kDigits];
     int64_t tile_base[kDigits];                   // Where the tile's items of a digit go.
     int32_t warp_counts[Group::kWarps][kDigits];  // Of the warp's items; then, of warps before.
@@ -213,7 +213,7 @@ __device__ inline int64_t first_place(typename Traits::SharedStorage& storage,
     if (block < blockIdx.x) before += tally;
     total += tally;
   }
-  return before + exclusive_scan<typename Traits::Group>(storage.scan, total).exclusive;
+  return before + device::exclusive_scan<typename Traits::Group>(storage.scan, total).exclusive;
 }
 
 /// A thread's items of a tile: warp * 512 + step * 32 + lane is their order.
@@ -225,7 +225,7 @@ struct TileItems {
 
   __device__ void load(const SortParams& params, int64_t tile_begin, int64_t end) {
     const int64_t first =
-        tile_begin + Traits::Group::warp() * (Traits::kItemsPerThread * 32) + lane_index();
+        tile_begin + Traits::Group::warp() * (Traits::kItemsPerThread * 32) + device::lane_index();
 #pragma unroll
     for (int step = 0; step < Traits::kItemsPerThread; ++step) {
       const int64_t idx = first + step * 32;
@@ -240,13 +240,13 @@ struct TileItems {
   __device__ void rank_in_warp(int32_t* counts) {
 #pragma unroll
     for (int step = 0; step < Traits::kItemsPerThread; ++step) {
-      const uint32_t peers = __match_any_sync(kFullWarp, digit[step]);
+      const uint32_t peers = __match_any_sync(device::kFullWarp, digit[step]);
       const bool exists = digit[step] >= 0;
-      const int32_t below = __popc(peers & lanes_below());
+      const int32_t below = __popc(peers & device::lanes_below());
       rank[step] = exists ? counts[digit[step]] + below : 0;
-      __syncwarp(kFullWarp);  // All have read the count.
+      __syncwarp(device::kFullWarp);  // All have read the count.
       if (exists && below == 0) counts[digit[step]] += __popc(peers);
-      __syncwarp(kFullWarp);  // It is counted on.
+      __syncwarp(device::kFullWarp);  // It is counted on.
     }
   }
 };
@@ -263,8 +263,8 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
   for (int64_t tile = begin; tile < end; tile += Traits::kTile) {
     // 1. Each warp ranks its items.
     int32_t* const counts = storage.warp_counts[Traits::Group::warp()];
-    for (int digit = lane_index(); digit < Traits::kDigits; digit += 32) counts[digit] = 0;
-    __syncwarp(kFullWarp);  // The warp's counts are zero.
+    for (int digit = device::lane_index(); digit < Traits::kDigits; digit += 32) counts[digit] = 0;
+    __syncwarp(device::kFullWarp);  // The warp's counts are zero.
     TileItems<Traits> items;
     items.load(params, tile, end);
     items.rank_in_warp(counts);
@@ -293,4 +293,4 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
   }
 }
 
-}  // namespace minference::device
+}  // namespace minference::cuda
