@@ -124,13 +124,13 @@ KERNELS = {
     ),
     # Stage 2, and the work table.
     "plan_vertical_slash_kernel": Kernel(
-        "cuda/sm80/plan.cu", blocks=ONE, shared=STORAGE, needs=("SHFL", "BAR", "ST")
+        "cuda/common/plan.cu", blocks=ONE, shared=STORAGE, needs=("SHFL", "BAR", "ST")
     ),
     "prepare_head_keys_kernel": Kernel(
         "cuda/common/head_keys.cu", blocks=ONE, shared=STORAGE, needs=("ST",)
     ),
     "count_key_tiles_kernel": Kernel(
-        "cuda/sm80/count_key_tiles.cu", blocks=ONE, shared=STORAGE, needs=("ST",)
+        "cuda/common/count_key_tiles.cu", blocks=ONE, shared=STORAGE, needs=("ST",)
     ),
     "count_row_block_tiles_kernel": Kernel(
         WORK_TABLE, blocks=(6, 6, 6, 6), shared=STORAGE, needs=("LD", "ST")
@@ -160,13 +160,13 @@ KERNELS = {
         beside=32,  # Scores of a thread: 64 up to 128 dims, else 32.
     ),
     "gather_columns_kernel": Kernel(
-        "cuda/sm90/gather_columns.cu", blocks=8, needs=("LD 16", "ST 16")
+        "cuda/common/gather_columns.cu", blocks=8, needs=("LD 16", "ST 16")
     ),
     "combine_splits_kernel": Kernel(
-        "cuda/sm80/combine_splits.cu", blocks=(8, 8, 8, 8), needs=("LD", "EX2", "ST")
+        "cuda/common/combine_splits.cu", blocks=(8, 8, 8, 8), needs=("LD", "EX2", "ST")
     ),
     "merge_attention_kernel": Kernel(
-        "cuda/sm80/merge_attention.cu",
+        "cuda/common/merge_attention.cu",
         blocks=(5, 5, 5, 5),
         shared=STORAGE,
         needs=("LD 16", "BAR", "ST 16"),

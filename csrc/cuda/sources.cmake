@@ -12,12 +12,12 @@ set(
   cuda/common/work_table.cu
   cuda/sm80/attention.cu
   cuda/sm80/backend.cpp
-  cuda/sm80/combine_splits.cu
-  cuda/sm80/count_key_tiles.cu
+  cuda/common/combine_splits.cu
+  cuda/common/count_key_tiles.cu
   cuda/sm80/estimate_block_sparse.cu
   cuda/sm80/estimate_vertical_slash.cu
-  cuda/sm80/merge_attention.cu
-  cuda/sm80/plan.cu
+  cuda/common/merge_attention.cu
+  cuda/common/plan.cu
   cuda/sm80/instances/attention_d64.cu
   cuda/sm80/instances/attention_d96.cu
   cuda/sm80/instances/attention_d128.cu
@@ -39,7 +39,7 @@ set(
   cuda/sm90/backend.cpp
   cuda/sm90/estimate_block_sparse.cu
   cuda/sm90/estimate_vertical_slash.cu
-  cuda/sm90/gather_columns.cu
+  cuda/common/gather_columns.cu
   cuda/tma/tensor_maps.cpp
   cuda/sm90/instances/attention_d64.cu
   cuda/sm90/instances/attention_d96.cu

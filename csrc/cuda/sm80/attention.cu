@@ -104,7 +104,7 @@ struct Memory {
   HeadKeys* heads;
   Workspace table;
   unsigned long long* next_item;
-  PartialResults partial;
+  cuda::PartialResults partial;
 };
 
 Memory take_memory(WorkspaceAllocator& allocator, const Shape& shape, int32_t num_splits,
@@ -179,7 +179,16 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
   MINF_CUDA(cudaMemsetAsync(memory.next_item, 0, sizeof(*memory.next_item), stream));
   const int64_t num_items = params.table.num_items * num_splits;
   instance.launch(params, static_cast<int32_t>(std::min(num_items, resident)), stream);
-  if (num_splits > 1) launch_combine_splits(params, shape.dtype, stream);
+  if (num_splits == 1) return;
+  cuda::combine_splits({.out = args.out,
+                        .lse = args.lse,
+                        .lengths = shape.lengths,
+                        .num_heads_q = shape.num_heads_q,
+                        .head_dim_v = shape.head_dim_v,
+                        .num_splits = num_splits,
+                        .num_partial_heads = params.num_partial_heads,
+                        .partial = memory.partial},
+                       shape.dtype, stream);
 }
 
 std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor) {

@@ -7,17 +7,10 @@
 
 #include "core/backend.h"
 #include "cuda/arch/emulation.h"
+#include "cuda/common/combine_splits.h"
 #include "cuda/common/work_table.h"
 
 namespace minference::sm80 {
-
-/// Results of parts of the keys, [num_splits][batch * num_heads_q][seqlen_q], before they are
-/// combined.
-struct PartialResults {
-  float* out;   // [...][dim_v]
-  float* lse2;  // log2 of the sum of exponentials; -inf: no key.
-  int32_t dim_v;
-};
 
 /// Bytes from a row of a head to another. From memory: in the loop they would be products of 64
 /// bits.
@@ -46,7 +39,7 @@ struct AttentionParams {
 
   int32_t num_splits;         // Parts of the keys that items of their own attend; 1: whole items.
   int32_t num_partial_heads;  // batch * num_heads_q
-  PartialResults partial;
+  cuda::PartialResults partial;
 
   RowSteps k_steps;  // launch_attention() sets them.
   RowSteps v_steps;
@@ -64,9 +57,6 @@ int32_t resident_attention_blocks();
 /// Enqueues the kernel on `num_blocks` blocks.
 template <typename Traits>
 void launch_attention(const AttentionParams& params, int32_t num_blocks, cudaStream_t stream);
-
-/// Enqueues the combination of partial results into params.out and params.lse: one kernel.
-void launch_combine_splits(const AttentionParams& params, DType dtype, cudaStream_t stream);
 
 /// Limits that only tests change, to reach with small sizes what large ones do.
 struct AttentionLimits {

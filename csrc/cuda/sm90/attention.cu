@@ -13,6 +13,7 @@
 #include "core/workspace.h"
 #include "cuda/arch/element.h"
 #include "cuda/check.h"
+#include "cuda/common/gather_columns.h"
 #include "cuda/common/head_keys.h"
 #include "cuda/common/least_padded.h"
 #include "cuda/device/query_scale.h"
@@ -21,7 +22,6 @@
 #include "cuda/sm90/attention.h"
 #include "cuda/sm90/attention_traits.h"
 #include "cuda/sm90/backend.h"
-#include "cuda/sm90/gather_columns.h"
 #include "cuda/sm90/stages.h"
 #include "cuda/tma/tensor_maps.h"
 
@@ -126,13 +126,13 @@ Memory take_memory(WorkspaceAllocator& allocator, const AttentionArgs& args, int
   memory.table = allocator.take<std::byte>(cuda::work_table_bytes(shape));
   memory.next_item = allocator.take<unsigned long long>(1).data();
   memory.column_k =
-      allocator.take<std::byte>(gathered_bytes(shape, columns, shape.head_dim)).data();
-  memory.column_v = allocator.take<std::byte>(gathered_bytes(shape, columns, dim_v)).data();
+      allocator.take<std::byte>(cuda::gathered_bytes(shape, columns, shape.head_dim)).data();
+  memory.column_v = allocator.take<std::byte>(cuda::gathered_bytes(shape, columns, dim_v)).data();
   return memory;
 }
 
 /// Gathered rows as a tensor; without any, `other`, for the map must be one of something.
-MappedTensor gathered_tensor(const Shape& shape, const GatheredRows& rows,
+MappedTensor gathered_tensor(const Shape& shape, const cuda::GatheredRows& rows,
                              const MappedTensor& other) {
   if (rows.num_columns == 0) return other;
   const int64_t head_stride = int64_t{rows.num_columns} * rows.dims;
@@ -144,7 +144,7 @@ MappedTensor gathered_tensor(const Shape& shape, const GatheredRows& rows,
 }
 
 tma::AttentionMaps make_maps(const Shape& shape, const MappedTensors& tensors,
-                             const GatheredRows& keys, const GatheredRows& values,
+                             const cuda::GatheredRows& keys, const cuda::GatheredRows& values,
                              const tma::PanelLayout& panel) {
   const auto map = [&](const MappedTensor& mapped) {
     return tma::tensor_map(mapped.tensor, mapped.sizes, panel);
@@ -184,8 +184,8 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
   const Instance& instance = instance_of(shape);
   WorkspaceAllocator allocator(workspace);
   const Memory memory = take_memory(allocator, args, shape.head_dim_v);
-  const GatheredRows keys{memory.column_k, num_columns(args), shape.head_dim};
-  const GatheredRows values{memory.column_v, num_columns(args), shape.head_dim_v};
+  const cuda::GatheredRows keys{memory.column_k, num_columns(args), shape.head_dim};
+  const cuda::GatheredRows values{memory.column_v, num_columns(args), shape.head_dim_v};
 
   const tma::AttentionMaps maps = make_maps(shape, tensors, keys, values, instance.panel);
   cuda::prepare_head_keys(shape, args.patterns, args.index, memory.heads, stream);
@@ -201,7 +201,7 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
                                .table = cuda::build_work_table(
                                    shape, memory.heads, cuda::Joining::kAll, memory.table, stream),
                                .next_item = memory.next_item};
-  gather_columns(args, memory.heads, keys, values, stream);
+  cuda::gather_columns(args, memory.heads, keys, values, stream);
   MINF_CUDA(cudaMemsetAsync(memory.next_item, 0, sizeof(*memory.next_item), stream));
   const int64_t num_blocks = std::min(num_row_tiles(shape), resident);
   instance.launch(params, static_cast<int32_t>(num_blocks), stream);

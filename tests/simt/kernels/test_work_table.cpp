@@ -13,8 +13,8 @@
 #include "core/key_tiles.h"
 #include "core/tile_counts.h"
 #include "cuda/common/head_keys.h"
+#include "cuda/common/stages.h"
 #include "cuda/common/work_table.h"
-#include "cuda/sm80/stages.h"
 #include "device_array.h"
 #include "random_heads.h"
 #include "simt/simt.h"
@@ -76,7 +76,7 @@ void check_totals(const Shape& shape, const RandomHeads& heads,
                   const std::vector<int32_t>& expected) {
   // Heads before batches, to see that strides are heeded.
   const DeviceArray<int64_t> tiles(static_cast<std::size_t>(shape.batch * shape.num_heads_q));
-  sm80::count_key_tiles({.shape = shape,
+  cuda::count_key_tiles({.shape = shape,
                          .patterns = heads.patterns,
                          .index = heads.index(),
                          .tiles = {.data = tiles.data(),

@@ -6,11 +6,11 @@
 #include "cuda/arch/launch.h"
 #include "cuda/arch/shared.h"
 #include "cuda/common/load_head_keys.h"
+#include "cuda/common/stages.h"
 #include "cuda/device/row_block_tiles.h"
 #include "cuda/device/scan.h"
-#include "cuda/sm80/stages.h"
 
-namespace minference::sm80 {
+namespace minference::cuda {
 namespace {
 
 /// 1024 row blocks a step, 16 steps at 1M tokens. One block per head, on an SM of its own.
@@ -18,7 +18,7 @@ struct CountTraits {
   static constexpr int kThreads = 1024;
   using Group = device::BlockGroup<kThreads>;
   struct SharedStorage {
-    cuda::LoadStorage<Group> load;
+    LoadStorage<Group> load;
     device::RowBlockStorage<Group> row_blocks;
     device::ScanStorage<Group, device::Sum<int64_t>> sum;
   };
@@ -27,12 +27,12 @@ struct CountTraits {
 /// Grid: batch * chunk.num_heads.
 template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads)
-    count_key_tiles_kernel(const __grid_constant__ cuda::HeadChunk chunk,
+    count_key_tiles_kernel(const __grid_constant__ HeadChunk chunk,
                            const __grid_constant__ HeadLists<int64_t> tiles) {
   using Group = typename Traits::Group;
   auto& storage = arch::shared_storage<typename Traits::SharedStorage>();
-  const cuda::HeadPlace place(chunk);
-  const HeadKeys head = cuda::load_head_keys<Group>(storage.load, chunk, place);
+  const HeadPlace place(chunk);
+  const HeadKeys head = load_head_keys<Group>(storage.load, chunk, place);
   int64_t count = 0;
   for (int32_t first = 0; first < chunk.lengths.row_blocks(); first += Traits::kThreads) {
     count +=
@@ -45,13 +45,12 @@ __global__ void __launch_bounds__(Traits::kThreads)
 }  // namespace
 
 void count_key_tiles(const CountTilesArgs& args, const Executor& executor) {
-  cuda::for_each_head_chunk(
-      args.shape, args.patterns, args.index, [&](const cuda::HeadChunk& chunk) {
-        arch::launch("count_key_tiles", &count_key_tiles_kernel<CountTraits>,
-                     {dim3(static_cast<unsigned>(args.shape.batch * chunk.num_heads)),
-                      dim3(CountTraits::kThreads), sizeof(CountTraits::SharedStorage)},
-                     static_cast<cudaStream_t>(executor.stream), chunk, args.tiles);
-      });
+  for_each_head_chunk(args.shape, args.patterns, args.index, [&](const HeadChunk& chunk) {
+    arch::launch("count_key_tiles", &count_key_tiles_kernel<CountTraits>,
+                 {dim3(static_cast<unsigned>(args.shape.batch * chunk.num_heads)),
+                  dim3(CountTraits::kThreads), sizeof(CountTraits::SharedStorage)},
+                 static_cast<cudaStream_t>(executor.stream), chunk, args.tiles);
+  });
 }
 
-}  // namespace minference::sm80
+}  // namespace minference::cuda

@@ -17,10 +17,10 @@
 #include "cuda/arch/element.h"
 #include "cuda/arch/launch.h"
 #include "cuda/arch/shared.h"
+#include "cuda/common/stages.h"
 #include "cuda/device/row_piece.h"
-#include "cuda/sm80/stages.h"
 
-namespace minference::sm80 {
+namespace minference::cuda {
 namespace {
 
 using device::kPieceElements;
@@ -250,4 +250,4 @@ void merge_attention(const MergeArgs& args, const Executor& executor) {
   }
 }
 
-}  // namespace minference::sm80
+}  // namespace minference::cuda

@@ -1,5 +1,5 @@
-// Stage 3 on sm90: the selected keys and values of each vertical-slash head, gathered once, so that
-// its columns are tiles like any others, which TMA can load.
+// Stage 3 with TMA: the selected keys and values of each vertical-slash head, gathered once, so
+// that its columns are tiles like any others, which TMA can load.
 //
 // Not gathered row by row as each row block comes to them (cp.async by the producer warpgroup):
 // every row block of a head attends the same columns. Gathered once, 1000 columns of 32 heads are
@@ -16,7 +16,7 @@
 #include "core/backend.h"
 #include "cuda/arch/emulation.h"
 
-namespace minference::sm90 {
+namespace minference::cuda {
 
 /// Rows of K, or of V, of each column of each head, in the order of its list: [batch * num_heads_q,
 /// num_columns, dims]. Rows behind a head's last column, up to a whole tile, are zeros; others are
@@ -38,4 +38,4 @@ inline constexpr std::size_t gathered_bytes(const Shape& shape, int64_t num_colu
 void gather_columns(const AttentionArgs& args, const HeadKeys* heads, const GatheredRows& keys,
                     const GatheredRows& values, cudaStream_t stream);
 
-}  // namespace minference::sm90
+}  // namespace minference::cuda

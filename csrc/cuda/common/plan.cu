@@ -17,11 +17,11 @@
 #include "core/runs.h"
 #include "cuda/arch/launch.h"
 #include "cuda/arch/shared.h"
+#include "cuda/common/stages.h"
 #include "cuda/device/scan.h"
 #include "cuda/device/thread_group.h"
-#include "cuda/sm80/stages.h"
 
-namespace minference::sm80 {
+namespace minference::cuda {
 namespace {
 
 using device::BlockGroup;
@@ -189,4 +189,4 @@ void fill_lists(std::span<int32_t> lists, const Executor& executor) {
                             static_cast<cudaStream_t>(executor.stream)));
 }
 
-}  // namespace minference::sm80
+}  // namespace minference::cuda

@@ -1,4 +1,4 @@
-// Stage 3 on sm80, small calls: attention over parts of the keys becomes attention over all.
+// See combine_splits.h.
 //
 //     lse = log(sum_s exp(lse_s))      out = sum_s exp(lse_s - lse) out_s
 //
@@ -12,11 +12,11 @@
 #include "cuda/arch/element.h"
 #include "cuda/arch/launch.h"
 #include "cuda/arch/math.h"
+#include "cuda/common/combine_splits.h"
 #include "cuda/device/online_softmax.h"
 #include "cuda/device/thread_group.h"
-#include "cuda/sm80/attention.h"
 
-namespace minference::sm80 {
+namespace minference::cuda {
 namespace {
 
 template <typename Element_>
@@ -29,7 +29,7 @@ struct CombineTraits {
 /// Grid: batch * num_heads_q * seqlen_q rows, kWarps a block.
 template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads)
-    combine_splits_kernel(const __grid_constant__ AttentionParams params) {
+    combine_splits_kernel(const __grid_constant__ CombineParams params) {
   const int lane = device::lane_index();
   const int64_t num_rows = int64_t{params.num_partial_heads} * params.lengths.seqlen_q;
   const int64_t row = int64_t{blockIdx.x} * Traits::kWarps + threadIdx.x / device::kWarpThreads;
@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(Traits::kThreads)
 }
 
 template <typename Traits>
-void launch(const AttentionParams& params, cudaStream_t stream) {
+void launch(const CombineParams& params, cudaStream_t stream) {
   const int64_t num_rows = int64_t{params.num_partial_heads} * params.lengths.seqlen_q;
   arch::launch("combine_splits", &combine_splits_kernel<Traits>,
                {dim3(static_cast<unsigned>((num_rows + Traits::kWarps - 1) / Traits::kWarps)),
@@ -89,7 +89,7 @@ void launch(const AttentionParams& params, cudaStream_t stream) {
 
 }  // namespace
 
-void launch_combine_splits(const AttentionParams& params, DType dtype, cudaStream_t stream) {
+void combine_splits(const CombineParams& params, DType dtype, cudaStream_t stream) {
   if (dtype == DType::kBFloat16) {
     launch<CombineTraits<arch::BFloat16>>(params, stream);
   } else {
@@ -97,4 +97,4 @@ void launch_combine_splits(const AttentionParams& params, DType dtype, cudaStrea
   }
 }
 
-}  // namespace minference::sm80
+}  // namespace minference::cuda

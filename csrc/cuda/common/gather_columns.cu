@@ -1,14 +1,14 @@
-// Stage 3 on sm90: see gather_columns.h.
+// See gather_columns.h.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdint>
 #include <limits>
 
 #include "core/check.h"
 #include "cuda/arch/launch.h"
+#include "cuda/common/gather_columns.h"
 #include "cuda/device/thread_group.h"
-#include "cuda/sm90/gather_columns.h"
 
-namespace minference::sm90 {
+namespace minference::cuda {
 namespace {
 
 /// Bound by memory: a thread has 16 bytes of a row under way at a time, a multiprocessor 32 KiB.
@@ -88,4 +88,4 @@ void gather_columns(const AttentionArgs& args, const HeadKeys* heads, const Gath
                             .num_tiles = num_tiles});
 }
 
-}  // namespace minference::sm90
+}  // namespace minference::cuda
