@@ -52,14 +52,14 @@ VS90 = "sm90::vertical_slash::"
 KERNELS = {
     # Stage 1, vertical-slash.
     "row_statistics_kernel": Kernel(
-        "cuda/sm80/estimate_vertical_slash_statistics.cuh",
+        "cuda/sm80/estimate_vertical_slash_kernels.h",
         blocks={64: TWO, 96: TWO, 128: (2, 1, 1, 2), 192: ONE, 256: ONE},
         threads=GROUP_THREADS,
         shared="sizeof(typename Traits::Keys::Buffers)",
         needs=SCORES,
     ),
     "score_sums_kernel": Kernel(
-        "cuda/sm80/estimate_vertical_slash_sums.cuh",
+        "cuda/sm80/estimate_vertical_slash_kernels.h",
         blocks={64: TWO, 96: (2, 1, 1, 2), 128: (2, 1, 1, 2), 192: ONE, 256: ONE},
         threads=GROUP_THREADS,
         shared="score_sums_shared_bytes<Traits>(4)",
@@ -79,20 +79,20 @@ KERNELS = {
         )
     },
     "combine_rows_kernel": Kernel(
-        "cuda/sm80/estimate_vertical_slash.cu",
+        "cuda/common/estimate_vertical_slash.cu",
         blocks=ONE,
         threads="kCombineParts * kBlock",
         shared="sizeof(CombineStorage)",
         needs=("LD", "ST"),
     ),
     "add_overlaps_kernel": Kernel(
-        "cuda/sm80/estimate_vertical_slash.cu",
+        "cuda/common/estimate_vertical_slash.cu",
         blocks=(16, 16, 16, 16),
         threads="kBlock",
         needs=("LD", "ST"),
     ),
     "write_first_indices_kernel": Kernel(
-        "cuda/sm80/estimate_vertical_slash.cu",
+        "cuda/common/estimate_vertical_slash.cu",
         blocks=ONE,
         threads="kFirstThreads",
         needs=("ST",),

@@ -76,12 +76,4 @@ struct PoolParams {
   int32_t head_dim;  // A multiple of 8.
 };
 
-/// Compile-time shape of a launch: pool_rows_kernel.h.
-template <typename Element, int kPaddedDim>
-struct PoolTraits;
-
-/// Enqueues the pooling of both tensors. Traits: PoolTraits.
-template <typename Traits>
-void launch_pool_rows(const PoolParams& params, cudaStream_t stream);
-
 }  // namespace minference::cuda

@@ -143,6 +143,7 @@ __global__ void __launch_bounds__(Traits::kThreads)
   store_means<Traits>(split_means(mean), pooled, slot);
 }
 
+/// Enqueues the pooling of both tensors. Traits: PoolTraits, or tma/pool_panels.h's.
 template <typename Traits>
 void launch_pool_rows(const PoolParams& params, cudaStream_t stream) {
   const int64_t items =

@@ -41,22 +41,23 @@ struct AttentionParams {
   int32_t num_partial_heads;  // batch * num_heads_q
   cuda::PartialResults partial;
 
-  RowSteps k_steps;  // launch_attention() sets them.
+  RowSteps k_steps;  // AttentionInstance::launch() sets them.
   RowSteps v_steps;
 };
 
-/// Compile-time shape of a thread block: attention_traits.h. kDim and kDimV: head_dim and
-/// head_dim_v that it serves, at most.
+/// An instance of the kernel.
+struct AttentionInstance {
+  int32_t dim_v;  // Padded.
+  bool pairs;     // Computes two row blocks together.
+  /// Thread blocks that a multiprocessor of the current device holds. @throws Error
+  int32_t (*resident_blocks)();
+  /// Enqueues the kernel on `num_blocks` blocks.
+  void (*launch)(const AttentionParams& params, int32_t num_blocks, cudaStream_t stream);
+};
+
+/// Defined in attention_kernel.h, and instantiated for each of cuda::kAttentionDims.
 template <typename Element, int kDim, int kDimV>
-struct AttentionTraits;
-
-/// Thread blocks that a multiprocessor of the current device holds. @throws Error
-template <typename Traits>
-int32_t resident_attention_blocks();
-
-/// Enqueues the kernel on `num_blocks` blocks.
-template <typename Traits>
-void launch_attention(const AttentionParams& params, int32_t num_blocks, cudaStream_t stream);
+AttentionInstance attention_instance();
 
 /// Limits that only tests change, to reach with small sizes what large ones do.
 struct AttentionLimits {

@@ -13,9 +13,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/arch/launch.h"
 #include "cuda/arch/opaque.h"
 #include "cuda/arch/shared.h"
 #include "cuda/common/row_tiles.h"
+#include "cuda/sm80/attention.h"
 #include "cuda/sm80/attention_finish.h"
 #include "cuda/sm80/attention_load.h"
 #include "cuda/sm80/attention_nonfinite.h"
@@ -224,6 +226,38 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kMinBlocks)
     if (threadIdx.x == 0) storage.queue.row_tile = load_item(params, storage.next_item);
     __syncthreads();  // The next item stands.
   }
+}
+
+// ---- Host ---------------------------------------------------------------------------------------
+
+template <typename Traits>
+int32_t resident_attention_blocks() {
+  return arch::resident_blocks("attention", &attention_kernel<Traits>, Traits::kThreads,
+                               sizeof(typename Traits::SharedStorage));
+}
+
+template <typename Traits, typename Rows>
+RowSteps row_steps(const ConstTokens& tensor) {
+  using Element = typename Traits::Element;
+  const int64_t next = tensor.token_stride * static_cast<int64_t>(sizeof(Element));
+  return {.next = next, .next_copied = CopyShare<Rows, Traits::kThreads>::kStep * next};
+}
+
+template <typename Traits>
+void launch_attention(const AttentionParams& params, int32_t num_blocks, cudaStream_t stream) {
+  AttentionParams with_steps = params;
+  with_steps.k_steps = row_steps<Traits, typename Traits::QueryRows>(params.k);
+  with_steps.v_steps = row_steps<Traits, typename Traits::ValueRows>(params.v);
+  arch::launch("attention", &attention_kernel<Traits>,
+               {dim3(static_cast<unsigned>(num_blocks)), dim3(Traits::kThreads),
+                sizeof(typename Traits::SharedStorage)},
+               stream, with_steps);
+}
+
+template <typename Element, int kDim, int kDimV>
+AttentionInstance attention_instance() {
+  using Traits = AttentionTraits<Element, kDim, kDimV>;
+  return {kDimV, Traits::kPairs, &resident_attention_blocks<Traits>, &launch_attention<Traits>};
 }
 
 }  // namespace minference::sm80

@@ -7,19 +7,22 @@
 
 #include "core/backend.h"
 #include "cuda/tma/attention_params.h"
+#include "cuda/tma/tensor_maps.h"
 
 namespace minference::sm90 {
 
 using tma::AttentionParams;
 
-/// Compile-time shape of a thread block: attention_traits.h. kDim and kDimV: head_dim and
-/// head_dim_v that it serves, at most.
-template <typename Element, int kDim, int kDimV>
-struct AttentionTraits;
+/// An instance of the kernel.
+struct AttentionInstance {
+  tma::PanelLayout panel;
+  /// Enqueues the kernel on `num_blocks` blocks, of which a multiprocessor holds one.
+  void (*launch)(const AttentionParams& params, int32_t num_blocks, cudaStream_t stream);
+};
 
-/// Enqueues the kernel on `num_blocks` blocks, of which a multiprocessor holds one.
-template <typename Traits>
-void launch_attention(const AttentionParams& params, int32_t num_blocks, cudaStream_t stream);
+/// Defined in attention_kernel.h, and instantiated for each of cuda::kAttentionDims.
+template <typename Element, int kDim, int kDimV>
+AttentionInstance attention_instance();
 
 /// Limits that only tests change, to reach with small sizes what large ones do.
 struct AttentionLimits {

@@ -30,9 +30,11 @@
 #include <cstdint>
 
 #include "cuda/arch/elect.h"
+#include "cuda/arch/launch.h"
 #include "cuda/arch/opaque.h"
 #include "cuda/arch/register_allocation.h"
 #include "cuda/arch/shared.h"
+#include "cuda/sm90/attention.h"
 #include "cuda/sm90/attention_finish.h"
 #include "cuda/sm90/attention_nonfinite.h"
 #include "cuda/sm90/attention_softmax.h"
@@ -291,6 +293,22 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
     arch::setmaxnreg_inc<Traits::kConsumerRegisters>();
     Consumer<Traits>(storage, params, warp / 4 - 1).attend_all();
   }
+}
+
+// ---- Host ---------------------------------------------------------------------------------------
+
+template <typename Traits>
+void launch_attention(const AttentionParams& params, int32_t num_blocks, cudaStream_t stream) {
+  arch::launch("attention", &attention_kernel<Traits>,
+               {dim3(static_cast<unsigned>(num_blocks)), dim3(Traits::kThreads),
+                sizeof(typename Traits::SharedStorage)},
+               stream, params);
+}
+
+template <typename Element, int kDim, int kDimV>
+AttentionInstance attention_instance() {
+  using Traits = AttentionTraits<Element, kDim, kDimV>;
+  return {{Traits::kPanelDims, Traits::kSwizzle}, &launch_attention<Traits>};
 }
 
 }  // namespace minference::sm90

@@ -8,8 +8,8 @@
 
 #include "core/host_device.h"
 #include "cuda/arch/mbarrier.h"
+#include "cuda/common/estimate_vertical_slash.h"
 #include "cuda/device/score_sums.h"
-#include "cuda/sm80/estimate_vertical_slash_traits.h"
 #include "cuda/tma/ring_position.h"
 
 namespace minference::sm90::vertical_slash {
@@ -103,7 +103,7 @@ struct KeyRanges {
 
   static constexpr int32_t kChunkStep = kWarpgroupWarps * kRangeKeys;
 
-  __device__ explicit KeyRanges(const sm80::ScoreArgs& args)
+  __device__ explicit KeyRanges(const cuda::ScoreArgs& args)
       : chunk(static_cast<int32_t>(blockIdx.x)), first_key(chunk * args.chunk_keys) {
     const int32_t left = args.seqlen_k - first_key;
     const int32_t all_keys = left < args.chunk_keys ? left : args.chunk_keys;
@@ -129,7 +129,7 @@ struct Consumer {
   int warp;       // Of the warpgroup.
   int num_heads;  // Of the warpgroup: 2, or 1; 0 or less past the group's heads.
 
-  __device__ explicit Consumer(const sm80::ScoreGroup& group)
+  __device__ explicit Consumer(const cuda::ScoreGroup& group)
       : warpgroup(warpgroup_index()),
         thread(static_cast<int>(threadIdx.x) % device::kWarpgroupThreads),
         warp(thread / device::kWarpThreads),

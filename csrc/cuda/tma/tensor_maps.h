@@ -1,4 +1,4 @@
-// Tensors as TMA sees them on sm90: [batch, heads, rows, dims] in boxes of some rows (64) and a
+// Tensors as TMA sees them: [batch, heads, rows, dims] in boxes of some rows (64) and a
 // panel of dims. Encoded for every call; nothing is kept.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once

@@ -5,7 +5,7 @@
 // Vertical-slash names its box where it encodes the map: by a function of ours here.
 #define tensor_map note_panel
 #include "cuda/sm90/attention_traits.h"
-#include "cuda/sm90/estimate_vertical_slash_launch.cuh"
+#include "cuda/sm90/estimate_vertical_slash_kernels.h"
 #undef tensor_map
 
 namespace minference::sm90 {

@@ -9,8 +9,7 @@
 #include "cuda/arch/element.h"
 #include "cuda/sm90/attention_softmax.h"
 #include "cuda/sm90/estimate_block_sparse_kernel.h"
-#include "cuda/sm90/estimate_vertical_slash_statistics.cuh"
-#include "cuda/sm90/estimate_vertical_slash_sums.cuh"
+#include "cuda/sm90/estimate_vertical_slash_kernels.h"
 #include "cuda/tma/pool_panels.h"
 #include "judge.h"
 
@@ -221,11 +220,11 @@ void check_queries(typename Traits::Queries& queries) {
       rows[row / kBlock][row % kBlock][dim] = static_cast<uint16_t>(256 * row + dim);
     }
   }
-  minference::sm80::ScoreArgs args = {};
+  minference::cuda::ScoreArgs args = {};
   args.q = {.data = rows, .batch_stride = 0, .token_stride = kDim, .head_stride = kBlock * kDim};
   args.seqlen_q = args.last_q = kBlock;
   args.head_dim = kDim;
-  const minference::sm80::ScoreGroup group = {
+  const minference::cuda::ScoreGroup group = {
       .batch = 0, .first_target = 0, .num_heads = 2, .heads = {0, 1}};
   for (int thread = 0; thread < minference::device::kWarpgroupThreads; ++thread) {
     run_thread(thread, [&] {

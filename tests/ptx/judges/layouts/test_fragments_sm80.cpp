@@ -14,8 +14,7 @@
 #include "cuda/common/pool_rows_kernel.h"
 #include "cuda/device/row_fragments.h"
 #include "cuda/device/score_tile.h"
-#include "cuda/sm80/estimate_block_sparse_scores.h"
-#include "cuda/sm80/estimate_block_sparse_traits.h"
+#include "cuda/sm80/estimate_block_sparse_kernel.h"
 // clang-format on
 
 namespace judges {

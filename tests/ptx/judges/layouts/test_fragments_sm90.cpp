@@ -7,7 +7,7 @@
 #include "cuda/sm90/attention_finish.h"
 #include "cuda/sm90/attention_nonfinite.h"
 #include "cuda/sm90/attention_softmax.h"
-#include "cuda/sm90/estimate_vertical_slash_scores.cuh"
+#include "cuda/sm90/estimate_vertical_slash_scores.h"
 #include "judge.h"
 
 namespace judges {

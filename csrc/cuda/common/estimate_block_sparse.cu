@@ -1,6 +1,6 @@
 // Stage 1 of block-sparse, the host side: rows are pooled and lists selected in waves of
-// heads, so that pooled queries and keys stay small and in the L2 cache. Of any backend: the
-// kernels are an Instance.
+// heads, so that pooled queries and keys stay small and in the L2 cache. The kernels are a
+// backend's.
 //
 // A wave holds as many targets as keep its pooled rows within limits.wave_bytes, but at least one:
 // at 1M tokens, head_dim 128, a KV group of 4 query heads, 42 MB. Pooled keys belong to a wave; a
@@ -8,8 +8,6 @@
 //
 // Source: MInference (arXiv:2407.02490), Algorithm 2.
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -18,29 +16,15 @@
 
 #include "core/check.h"
 #include "core/workspace.h"
+#include "cuda/common/estimate_block_sparse.h"
 #include "cuda/common/table.h"
-#include "cuda/sm80/estimate_block_sparse.h"
 
-namespace minference::sm80::block_sparse {
+namespace minference::cuda {
 
-/// The kernels of one padded head_dim.
-struct Instance {
-  int32_t padded_dim;
-  int32_t row_padding;  // Pooled queries of a head are padded to a multiple of this.
-  void (*pool_bfloat16)(const cuda::PoolParams&, cudaStream_t);
-  void (*pool_float16)(const cuda::PoolParams&, cudaStream_t);
-  void (*select)(const SelectBlocksParams&, cudaStream_t);
-};
+namespace {
 
-/// The smallest instance that holds head_dim.
-template <std::size_t kCount>
-const Instance& instance_for(const Instance (&instances)[kCount], int32_t head_dim) {
-  for (const Instance& candidate : instances) {
-    if (head_dim <= candidate.padded_dim) return candidate;
-  }
-  MINF_ASSERT(false && "api/ admits head_dim up to 256");
-  return instances[0];
-}
+using block_sparse::Kernels;
+using block_sparse::SelectTarget;
 
 /// Consecutive targets, and the KV heads that they read.
 struct Wave {
@@ -53,12 +37,12 @@ struct Wave {
 class Estimator {
  public:
   Estimator(const EstimateBlockSparseArgs& args, const BlockSparseLimits& limits,
-            const Instance& instance)
+            const Kernels& kernels)
       : args_(args),
         limits_(limits),
-        instance_(instance),
-        row_slots_(cuda::padded_slots(args.shape.lengths.row_blocks(), instance.row_padding)),
-        key_slots_(cuda::padded_slots(args.shape.lengths.key_blocks(), cuda::kPoolPadding)) {
+        kernels_(kernels),
+        row_slots_(padded_slots(args.shape.lengths.row_blocks(), kernels.row_padding)),
+        key_slots_(padded_slots(args.shape.lengths.key_blocks(), kPoolPadding)) {
     for (std::size_t t = 0; t < args.targets.size(); ++t) add_target(t);
   }
 
@@ -110,13 +94,10 @@ class Estimator {
     targets_ = memory.take<SelectTarget>(args_.targets.size()).data();
     query_begin_ = memory.take<int64_t>(args_.targets.size()).data();
     key_begin_ = memory.take<int64_t>(key_heads_.size()).data();
-    queries_ =
-        memory.take<cuda::SplitFragment>(targets * static_cast<std::size_t>(fragments(row_slots_)))
-            .data();
-    keys_ =
-        memory
-            .take<cuda::SplitFragment>(key_heads * static_cast<std::size_t>(fragments(key_slots_)))
-            .data();
+    queries_ = memory.take<SplitFragment>(targets * static_cast<std::size_t>(fragments(row_slots_)))
+                   .data();
+    keys_ = memory.take<SplitFragment>(key_heads * static_cast<std::size_t>(fragments(key_slots_)))
+                .data();
   }
 
   void store_tables(cudaStream_t stream) const {
@@ -138,34 +119,34 @@ class Estimator {
       const BlockSparseTarget& target = args_.targets[t];
       key_begin.push_back(first_element(args_.k, target.batch, args_.shape.kv_head(target.head)));
     }
-    cuda::store_table(targets.data(), targets.size(), targets_, stream);
-    cuda::store_table(query_begin.data(), query_begin.size(), query_begin_, stream);
-    cuda::store_table(key_begin.data(), key_begin.size(), key_begin_, stream);
+    store_table(targets.data(), targets.size(), targets_, stream);
+    store_table(query_begin.data(), query_begin.size(), query_begin_, stream);
+    store_table(key_begin.data(), key_begin.size(), key_begin_, stream);
   }
 
   void run_wave(const Wave& wave, cudaStream_t stream) const {
     const auto num_targets = static_cast<int32_t>(wave.num_targets);
-    const cuda::PoolParams pool = {.queries = {.data = static_cast<const uint16_t*>(args_.q.data),
-                                               .first_element = query_begin_ + wave.first_target,
-                                               .num_heads = num_targets,
-                                               .num_rows = args_.shape.lengths.seqlen_q,
-                                               .row_stride = args_.q.token_stride,
-                                               .slots = row_slots_,
-                                               .pooled = queries_,
-                                               .order = cuda::SlotOrder::kAscending},
-                                   .keys = {.data = static_cast<const uint16_t*>(args_.k.data),
-                                            .first_element = key_begin_ + wave.first_key_head,
-                                            .num_heads = static_cast<int32_t>(wave.num_key_heads),
-                                            .num_rows = args_.shape.lengths.seqlen_k,
-                                            .row_stride = args_.k.token_stride,
-                                            .slots = key_slots_,
-                                            .pooled = keys_,
-                                            .order = cuda::SlotOrder::kQuads},
-                                   .head_dim = args_.shape.head_dim};
-    (args_.shape.dtype == DType::kBFloat16 ? instance_.pool_bfloat16 : instance_.pool_float16)(
+    const PoolParams pool = {.queries = {.data = static_cast<const uint16_t*>(args_.q.data),
+                                         .first_element = query_begin_ + wave.first_target,
+                                         .num_heads = num_targets,
+                                         .num_rows = args_.shape.lengths.seqlen_q,
+                                         .row_stride = args_.q.token_stride,
+                                         .slots = row_slots_,
+                                         .pooled = queries_,
+                                         .order = SlotOrder::kAscending},
+                             .keys = {.data = static_cast<const uint16_t*>(args_.k.data),
+                                      .first_element = key_begin_ + wave.first_key_head,
+                                      .num_heads = static_cast<int32_t>(wave.num_key_heads),
+                                      .num_rows = args_.shape.lengths.seqlen_k,
+                                      .row_stride = args_.k.token_stride,
+                                      .slots = key_slots_,
+                                      .pooled = keys_,
+                                      .order = SlotOrder::kQuads},
+                             .head_dim = args_.shape.head_dim};
+    (args_.shape.dtype == DType::kBFloat16 ? kernels_.pool_bfloat16 : kernels_.pool_float16)(
         pool, stream);
     const bool by_mass = args_.top_p < 1;
-    instance_.select(
+    kernels_.select(
         {.targets = targets_ + wave.first_target,
          .queries = queries_,
          .keys = keys_,
@@ -188,16 +169,14 @@ class Estimator {
     return batch * x.batch_stride + head * x.head_stride;
   }
 
-  int64_t fragments(int64_t slots) const {
-    return cuda::num_fragments(slots, instance_.padded_dim);
-  }
+  int64_t fragments(int64_t slots) const { return num_fragments(slots, kernels_.padded_dim); }
 
   /// A pooled row: two bf16 per dim.
-  int64_t slot_bytes() const { return int64_t{instance_.padded_dim} * 4; }
+  int64_t slot_bytes() const { return int64_t{kernels_.padded_dim} * 4; }
 
   const EstimateBlockSparseArgs& args_;
   const BlockSparseLimits limits_;
-  const Instance& instance_;
+  const Kernels kernels_;
   const int64_t row_slots_;
   const int64_t key_slots_;
   std::vector<Wave> waves_;
@@ -205,8 +184,22 @@ class Estimator {
   SelectTarget* targets_ = nullptr;     // [targets]
   int64_t* query_begin_ = nullptr;      // [targets]: element of q where row 0 of the head begins.
   int64_t* key_begin_ = nullptr;        // [key_heads_]: the same in k.
-  cuda::SplitFragment* queries_ = nullptr;  // [a wave's targets][row_slots_]
-  cuda::SplitFragment* keys_ = nullptr;     // [a wave's KV heads][key_slots_]
+  SplitFragment* queries_ = nullptr;    // [a wave's targets][row_slots_]
+  SplitFragment* keys_ = nullptr;       // [a wave's KV heads][key_slots_]
 };
 
-}  // namespace minference::sm80::block_sparse
+}  // namespace
+
+std::size_t estimate_block_sparse_bytes(const EstimateBlockSparseArgs& args,
+                                        const block_sparse::Kernels& kernels,
+                                        const BlockSparseLimits& limits) {
+  return Estimator(args, limits, kernels).bytes();
+}
+
+void estimate_block_sparse(const EstimateBlockSparseArgs& args,
+                           const block_sparse::Kernels& kernels, const BlockSparseLimits& limits,
+                           Workspace workspace, cudaStream_t stream) {
+  Estimator(args, limits, kernels).run(workspace, stream);
+}
+
+}  // namespace minference::cuda

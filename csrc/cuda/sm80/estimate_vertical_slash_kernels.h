@@ -1,14 +1,67 @@
-// Stage 1 of vertical-slash, pass 2 of 2 over K: the probabilities, of which only the sums over
-// columns and over diagonals are kept.
+// Stage 1 of vertical-slash on sm80: the two passes over K.
+//
+//     row_statistics    each estimating row's maximum and sum of exponentials, per chunk of keys
+//     score_sums        the probabilities, of which only the sums over columns and over diagonals
+//                       are kept
+//
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
+#include "cuda/arch/launch.h"
+#include "cuda/arch/shared.h"
+#include "cuda/device/row_statistics.h"
 #include "cuda/device/score_sums.h"
+#include "cuda/sm80/estimate_vertical_slash.h"
 #include "cuda/sm80/estimate_vertical_slash_traits.h"
 
 namespace minference::sm80 {
+
+// ---- Pass 1 -------------------------------------------------------------------------------------
+
+/// A warp holds 32 rows of one head and sees all keys of the chunk.
+template <typename Traits>
+__global__ void __launch_bounds__(Traits::kMaxThreads)
+    row_statistics_kernel(const __grid_constant__ ScoreArgs args) {
+  auto& buffers = arch::shared_storage<typename Traits::Keys::Buffers>();
+  const ScoreGroup& group = args.groups[blockIdx.y];
+  const ScoreBlock block(args);
+  const ScoreWarp warp(group);
+
+  typename Traits::Keys keys(buffers, key_head<Traits>(args, group), block.first_key,
+                             block.num_tiles);
+  typename Traits::Query query;
+  if (warp.active) load_queries<Traits>(query, args, group, warp);
+  device::RowStatistics<device::ScoreTile> rows;
+
+  for (int32_t tile = 0; tile < block.num_tiles; ++tile) {
+    const auto& key_tile = keys.wait(tile);
+    if (!warp.active) continue;
+    const int32_t ahead =
+        block.first_key + tile * kBlock - (args.first_position() + warp.first_row);
+    const bool masked = ahead + kBlock - 1 > 0;
+#pragma unroll 1
+    for (int first = 0; first < kBlock; first += device::kStepKeys) {
+      device::ScoreTile scores = device::score_keys(key_tile, first, query);
+      if (masked) device::mask_causal(scores, ahead + first);
+      rows.add(scores, args.scale_log2);
+    }
+  }
+
+  if (!warp.active) return;
+  rows.combine();
+  if (device::lane_key() != 0) return;
+  const int64_t first = args.chunk_rows(warp.target, block.chunk) + warp.first_row;
+#pragma unroll
+  for (int i = 0; i < device::kThreadRows; ++i) {
+    args.row_max[first + device::row_of(i)] = rows.max[i];
+    args.row_sum[first + device::row_of(i)] = rows.sum[i];
+  }
+}
+
+// ---- Pass 2 -------------------------------------------------------------------------------------
 
 using device::kHalfKeys;
 static_assert(kBlock == 2 * kHalfKeys);
@@ -149,6 +202,37 @@ __global__ void __launch_bounds__(Traits::kMaxThreads)
   warp_sums.finish(head.sums[block.num_tiles % 2][warp.first_row / kHalfKeys]);
   keys.wait(block.num_tiles + 1);
   store_sums(args, block, warp, head, block.num_tiles);
+}
+
+// ---- Host ---------------------------------------------------------------------------------------
+
+template <typename Traits>
+void launch_row_statistics(const Shape&, const ScoreArgs& args, dim3 grid, int num_heads,
+                           cudaStream_t stream) {
+  arch::launch("row_statistics", &row_statistics_kernel<Traits>,
+               {grid, dim3(static_cast<unsigned>(num_heads * kBlock)),
+                sizeof(typename Traits::Keys::Buffers)},
+               stream, args);
+}
+
+template <typename Traits>
+void launch_score_sums(const Shape&, const ScoreArgs& args, dim3 grid, int num_heads,
+                       cudaStream_t stream) {
+  arch::launch("score_sums", &score_sums_kernel<Traits>,
+               {grid, dim3(static_cast<unsigned>(num_heads * kBlock)),
+                score_sums_shared_bytes<Traits>(num_heads),
+                score_sums_shared_bytes<Traits>(Traits::kGroupHeads)},
+               stream, args);
+}
+
+template <typename Element, int kHeadDim>
+cuda::ScoreKernels score_kernels() {
+  using Traits = VerticalSlashTraits<Element, kHeadDim>;
+  return {.row_statistics = &launch_row_statistics<Traits>,
+          .score_sums = &launch_score_sums<Traits>,
+          .max_heads = Traits::kGroupHeads,
+          .key_step = kBlock,
+          .blocks = 1024};  // Four rounds of 2 on each of 132 multiprocessors.
 }
 
 }  // namespace minference::sm80

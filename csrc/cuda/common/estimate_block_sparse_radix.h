@@ -11,10 +11,10 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "cuda/common/estimate_block_sparse_rows.h"
 #include "cuda/device/scan.h"
-#include "cuda/sm80/estimate_block_sparse_rows.h"
 
-namespace minference::sm80::block_sparse {
+namespace minference::cuda::block_sparse {
 
 /// The bits of the key that a pass looks at, and those above, which are known.
 struct Digit {
@@ -262,4 +262,4 @@ __device__ inline void write_selected(const SelectionStorage& storage, const Til
   }
 }
 
-}  // namespace minference::sm80::block_sparse
+}  // namespace minference::cuda::block_sparse

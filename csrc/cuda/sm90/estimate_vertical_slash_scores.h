@@ -58,7 +58,7 @@ __device__ inline bool is_producer() {
 /// batch; what lies outside is 0.
 template <typename Traits>
 __device__ inline void produce_keys(typename Traits::Buffers& buffers, const CUtensorMap& map,
-                                    const sm80::ScoreArgs& args, const sm80::ScoreGroup& group,
+                                    const cuda::ScoreArgs& args, const cuda::ScoreGroup& group,
                                     const KeyRanges& ranges) {
   arch::setmaxnreg_dec<Traits::kProducerRegisters>();
   if (threadIdx.x % device::kWarpgroupThreads >= device::kWarpThreads || !arch::elect_one()) return;
@@ -86,8 +86,8 @@ __device__ inline void produce_keys(typename Traits::Buffers& buffers, const CUt
 /// The last rows of a warpgroup's heads to shared memory, by the warpgroup: rows past last_q, dims
 /// past head_dim and the rows of a head that is not there are 0. Rows are 16-byte aligned.
 template <typename Traits>
-__device__ inline void load_queries(typename Traits::Queries& tile, const sm80::ScoreArgs& args,
-                                    const sm80::ScoreGroup& group, const Consumer& consumer) {
+__device__ inline void load_queries(typename Traits::Queries& tile, const cuda::ScoreArgs& args,
+                                    const cuda::ScoreGroup& group, const Consumer& consumer) {
   constexpr int kPieces = Traits::kHeadDim / device::kPieceElements;
   const auto* data = static_cast<const typename Traits::Element*>(args.q.data) +
                      group.batch * args.q.batch_stride +

@@ -1,5 +1,5 @@
 // Selection for a tile of 64 row blocks, whichever way: from scores that a stream brings, however
-// they were multiplied. What sm80 and sm90 share of stage 1 of block-sparse.
+// they were multiplied. What all backends share of stage 1 of block-sparse.
 //
 // A Stream has, for all threads of the block together:
 //     pass(num_blocks, consume)   consume(first_block, scores) for each group of 16 key blocks
@@ -9,10 +9,10 @@
 
 #include <cstdint>
 
-#include "cuda/sm80/estimate_block_sparse_radix.h"
-#include "cuda/sm80/estimate_block_sparse_stream.h"
+#include "cuda/common/estimate_block_sparse_radix.h"
+#include "cuda/common/estimate_block_sparse_stream.h"
 
-namespace minference::sm80::block_sparse {
+namespace minference::cuda::block_sparse {
 
 /// Lists that hold every block in sight: no scores needed. By the whole warp.
 __device__ inline void write_all(const TileLists& lists) {
@@ -72,4 +72,4 @@ __device__ inline void select_rows(SelectionStorage& storage, const SelectBlocks
   write_selected(storage, lists, rows, last.diagonal, stream);
 }
 
-}  // namespace minference::sm80::block_sparse
+}  // namespace minference::cuda::block_sparse

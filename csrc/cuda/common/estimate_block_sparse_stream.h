@@ -12,9 +12,9 @@
 
 #include <cstdint>
 
-#include "cuda/sm80/estimate_block_sparse_rows.h"
+#include "cuda/common/estimate_block_sparse_rows.h"
 
-namespace minference::sm80::block_sparse {
+namespace minference::cuda::block_sparse {
 
 inline constexpr int kSlots = (kCandidates + device::kWarpThreads - 1) / device::kWarpThreads;
 
@@ -252,4 +252,4 @@ class CandidateStream {
   float beaten_score_[2] = {device::score_of(1), device::score_of(1)};
 };
 
-}  // namespace minference::sm80::block_sparse
+}  // namespace minference::cuda::block_sparse

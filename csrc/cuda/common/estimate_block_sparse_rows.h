@@ -1,5 +1,5 @@
-// What the ways to select share: the row blocks of a lane, sums over the 4 lanes of a quad, softmax
-// masses, and how a row block's list ends.
+// What the ways to select share: shared memory, pooled queries and scores of a lane, its row
+// blocks, sums over the 4 lanes of a quad, softmax masses, and how a row block's list ends.
 //
 // Lane 4 g + t works for row blocks g and g + 8 of its warp's 16 (`half` 0 and 1); what concerns a
 // row block is in registers, with the same value in the 4 lanes of quad g.
@@ -10,10 +10,112 @@
 #include <cstdint>
 
 #include "cuda/arch/math.h"
+#include "cuda/common/estimate_block_sparse.h"
 #include "cuda/device/radix_search.h"
-#include "cuda/sm80/estimate_block_sparse_scores.h"
+#include "cuda/device/thread_group.h"
 
-namespace minference::sm80::block_sparse {
+namespace minference::cuda::block_sparse {
+
+// ---- Shared memory
+
+/// Row blocks of a warp: the M of mma.m16n8k16, so that the scores of one never leave the warp.
+inline constexpr int kWarpRows = 16;
+
+/// Scores of one row block that a lane gets at a time: consecutive key blocks.
+inline constexpr int kLaneKeys = 4;
+
+/// Key blocks that a warp scores at a time, for its 16 row blocks: 4 lanes of a quad times
+/// kLaneKeys.
+inline constexpr int kGroupKeys = 16;
+
+/// Candidates that a row block has room for. Rows of 172 words put the same place of the 8 rows
+/// that a warp writes at once into different banks.
+inline constexpr int kCandidates = 172;
+
+/// The best key blocks so far of each row block, ascending.
+struct CandidateStorage {
+  float scores[kTileRows][kCandidates];
+  uint16_t blocks[kTileRows][kCandidates];
+};
+
+/// Histograms of one digit. By count a digit has 8 bits, by mass 6: what fits in the place of the
+/// candidates. One bin more, never used, shifts neighbouring rows to other banks.
+struct CountBins {
+  static constexpr int kDigitBits = 8;
+  int32_t counts[kTileRows][(1 << kDigitBits) + 1];
+};
+struct MassBins {
+  static constexpr int kDigitBits = 6;
+  int32_t counts[kTileRows][(1 << kDigitBits) + 1];
+  unsigned long long masses[kTileRows][(1 << kDigitBits) + 1];
+};
+
+/// A row block's search for the threshold of its selection.
+struct RadixRow {
+  device::RadixSearch search;
+  device::Threshold threshold;  // Valid once settled.
+  bool settled;
+};
+
+/// Of the four warps that share a tile, which one this is. They are the thread block, or a
+/// warpgroup of it.
+__device__ inline int tile_warp() {
+  return static_cast<int>(threadIdx.x) / device::kWarpThreads % (kTileRows / kWarpRows);
+}
+
+/// What a tile's selection keeps in shared memory.
+struct SelectionStorage {
+  union {
+    CandidateStorage candidates;
+    CountBins count_bins;
+    MassBins mass_bins;
+  };
+  RadixRow rows[kTileRows];
+};
+
+// ---- Pooled queries, and scores
+
+/// The pooled queries of a warp's 16 row blocks, as operand A: 4 * kSteps registers twice.
+template <typename Traits>
+struct QueryFragments {
+  uint32_t high[Traits::kSteps][4];
+  uint32_t low[Traits::kSteps][4];
+};
+
+/// Scores of the lane's two row blocks (g and g + 8 of the warp's 16, lane = 4 g + t) against key
+/// blocks first + 4 t .. first + 4 t + 3 of a group.
+struct LaneScores {
+  float of[2][kLaneKeys];
+};
+
+template <typename Traits>
+__device__ inline void load_queries(QueryFragments<Traits>& queries, const SplitFragment* tile) {
+  const int lane = device::lane_index();
+  const int warp = tile_warp();
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const SplitFragment* rows =
+        tile + (2 * warp + half) * Traits::kSteps * device::kWarpThreads + lane;
+#pragma unroll
+    for (int step = 0; step < Traits::kSteps; ++step) {
+      const SplitFragment part = rows[step * device::kWarpThreads];
+#pragma unroll
+      for (int word = 0; word < 2; ++word) {
+        queries.high[step][2 * word + half] = part.high[word];
+        queries.low[step][2 * word + half] = part.low[word];
+      }
+    }
+  }
+}
+
+/// A sum times `multiplier`, without negative zeros. What is not finite, for there was a NaN or an
+/// infinity in the row block or the key block, becomes the lowest score: the last choice.
+__device__ inline float score_of_sum(float sum, float multiplier) {
+  const float score = __fmaf_rn(sum, multiplier, 0.0f);
+  return fabsf(score) <= FLT_MAX ? score : -FLT_MAX;
+}
+
+// ---- Row blocks
 
 /// The key blocks of a row block: [0, allowed) are in sight; 0 and [diagonal, allowed) are forced;
 /// [1, end) compete for `room` places.
@@ -165,4 +267,4 @@ __device__ inline void finish_list(const TileLists& lists, int tile_row, int32_t
   }
 }
 
-}  // namespace minference::sm80::block_sparse
+}  // namespace minference::cuda::block_sparse
