@@ -67,15 +67,15 @@ KERNELS = {
     ),
     **{
         f"{name}_sm90_kernel": Kernel(
-            f"cuda/sm90/estimate_vertical_slash_{source}.cuh",
+            "cuda/sm90/estimate_vertical_slash_kernels.h",
             blocks=1,
             shared=f"{VS90}score_shared_bytes<Traits, {VS90}{storage}<Traits>>(4)",
             needs=("HGMMA", "UTMALDG", "EX2", "SHFL", "BAR", "ST"),
             split=(240, 24),
         )
-        for name, source, storage in (
-            ("row_statistics", "statistics", "WarpgroupStatistics"),
-            ("score_sums", "sums", "WarpgroupSums"),
+        for name, storage in (
+            ("row_statistics", "WarpgroupStatistics"),
+            ("score_sums", "WarpgroupSums"),
         )
     },
     "combine_rows_kernel": Kernel(
@@ -160,7 +160,7 @@ KERNELS = {
         beside=32,  # Scores of a thread: 64 up to 128 dims, else 32.
     ),
     "gather_columns_kernel": Kernel(
-        "cuda/common/gather_columns.cu", blocks=8, needs=("LD 16", "ST 16")
+        "cuda/common/gather_columns.cu", blocks=(8, 6, 6, 8), needs=("LD 16", "ST 16")
     ),
     "combine_splits_kernel": Kernel(
         "cuda/common/combine_splits.cu", blocks=(8, 8, 8, 8), needs=("LD", "EX2", "ST")

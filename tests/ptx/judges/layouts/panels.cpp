@@ -8,7 +8,7 @@
 #include "cuda/sm90/estimate_vertical_slash_kernels.h"
 #undef tensor_map
 
-namespace minference::sm90 {
+namespace minference::tma {
 namespace {
 PanelLayout noted_panel;
 }
@@ -16,7 +16,7 @@ CUtensorMap note_panel(const ConstTokens&, const RowSizes&, const PanelLayout& p
   noted_panel = panel;
   return {};
 }
-}  // namespace minference::sm90
+}  // namespace minference::tma
 
 namespace judges {
 namespace {
@@ -35,7 +35,7 @@ Panel attention_panel() {
 
 Panel vertical_slash_panel() {
   minference::sm90::vertical_slash::key_map({}, {});
-  return panel_of(minference::sm90::noted_panel);
+  return panel_of(minference::tma::noted_panel);
 }
 
 }  // namespace

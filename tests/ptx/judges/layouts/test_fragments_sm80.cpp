@@ -20,6 +20,7 @@
 namespace judges {
 namespace {
 
+namespace cuda = minference::cuda;
 namespace device = minference::device;
 namespace sm80 = minference::sm80;
 using minference::arch::BFloat16;
@@ -293,7 +294,7 @@ void check_pooled_means() {
   for (int thread = 0; thread < 4 * 32; ++thread) {
     const int lane = thread % 32;
     kernels::QueryFragments<Select> queries;
-    run_thread(thread, [&] { kernels::load_queries<Select>(queries, pooled); });
+    run_thread(thread, [&] { cuda::block_sparse::load_queries<Select>(queries, pooled); });
     for (int step = 0; step < kDim / 16; ++step) {
       for (int value = 0; value < 8; ++value) {
         const Place place = place_in_a(lane, value);
