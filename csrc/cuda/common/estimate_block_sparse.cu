@@ -20,7 +20,6 @@
 #include "cuda/common/table.h"
 
 namespace minference::cuda {
-
 namespace {
 
 using block_sparse::Kernels;
