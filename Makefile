@@ -17,7 +17,7 @@ VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
 export SIMT_CUTLASS_DIR = $(wildcard $(VENV)/lib/python3*/site-packages/cutlass_library/source/include)
 CHANGED = $(if $(LINT_BASE),git diff --name-only --diff-filter=d $(LINT_BASE) --,git ls-files)
-FORMATTED := '*.h' '*.hpp' '*.c' '*.cpp' '*.cu' '*.cuh'
+FORMATTED := '*.h' '*.hpp' '*.c' '*.cpp' '*.cu'
 # One folder for tests and Python package: the library takes minutes to compile, and what is tested is what
 # is used.
 BUILD := build/tests

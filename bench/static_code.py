@@ -164,7 +164,7 @@ def _without_signature(name: str) -> str:
 
 
 def short(name: str) -> str:
-    return re.sub(r"\b(minference|sm80|device|arch)::|(?<=[<,:])sm90::", "", name)
+    return re.sub(r"\b(minference|cuda|device|arch|sm80|tma)::|(?<=[<,:])sm90::", "", name)
 
 
 # ---- Shapes: threads and shared memory of a launch, from the kernels' headers -----------
@@ -208,7 +208,9 @@ def _expressions(name: str) -> tuple[str, str]:
 def _constants(source: str, expressions: Sequence[str]) -> list[int]:
     lines = ",\n".join(f"static_cast<unsigned long>({e})" for e in expressions)
     text = f"""#include "{source}"
+namespace minference::cuda {{}}
 namespace minference::sm80 {{
+using namespace cuda;
 extern const unsigned long kSizes[] = {{
 {lines}
 }};

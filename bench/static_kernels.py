@@ -42,8 +42,8 @@ class Kernel:
 ONE, TWO = (1, 1, 1, 1), (2, 2, 2, 2)
 SCORES = "HMMA", "LDSM", "LDGSTS 16", "EX2"
 STORAGE = "sizeof(typename Traits::SharedStorage)"
-SELECT = "cuda/device/select_rows_kernels.h"
-WORK_TABLE = "cuda/device/work_table_kernels.h"
+SELECT = "cuda/common/select_rows_kernels.h"
+WORK_TABLE = "cuda/common/work_table_kernels.h"
 # Four heads share a reading of K, as in the models that most queries come from.
 GROUP_THREADS = "4 * kBlock"
 VS90 = "sm90::vertical_slash::"
@@ -52,14 +52,14 @@ VS90 = "sm90::vertical_slash::"
 KERNELS = {
     # Stage 1, vertical-slash.
     "row_statistics_kernel": Kernel(
-        "cuda/sm80/estimate_vertical_slash_statistics.cuh",
+        "cuda/sm80/estimate_vertical_slash_kernels.h",
         blocks={64: TWO, 96: TWO, 128: (2, 1, 1, 2), 192: ONE, 256: ONE},
         threads=GROUP_THREADS,
         shared="sizeof(typename Traits::Keys::Buffers)",
         needs=SCORES,
     ),
     "score_sums_kernel": Kernel(
-        "cuda/sm80/estimate_vertical_slash_sums.cuh",
+        "cuda/sm80/estimate_vertical_slash_kernels.h",
         blocks={64: TWO, 96: (2, 1, 1, 2), 128: (2, 1, 1, 2), 192: ONE, 256: ONE},
         threads=GROUP_THREADS,
         shared="score_sums_shared_bytes<Traits>(4)",
@@ -67,32 +67,32 @@ KERNELS = {
     ),
     **{
         f"{name}_sm90_kernel": Kernel(
-            f"cuda/sm90/estimate_vertical_slash_{source}.cuh",
+            "cuda/sm90/estimate_vertical_slash_kernels.h",
             blocks=1,
             shared=f"{VS90}score_shared_bytes<Traits, {VS90}{storage}<Traits>>(4)",
             needs=("HGMMA", "UTMALDG", "EX2", "SHFL", "BAR", "ST"),
             split=(240, 24),
         )
-        for name, source, storage in (
-            ("row_statistics", "statistics", "WarpgroupStatistics"),
-            ("score_sums", "sums", "WarpgroupSums"),
+        for name, storage in (
+            ("row_statistics", "WarpgroupStatistics"),
+            ("score_sums", "WarpgroupSums"),
         )
     },
     "combine_rows_kernel": Kernel(
-        "cuda/sm80/estimate_vertical_slash.cu",
+        "cuda/common/estimate_vertical_slash.cu",
         blocks=ONE,
         threads="kCombineParts * kBlock",
         shared="sizeof(CombineStorage)",
         needs=("LD", "ST"),
     ),
     "add_overlaps_kernel": Kernel(
-        "cuda/sm80/estimate_vertical_slash.cu",
+        "cuda/common/estimate_vertical_slash.cu",
         blocks=(16, 16, 16, 16),
         threads="kBlock",
         needs=("LD", "ST"),
     ),
     "write_first_indices_kernel": Kernel(
-        "cuda/sm80/estimate_vertical_slash.cu",
+        "cuda/common/estimate_vertical_slash.cu",
         blocks=ONE,
         threads="kFirstThreads",
         needs=("ST",),
@@ -108,7 +108,7 @@ KERNELS = {
         }.items()
     },
     # Stage 1, block-sparse.
-    "pool_rows_kernel": Kernel("cuda/device/pool_panels.h", blocks=(4, 4, 4, 4), needs=("LD 16",)),
+    "pool_rows_kernel": Kernel("cuda/tma/pool_panels.h", blocks=(4, 4, 4, 4), needs=("LD 16",)),
     "select_blocks_kernel": Kernel(
         "cuda/sm80/estimate_block_sparse_kernel.h",
         blocks=(1, 1, 1, 2),
@@ -124,13 +124,13 @@ KERNELS = {
     ),
     # Stage 2, and the work table.
     "plan_vertical_slash_kernel": Kernel(
-        "cuda/sm80/plan.cu", blocks=ONE, shared=STORAGE, needs=("SHFL", "BAR", "ST")
+        "cuda/common/plan.cu", blocks=ONE, shared=STORAGE, needs=("SHFL", "BAR", "ST")
     ),
     "prepare_head_keys_kernel": Kernel(
-        "cuda/device/head_keys.cu", blocks=ONE, shared=STORAGE, needs=("ST",)
+        "cuda/common/head_keys.cu", blocks=ONE, shared=STORAGE, needs=("ST",)
     ),
     "count_key_tiles_kernel": Kernel(
-        "cuda/sm80/count_key_tiles.cu", blocks=ONE, shared=STORAGE, needs=("ST",)
+        "cuda/common/count_key_tiles.cu", blocks=ONE, shared=STORAGE, needs=("ST",)
     ),
     "count_row_block_tiles_kernel": Kernel(
         WORK_TABLE, blocks=(6, 6, 6, 6), shared=STORAGE, needs=("LD", "ST")
@@ -160,16 +160,16 @@ KERNELS = {
         beside=32,  # Scores of a thread: 64 up to 128 dims, else 32.
     ),
     "gather_columns_kernel": Kernel(
-        "cuda/sm90/gather_columns.cu", blocks=8, needs=("LD 16", "ST 16")
+        "cuda/common/gather_columns.cu", blocks=(8, 6, 6, 8), needs=("LD 16", "ST 16")
     ),
     "combine_splits_kernel": Kernel(
-        "cuda/sm80/combine_splits.cu", blocks=(8, 8, 8, 8), needs=("LD", "EX2", "ST")
+        "cuda/common/combine_splits.cu", blocks=(8, 8, 8, 8), needs=("LD", "EX2", "ST")
     ),
     "merge_attention_kernel": Kernel(
-        "cuda/sm80/merge_attention.cu",
+        "cuda/common/merge_attention.cu",
         blocks=(5, 5, 5, 5),
         shared=STORAGE,
         needs=("LD 16", "BAR", "ST 16"),
     ),
-    "store_table_kernel": Kernel("cuda/device/table.h", blocks=(8, 6, 6, 8), threads="256"),
+    "store_table_kernel": Kernel("cuda/common/table.h", blocks=(8, 6, 6, 8), threads="256"),
 }

@@ -98,6 +98,28 @@ function(minference_configure_cuda target)
   target_link_libraries(${target} PUBLIC CUDA::cudart_static)
 endfunction()
 
+# Adds the objects of a CUDA backend, target minference_<name>_objects, from minference_<name>_sources for
+# the given architectures. With a reason why they are not built, cuda/<name>/not_built.cpp tells it; "cuda",
+# what all backends share, has no such file and is empty then.
+function(minference_add_cuda_backend name architectures no_reason)
+  set(target minference_${name}_objects)
+  if(NOT no_reason STREQUAL "" AND NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/cuda/${name}/not_built.cpp")
+    add_library(${target} INTERFACE)
+    return()
+  endif()
+  add_library(${target} OBJECT)
+  minference_configure_target(${target})
+  if(NOT no_reason STREQUAL "")
+    string(REPLACE ";" "," no_reason "${no_reason}")
+    target_sources(${target} PRIVATE cuda/${name}/not_built.cpp)
+    target_compile_definitions(${target} PRIVATE "MINF_NOT_BUILT_REASON=\"${no_reason}\"")
+    return()
+  endif()
+  target_sources(${target} PRIVATE ${minference_${name}_sources})
+  set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES "${architectures}")
+  minference_configure_cuda(${target})
+endfunction()
+
 # Machine code of one generation from one PTX, that of its lowest architecture asked for: 86-real and
 # 89-real from compute_80. CMake would run nvcc's front end, half of the time, once for each; no source
 # here asks for the architecture (__CUDA_ARCH__), so it would write the same. Call it after

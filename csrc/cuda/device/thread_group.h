@@ -10,6 +10,7 @@
 namespace minference::device {
 
 inline constexpr int kWarpThreads = 32;
+inline constexpr int kWarpgroupThreads = 128;
 inline constexpr unsigned kFullWarp = 0xffffffffu;
 
 __device__ inline int lane_index() { return static_cast<int>(threadIdx.x) % kWarpThreads; }

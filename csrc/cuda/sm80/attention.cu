@@ -1,10 +1,9 @@
 // Stage 3 on sm80, the host side: key sets, the work table, the kernel, and, in small calls, the
 // combination of parts.
 //
-//     prepare_head_keys    patterns and index lists to key sets      head_keys.h
-//     build_work_table     items, longest first                      work_table.h
-//     attention            persistent blocks                         attention_kernel.h
-//     combine_splits       only where keys were split                combine_splits.cu
+//     prepare_attention    key sets and items          common/attention_prologue.h
+//     attention            persistent blocks           attention_kernel.h
+//     combine_splits       only where keys were split  common/combine_splits.h
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
@@ -13,13 +12,12 @@
 #include "core/ceil_div.h"
 #include "core/workspace.h"
 #include "cuda/arch/element.h"
-#include "cuda/check.h"
-#include "cuda/device/head_keys.h"
-#include "cuda/device/least_padded.h"
+#include "cuda/common/attention_prologue.h"
+#include "cuda/common/combine_splits.h"
+#include "cuda/common/head_dims.h"
 #include "cuda/device/query_scale.h"
 #include "cuda/machine.h"
 #include "cuda/sm80/attention.h"
-#include "cuda/sm80/attention_traits.h"
 #include "cuda/sm80/stages.h"
 
 namespace minference::sm80 {
@@ -27,33 +25,15 @@ namespace {
 
 /// At most, by registers; what *_bytes reckons with, which knows no instance.
 constexpr int32_t kMaxResidentBlocks = 2;
-constexpr int32_t kMaxDimV = 256;
-
-/// An instance of the kernel.
-struct Instance {
-  int32_t dim;
-  int32_t dim_v;
-  bool pairs;  // Computes two row blocks together.
-  int32_t (*resident_blocks)();
-  void (*launch)(const AttentionParams& params, int32_t num_blocks, cudaStream_t stream);
-};
-
-template <typename Element, int kDim, int kDimV>
-constexpr Instance instance() {
-  using Traits = AttentionTraits<Element, kDim, kDimV>;
-  return {kDim, kDimV, Traits::kPairs, &resident_attention_blocks<Traits>,
-          &launch_attention<Traits>};
-}
 
 template <typename Element>
-const Instance& instance_of(const Shape& shape) {
-  static constexpr Instance kInstances[] = {
-      instance<Element, 64, 64>(),   instance<Element, 96, 96>(),   instance<Element, 128, 128>(),
-      instance<Element, 192, 128>(), instance<Element, 192, 192>(), instance<Element, 256, 256>()};
-  return device::least_padded(kInstances, shape);
+AttentionInstance instance_of(const Shape& shape) {
+  return cuda::with_attention_dims(shape.head_dim, shape.head_dim_v, []<int kDim, int kDimV>() {
+    return attention_instance<Element, kDim, kDimV>();
+  });
 }
 
-const Instance& instance_of(const Shape& shape) {
+AttentionInstance instance_of(const Shape& shape) {
   return shape.dtype == DType::kBFloat16 ? instance_of<arch::BFloat16>(shape)
                                          : instance_of<arch::Float16>(shape);
 }
@@ -77,7 +57,7 @@ struct Division {
   int32_t num_splits = 1;  // Parts of a row block's keys that are items of their own.
   bool joins = false;      // Whether row blocks may be joined; not where keys are split.
 
-  Division(const Shape& shape, const Instance& instance, int64_t resident) {
+  Division(const Shape& shape, const AttentionInstance& instance, int64_t resident) {
     const int64_t items = num_row_blocks(shape);
     if (shape.lengths.seqlen_q > shape.lengths.seqlen_k / 2 && items >= resident) {
       // Row blocks of all lengths: the short ones fill the last round.
@@ -101,10 +81,8 @@ struct Division {
 };
 
 struct Memory {
-  HeadKeys* heads;
-  Workspace table;
-  unsigned long long* next_item;
-  PartialResults partial;
+  cuda::AttentionMemory common;
+  cuda::PartialResults partial;
 };
 
 Memory take_memory(WorkspaceAllocator& allocator, const Shape& shape, int32_t num_splits,
@@ -112,10 +90,7 @@ Memory take_memory(WorkspaceAllocator& allocator, const Shape& shape, int32_t nu
   const auto heads = static_cast<std::size_t>(shape.batch) * shape.num_heads_q;
   const std::size_t rows =
       num_splits > 1 ? heads * static_cast<std::size_t>(shape.lengths.seqlen_q) * num_splits : 0;
-  Memory memory{};
-  memory.heads = allocator.take<HeadKeys>(heads).data();
-  memory.table = allocator.take<std::byte>(device::work_table_bytes(shape));
-  memory.next_item = allocator.take<unsigned long long>(1).data();
+  Memory memory{.common = {allocator, shape}, .partial = {}};
   memory.partial.out = allocator.take<float>(rows * static_cast<std::size_t>(dim_v)).data();
   memory.partial.lse2 = allocator.take<float>(rows).data();
   memory.partial.dim_v = dim_v;
@@ -136,7 +111,7 @@ std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor,
                             const AttentionLimits& limits) {
   const int64_t resident = resident_blocks(executor, limits, kMaxResidentBlocks);
   WorkspaceAllocator allocator;
-  take_memory(allocator, args.shape, most_splits(args.shape, resident), kMaxDimV);
+  take_memory(allocator, args.shape, most_splits(args.shape, resident), cuda::kMaxDimV);
   return allocator.bytes();
 }
 
@@ -144,43 +119,49 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
                const AttentionLimits& limits) {
   const Shape& shape = args.shape;
   const auto stream = static_cast<cudaStream_t>(executor.stream);
-  const Instance& instance = instance_of(shape);
+  const AttentionInstance instance = instance_of(shape);
   const int64_t resident = resident_blocks(executor, limits, instance.resident_blocks());
   const Division division(shape, instance, resident);
   const int32_t num_splits = division.num_splits;
   WorkspaceAllocator allocator(workspace);
   const Memory memory = take_memory(allocator, shape, num_splits, instance.dim_v);
 
-  device::prepare_head_keys(shape, args.patterns, args.index, memory.heads, stream);
+  const cuda::WorkTable table = cuda::prepare_attention(
+      args, memory.common, division.joins ? cuda::Joining::kWhereShared : cuda::Joining::kNone,
+      stream);
   const device::QueryScale scale(args.softmax_scale);
-  const AttentionParams params{
-      .q = args.q,
-      .k = args.k,
-      .v = args.v,
-      .out = args.out,
-      .lse = args.lse,
-      .lengths = shape.lengths,
-      .num_heads_q = shape.num_heads_q,
-      .group_size = shape.group_size(),
-      .head_dim = shape.head_dim,
-      .head_dim_v = shape.head_dim_v,
-      .scale_log2 = scale.log2,
-      .score_sign = scale.sign(),
-      .heads = memory.heads,
-      .table = device::build_work_table(
-          shape, memory.heads,
-          division.joins ? device::Joining::kWhereShared : device::Joining::kNone, memory.table,
-          stream),
-      .next_item = memory.next_item,
-      .num_splits = num_splits,
-      .num_partial_heads = shape.batch * shape.num_heads_q,
-      .partial = memory.partial,
-      .k_steps = {},
-      .v_steps = {}};
-  MINF_CUDA(cudaMemsetAsync(memory.next_item, 0, sizeof(*memory.next_item), stream));
+  const AttentionParams params{.q = args.q,
+                               .k = args.k,
+                               .v = args.v,
+                               .out = args.out,
+                               .lse = args.lse,
+                               .lengths = shape.lengths,
+                               .num_heads_q = shape.num_heads_q,
+                               .group_size = shape.group_size(),
+                               .head_dim = shape.head_dim,
+                               .head_dim_v = shape.head_dim_v,
+                               .scale_log2 = scale.log2,
+                               .score_sign = scale.sign(),
+                               .heads = memory.common.heads,
+                               .table = table,
+                               .next_item = memory.common.next_item,
+                               .num_splits = num_splits,
+                               .num_partial_heads = shape.batch * shape.num_heads_q,
+                               .partial = memory.partial,
+                               .k_steps = {},
+                               .v_steps = {}};
   const int64_t num_items = params.table.num_items * num_splits;
   instance.launch(params, static_cast<int32_t>(std::min(num_items, resident)), stream);
-  if (num_splits > 1) launch_combine_splits(params, shape.dtype, stream);
+  if (num_splits == 1) return;
+  cuda::combine_splits({.out = args.out,
+                        .lse = args.lse,
+                        .lengths = shape.lengths,
+                        .num_heads_q = shape.num_heads_q,
+                        .head_dim_v = shape.head_dim_v,
+                        .num_splits = num_splits,
+                        .num_partial_heads = params.num_partial_heads,
+                        .partial = memory.partial},
+                       shape.dtype, stream);
 }
 
 std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor) {

@@ -7,17 +7,10 @@
 
 #include "core/backend.h"
 #include "cuda/arch/emulation.h"
-#include "cuda/device/work_table.h"
+#include "cuda/common/combine_splits.h"
+#include "cuda/common/work_table.h"
 
 namespace minference::sm80 {
-
-/// Results of parts of the keys, [num_splits][batch * num_heads_q][seqlen_q], before they are
-/// combined.
-struct PartialResults {
-  float* out;   // [...][dim_v]
-  float* lse2;  // log2 of the sum of exponentials; -inf: no key.
-  int32_t dim_v;
-};
 
 /// Bytes from a row of a head to another. From memory: in the loop they would be products of 64
 /// bits.
@@ -41,32 +34,30 @@ struct AttentionParams {
   float score_sign;  // 1, -1 or 0: the sign of softmax_scale.
 
   const HeadKeys* heads;  // [batch * num_heads_q]
-  device::WorkTable table;
+  cuda::WorkTable table;
   unsigned long long* next_item;  // Items taken beyond the first of each block; 0 at the start.
 
   int32_t num_splits;         // Parts of the keys that items of their own attend; 1: whole items.
   int32_t num_partial_heads;  // batch * num_heads_q
-  PartialResults partial;
+  cuda::PartialResults partial;
 
-  RowSteps k_steps;  // launch_attention() sets them.
+  RowSteps k_steps;  // AttentionInstance::launch() sets them.
   RowSteps v_steps;
 };
 
-/// Compile-time shape of a thread block: attention_traits.h. kDim and kDimV: head_dim and
-/// head_dim_v that it serves, at most.
+/// An instance of the kernel.
+struct AttentionInstance {
+  int32_t dim_v;  // Padded.
+  bool pairs;     // Computes two row blocks together.
+  /// Thread blocks that a multiprocessor of the current device holds. @throws Error
+  int32_t (*resident_blocks)();
+  /// Enqueues the kernel on `num_blocks` blocks.
+  void (*launch)(const AttentionParams& params, int32_t num_blocks, cudaStream_t stream);
+};
+
+/// Defined in attention_kernel.h, and instantiated for each of cuda::kAttentionDims.
 template <typename Element, int kDim, int kDimV>
-struct AttentionTraits;
-
-/// Thread blocks that a multiprocessor of the current device holds. @throws Error
-template <typename Traits>
-int32_t resident_attention_blocks();
-
-/// Enqueues the kernel on `num_blocks` blocks.
-template <typename Traits>
-void launch_attention(const AttentionParams& params, int32_t num_blocks, cudaStream_t stream);
-
-/// Enqueues the combination of partial results into params.out and params.lse: one kernel.
-void launch_combine_splits(const AttentionParams& params, DType dtype, cudaStream_t stream);
+AttentionInstance attention_instance();
 
 /// Limits that only tests change, to reach with small sizes what large ones do.
 struct AttentionLimits {

@@ -13,9 +13,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/arch/launch.h"
 #include "cuda/arch/opaque.h"
 #include "cuda/arch/shared.h"
-#include "cuda/device/row_tiles.h"
+#include "cuda/common/row_tiles.h"
+#include "cuda/sm80/attention.h"
 #include "cuda/sm80/attention_finish.h"
 #include "cuda/sm80/attention_load.h"
 #include "cuda/sm80/attention_nonfinite.h"
@@ -33,14 +35,14 @@ __device__ inline uint32_t part_of(uint32_t count, uint32_t part, uint32_t parts
 /// The row tile of item number `item`, and its part of the tiles where keys are split: items are
 /// few then. num_row_blocks is 0 where there is no more to do.
 __device__ inline device::RowTile load_item(const AttentionParams& params, int64_t item) {
-  if (params.num_splits == 1) return device::row_tile(params.table, params.lengths, item);
+  if (params.num_splits == 1) return cuda::row_tile(params.table, params.lengths, item);
   const auto num_splits = static_cast<uint32_t>(params.num_splits);
   const uint32_t split = static_cast<uint32_t>(item) % num_splits;
   device::RowTile tile =
-      device::row_tile(params.table, params.lengths, static_cast<uint32_t>(item) / num_splits);
+      cuda::row_tile(params.table, params.lengths, static_cast<uint32_t>(item) / num_splits);
   if (tile.num_row_blocks == 0) return tile;
   const auto count = static_cast<uint32_t>(
-      device::tiles_of(params.table, params.lengths, tile.head_idx, tile.row_block).count());
+      cuda::tiles_of(params.table, params.lengths, tile.head_idx, tile.row_block).count());
   tile.first_tile = static_cast<int32_t>(part_of(count, split, num_splits));
   tile.end_tile = static_cast<int32_t>(part_of(count, split + 1, num_splits));
   tile.split = static_cast<int32_t>(split);
@@ -224,6 +226,38 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kMinBlocks)
     if (threadIdx.x == 0) storage.queue.row_tile = load_item(params, storage.next_item);
     __syncthreads();  // The next item stands.
   }
+}
+
+// ---- Host ---------------------------------------------------------------------------------------
+
+template <typename Traits>
+int32_t resident_attention_blocks() {
+  return arch::resident_blocks("attention", &attention_kernel<Traits>, Traits::kThreads,
+                               sizeof(typename Traits::SharedStorage));
+}
+
+template <typename Traits, typename Rows>
+RowSteps row_steps(const ConstTokens& tensor) {
+  using Element = typename Traits::Element;
+  const int64_t next = tensor.token_stride * static_cast<int64_t>(sizeof(Element));
+  return {.next = next, .next_copied = CopyShare<Rows, Traits::kThreads>::kStep * next};
+}
+
+template <typename Traits>
+void launch_attention(const AttentionParams& params, int32_t num_blocks, cudaStream_t stream) {
+  AttentionParams with_steps = params;
+  with_steps.k_steps = row_steps<Traits, typename Traits::QueryRows>(params.k);
+  with_steps.v_steps = row_steps<Traits, typename Traits::ValueRows>(params.v);
+  arch::launch("attention", &attention_kernel<Traits>,
+               {dim3(static_cast<unsigned>(num_blocks)), dim3(Traits::kThreads),
+                sizeof(typename Traits::SharedStorage)},
+               stream, with_steps);
+}
+
+template <typename Element, int kDim, int kDimV>
+AttentionInstance attention_instance() {
+  using Traits = AttentionTraits<Element, kDim, kDimV>;
+  return {kDimV, Traits::kPairs, &resident_attention_blocks<Traits>, &launch_attention<Traits>};
 }
 
 }  // namespace minference::sm80

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/check.h"
+#include "cuda/common/stages.h"
 #include "cuda/machine.h"
 #include "cuda/on_device.h"
 #include "cuda/resources.h"
@@ -94,13 +95,15 @@ const Backend& backend() {
       .check_device = check_device,
       .check_resources = cuda::check_resources,
       .estimators = kEstimators,
-      .plan_vertical_slash = cuda::on_device<plan_vertical_slash>,
-      .count_key_tiles = cuda::on_device<count_key_tiles>,
-      .fill_lists = [](std::span<int32_t> lists,
-                       const Executor& executor) { cuda::on_device<fill_lists>(lists, executor); },
+      .plan_vertical_slash = cuda::on_device<cuda::plan_vertical_slash>,
+      .count_key_tiles = cuda::on_device<cuda::count_key_tiles>,
+      .fill_lists =
+          [](std::span<int32_t> lists, const Executor& executor) {
+            cuda::on_device<cuda::fill_lists>(lists, executor);
+          },
       .attention_bytes = attention_bytes,
       .attention = cuda::on_device_with_workspace<attention>,
-      .merge_attention = cuda::on_device<merge_attention>,
+      .merge_attention = cuda::on_device<cuda::merge_attention>,
   };
   return kBackend;
 }

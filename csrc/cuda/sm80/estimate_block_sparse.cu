@@ -1,48 +1,37 @@
-// Stage 1 of block-sparse on sm80, the host side: its kernels, for estimate_block_sparse_waves.h.
+// Stage 1 of block-sparse on sm80, the host side: the kernels of the least padded head_dim.
 // SPDX-License-Identifier: Apache-2.0
-#include "cuda/arch/element.h"
-#include "cuda/sm80/estimate_block_sparse_waves.h"
+#include "cuda/common/head_dims.h"
+#include "cuda/sm80/estimate_block_sparse.h"
 #include "cuda/sm80/stages.h"
 
 namespace minference::sm80 {
 namespace {
 
-using block_sparse::Estimator;
-using block_sparse::Instance;
-using block_sparse::instance_for;
-using block_sparse::SelectBlocksTraits;
-
-template <int kPaddedDim>
-constexpr Instance instance() {
-  return {kPaddedDim, block_sparse::kTileRows,
-          &device::launch_pool_rows<device::PoolTraits<arch::BFloat16, kPaddedDim>>,
-          &device::launch_pool_rows<device::PoolTraits<arch::Float16, kPaddedDim>>,
-          &block_sparse::launch_select_blocks<SelectBlocksTraits<kPaddedDim>>};
+cuda::block_sparse::Kernels kernels_for(const Shape& shape) {
+  return cuda::with_head_dim(shape.head_dim,
+                             []<int kPaddedDim>() { return block_sparse_kernels<kPaddedDim>(); });
 }
-
-constexpr Instance kInstances[] = {instance<64>(), instance<96>(), instance<128>(), instance<192>(),
-                                   instance<256>()};
 
 }  // namespace
 
 std::size_t estimate_block_sparse_bytes(const EstimateBlockSparseArgs& args,
-                                        const BlockSparseLimits& limits) {
-  return Estimator(args, limits, instance_for(kInstances, args.shape.head_dim)).bytes();
+                                        const cuda::BlockSparseLimits& limits) {
+  return cuda::estimate_block_sparse_bytes(args, kernels_for(args.shape), limits);
 }
 
 void estimate_block_sparse(const EstimateBlockSparseArgs& args, Workspace workspace,
-                           const Executor& executor, const BlockSparseLimits& limits) {
-  Estimator(args, limits, instance_for(kInstances, args.shape.head_dim))
-      .run(workspace, static_cast<cudaStream_t>(executor.stream));
+                           const Executor& executor, const cuda::BlockSparseLimits& limits) {
+  cuda::estimate_block_sparse(args, kernels_for(args.shape), limits, workspace,
+                              static_cast<cudaStream_t>(executor.stream));
 }
 
 std::size_t estimate_block_sparse_bytes(const EstimateBlockSparseArgs& args, const Executor&) {
-  return estimate_block_sparse_bytes(args, BlockSparseLimits{});
+  return estimate_block_sparse_bytes(args, cuda::BlockSparseLimits{});
 }
 
 void estimate_block_sparse(const EstimateBlockSparseArgs& args, Workspace workspace,
                            const Executor& executor) {
-  estimate_block_sparse(args, workspace, executor, BlockSparseLimits{});
+  estimate_block_sparse(args, workspace, executor, cuda::BlockSparseLimits{});
 }
 
 }  // namespace minference::sm80

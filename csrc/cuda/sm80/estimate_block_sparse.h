@@ -1,74 +1,21 @@
-// Stage 1 of block-sparse on sm80: what the host hands to the kernel that scores and selects.
+// Stage 1 of block-sparse on sm80: its kernels. All else is common/estimate_block_sparse.h's.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 
-#include "core/backend.h"
-#include "core/pattern.h"
-#include "cuda/arch/emulation.h"
-#include "cuda/device/pool_rows.h"
-
-namespace minference::sm80::block_sparse {
-
-/// Row blocks of one (batch, query head) that four warps select for.
-inline constexpr int kTileRows = 64;
-
-/// Lists of up to this many blocks are selected in one pass over the keys: more candidates than fit
-/// in shared memory beside the keys would be needed for longer ones.
-inline constexpr int32_t kMaxStreamedTopK = 128;
-
-/// One pass keeps block ids in 16 bits.
-inline constexpr int32_t kMaxStreamedBlocks = 1 << 16;
-
-/// One (batch, query head), in device memory.
-struct SelectTarget {
-  int32_t* block_index;  // [row_blocks, top_k]
-  int64_t row_stride;
-  int32_t top_k;
-  int32_t key_head;  // Which of the wave's pooled key heads.
-};
-static_assert(sizeof(SelectTarget) % 4 == 0);
-
-struct SelectBlocksParams {
-  const SelectTarget* targets;           // The wave's, in device memory.
-  const device::SplitFragment* queries;  // Pooled: [num_targets][query_fragments]
-  const device::SplitFragment* keys;  // Pooled: [key heads][key_fragments], in the backend's order.
-  int64_t query_fragments;
-  int64_t key_fragments;
-  Lengths lengths;
-  int32_t num_targets;
-  int32_t max_streamed_top_k;
-
-  /// What scores are multiplied by. By mass: softmax_scale * log2(e), so that masses are powers of
-  /// two; otherwise 1: the order of the scores is that of the products.
-  float multiplier;
-  double share;  // Below 1: of the softmax mass of a row block, a list need hold only so much.
-};
-
-/// Compile-time shape of a launch: estimate_block_sparse_traits.h.
-template <int kPaddedDim>
-struct SelectBlocksTraits;
-
-/// Enqueues the selection for all row blocks of a wave's targets. Traits: SelectBlocksTraits.
-template <typename Traits>
-void launch_select_blocks(const SelectBlocksParams& params, cudaStream_t stream);
-
-}  // namespace minference::sm80::block_sparse
+#include "cuda/common/estimate_block_sparse.h"
 
 namespace minference::sm80 {
 
-/// Limits that only tests change, to reach with small sizes what large ones do.
-struct BlockSparseLimits {
-  int32_t max_streamed_top_k = block_sparse::kMaxStreamedTopK;
-  int64_t wave_bytes = int64_t{48} << 20;  // Pooled rows of a wave: an L2 cache's worth.
-};
+/// Defined in estimate_block_sparse_kernel.h, and instantiated for each of cuda::kHeadDims.
+template <int kPaddedDim>
+cuda::block_sparse::Kernels block_sparse_kernels();
 
 /// The stage of stages.h, and its bytes of work memory, with other limits.
 std::size_t estimate_block_sparse_bytes(const EstimateBlockSparseArgs& args,
-                                        const BlockSparseLimits& limits);
+                                        const cuda::BlockSparseLimits& limits);
 void estimate_block_sparse(const EstimateBlockSparseArgs& args, Workspace workspace,
-                           const Executor& executor, const BlockSparseLimits& limits);
+                           const Executor& executor, const cuda::BlockSparseLimits& limits);
 
 }  // namespace minference::sm80

@@ -1,100 +1,17 @@
-// Stage 1 of vertical-slash, the inside: how a call is cut up, and the step that computes the
-// scores. estimate_vertical_slash() selects from them afterwards; tests look at them. sm90 puts its
-// own kernels in the place of the two passes over K and shares everything else.
+// Stage 1 of vertical-slash on sm80: its two passes over K. All else is
+// common/estimate_vertical_slash.h's.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-#include <vector>
-
-#include "core/backend.h"
-#include "core/workspace.h"
-#include "cuda/arch/emulation.h"
-#include "cuda/sm80/estimate_vertical_slash_traits.h"
+#include "cuda/common/estimate_vertical_slash.h"
 
 namespace minference::sm80 {
 
-/// Targets whose scores are in memory together.
-struct ScoreWave {
-  std::size_t first_target = 0;
-  std::size_t num_targets = 0;
-  std::size_t first_group = 0;
-  std::size_t num_groups = 0;
-};
+/// Defined in estimate_vertical_slash_kernels.h, and instantiated for each of cuda::kHeadDims.
+template <typename Element, int kHeadDim>
+cuda::ScoreKernels score_kernels();
 
-/// A pass over K: grid (chunks, groups), a block for `num_heads` heads.
-using LaunchScorePass = void (*)(const Shape& shape, const ScoreArgs& args, dim3 grid,
-                                 int num_heads, cudaStream_t stream);
-
-/// The two passes for a dtype and a padded head_dim, and how they want a call to be cut up.
-struct ScoreKernels {
-  LaunchScorePass row_statistics;
-  LaunchScorePass score_sums;
-  std::size_t max_heads;  // Of a block, at most kMaxGroupHeads.
-  std::size_t key_step;   // Chunks are multiples of it; itself one of kBlock.
-  std::size_t blocks;     // Of a pass, that a wave is cut into.
-};
-ScoreKernels bf16_score_kernels(int32_t head_dim);  // Both defined in instances/.
-ScoreKernels fp16_score_kernels(int32_t head_dim);
-
-/// sm80's.
-ScoreKernels score_kernels(const Shape& shape);
-
-/// Bounds on a division; the defaults are production's.
-struct ScoreLimits {
-  /// Score rows of one wave: 32 heads at 1M keys would take 256 MiB at once. So much also stays in
-  /// the 50 MiB of an H200's L2 from pass 2 until it is selected from.
-  std::size_t wave_bytes = std::size_t{48} << 20;
-  /// Bounds tables on the host, and the grid's y axis.
-  std::size_t wave_targets = 8192;
-  /// Blocks of a pass, if the kernels want more.
-  std::size_t pass_blocks = 8192;
-  /// Chunks of a row: each costs 768 bytes a head.
-  std::size_t max_chunks = 512;
-};
-
-/// How a call is cut up: heads of a KV head into groups, groups into waves, keys into chunks. From
-/// shapes and targets only, so that a result does not depend on the device.
-struct ScoreDivision {
-  ScoreDivision(const EstimateVerticalSlashArgs& args, const ScoreKernels& kernels,
-                const ScoreLimits& limits = {});
-
-  std::vector<ScoreGroup> groups;
-  std::vector<ScoreWave> waves;
-  std::size_t max_wave_targets = 0;
-  int32_t max_group_heads = 0;
-  int32_t chunk_keys = 0;
-  int32_t num_chunks = 0;
-};
-
-/// Device memory of one wave after the other. vertical and slash: [targets][seqlen_k].
-struct ScoreMemory {
-  /// Takes nothing but counts where the allocator does.
-  ScoreMemory(WorkspaceAllocator& memory, const ScoreDivision& division, int32_t seqlen_k);
-
-  ScoreGroup* groups;
-  float* vertical;
-  float* slash;
-  float* overlap;
-  float* row_max;
-  float* row_sum;
-  float* row_offset;
-};
-
-/// Enqueues the copy of the groups to device memory: once, before the first wave.
-void store_groups(const ScoreDivision& division, const ScoreMemory& memory, cudaStream_t stream);
-
-/// Enqueues the column and diagonal sums of the wave's targets; every entry of their rows is
-/// written. @throws Error{MINF_ERROR_LAUNCH_FAILED}
-void launch_scores(const EstimateVerticalSlashArgs& args, const ScoreKernels& kernels,
-                   const ScoreDivision& division, const ScoreWave& wave, const ScoreMemory& memory,
-                   cudaStream_t stream);
-
-/// The stage with the given kernels, and its work memory.
-std::size_t estimate_vertical_slash_bytes(const EstimateVerticalSlashArgs& args,
-                                          const ScoreKernels& kernels);
-void estimate_vertical_slash(const EstimateVerticalSlashArgs& args, const ScoreKernels& kernels,
-                             Workspace workspace, cudaStream_t stream);
+/// The kernels of the least padded head_dim.
+cuda::ScoreKernels score_kernels(const Shape& shape);
 
 }  // namespace minference::sm80

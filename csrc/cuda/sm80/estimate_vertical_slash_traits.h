@@ -1,62 +1,22 @@
-// Stage 1 of vertical-slash on sm80: what its kernels share: arguments, tile shape, thread layout.
+// Stage 1 of vertical-slash on sm80: what its kernels share: tile shape, thread layout.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
 
-#include "core/backend.h"
+#include "cuda/common/estimate_vertical_slash.h"
 #include "cuda/device/key_stream.h"
-#include "cuda/device/query_scale.h"
 #include "cuda/device/score_tile.h"
 
 namespace minference::sm80 {
 
+using cuda::ScoreArgs;
+using cuda::ScoreGroup;
+
 /// Query heads that may share one reading of K, for a head_dim padded to kHeadDim. Two warps each:
 /// 512 threads leave 128 registers a thread, of which queries take kHeadDim / 2.
 constexpr int heads_per_group(int head_dim) { return head_dim <= 128 ? 8 : 4; }
-inline constexpr int kMaxGroupHeads = heads_per_group(0);
-
-/// Targets of one KV head that are estimated together.
-struct ScoreGroup {
-  int32_t batch;
-  int32_t first_target;  // Counted from the wave's first.
-  int32_t num_heads;
-  int32_t heads[kMaxGroupHeads];  // Query heads.
-};
-
-/// Arguments of the kernels for one wave of targets, whose memory they share. Chunks of
-/// `chunk_keys` keys, a multiple of 64; the last one is shorter.
-struct ScoreArgs {
-  ConstTokens q;
-  ConstTokens k;
-  int32_t seqlen_q;
-  int32_t seqlen_k;
-  int32_t head_dim;
-  int32_t heads_per_kv_head;
-  int32_t last_q;
-  int32_t chunk_keys;
-  int32_t num_chunks;
-  float scale_log2;
-  device::QueryBits query_bits;
-
-  const ScoreGroup* groups;
-  float* row_max;     // [targets][chunks][64], log2 units.
-  float* row_sum;     // [targets][chunks][64], of 2^(score - row_max).
-  float* row_offset;  // [targets][64]: P = 2^(score - row_offset); kNoRow: P = 0.
-  float* overlap;     // [targets][chunks][64]: a chunk's sums that the next chunk's add to.
-  float* vertical;    // [targets][seqlen_k]
-  float* slash;       // [targets][seqlen_k]
-
-  /// Position of the first estimating row.
-  MINF_HOST_DEVICE int32_t first_position() const { return seqlen_k - last_q; }
-
-  /// Where the 64 values of a target's chunk begin in row_max, row_sum and overlap.
-  MINF_HOST_DEVICE int64_t chunk_rows(int32_t target, int32_t chunk) const {
-    return (int64_t{target} * num_chunks + chunk) * kBlock;
-  }
-};
-
-using device::kNoRow;
+static_assert(heads_per_group(0) <= cuda::kMaxGroupHeads);
 
 /// The query heads of a KV head go together, so K is read twice in all; nothing of size heads x 64
 /// x seqlen is stored. With 4 heads at head_dim 128 a pass makes 2 * 4 * 64 * 128 FLOP of the 256

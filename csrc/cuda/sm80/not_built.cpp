@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/sm80/backend.h"
 
-#ifndef MINF_NO_CUDA_REASON
-#define MINF_NO_CUDA_REASON "built without CUDA"
+#ifndef MINF_NOT_BUILT_REASON
+#define MINF_NOT_BUILT_REASON "built without CUDA"
 #endif
 
 namespace minference::sm80 {
@@ -18,7 +18,7 @@ const Backend& backend() {
       .min_sparse_seqlen = 0,
       .availability =
           [] {
-            return Availability{MINF_ERROR_UNSUPPORTED, "not built (" MINF_NO_CUDA_REASON ")"};
+            return Availability{MINF_ERROR_UNSUPPORTED, "not built (" MINF_NOT_BUILT_REASON ")"};
           },
       .serves_device = nullptr,
       .check_device = nullptr,

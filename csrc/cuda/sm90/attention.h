@@ -6,43 +6,23 @@
 #include <cstdint>
 
 #include "core/backend.h"
-#include "cuda/arch/tensor_map.h"
-#include "cuda/device/work_table.h"
+#include "cuda/tma/attention_params.h"
+#include "cuda/tma/tensor_maps.h"
 
 namespace minference::sm90 {
 
-/// Boxes of 64 rows and a panel of dims. Coordinates: dim, row, head, batch entry.
-struct AttentionMaps {
-  CUtensorMap q;
-  CUtensorMap k;
-  CUtensorMap v;
-  CUtensorMap out;
-  CUtensorMap column_k;  // Gathered keys and values: the row is an entry of the column list, the
-  CUtensorMap column_v;  // head a query head.
+using tma::AttentionParams;
+
+/// An instance of the kernel.
+struct AttentionInstance {
+  tma::PanelLayout panel;
+  /// Enqueues the kernel on `num_blocks` blocks, of which a multiprocessor holds one.
+  void (*launch)(const AttentionParams& params, int32_t num_blocks, cudaStream_t stream);
 };
 
-struct AttentionParams {
-  AttentionMaps maps;
-  RowValues lse;
-  Lengths lengths;
-  int32_t num_heads_q;
-  int32_t group_size;
-  float scale_log2;  // |softmax_scale| log2(e), or 1 where that is 0.
-  float score_sign;  // 1, -1 or 0: the sign of softmax_scale.
-
-  const HeadKeys* heads;  // [batch * num_heads_q]
-  device::WorkTable table;
-  unsigned long long* next_item;  // Items taken beyond the first of each block; 0 at the start.
-};
-
-/// Compile-time shape of a thread block: attention_traits.h. kDim and kDimV: head_dim and
-/// head_dim_v that it serves, at most.
+/// Defined in attention_kernel.h, and instantiated for each of cuda::kAttentionDims.
 template <typename Element, int kDim, int kDimV>
-struct AttentionTraits;
-
-/// Enqueues the kernel on `num_blocks` blocks, of which a multiprocessor holds one.
-template <typename Traits>
-void launch_attention(const AttentionParams& params, int32_t num_blocks, cudaStream_t stream);
+AttentionInstance attention_instance();
 
 /// Limits that only tests change, to reach with small sizes what large ones do.
 struct AttentionLimits {

@@ -21,7 +21,7 @@ __device__ inline void stage_out(typename Traits::OutTile& tile, RowState<Traits
   }
   using Element = typename Traits::Element;
   const int lane = device::lane_index();
-  const int row = static_cast<int>(threadIdx.x) % kWarpgroupThreads / 32 * 16 + lane % 16;
+  const int row = static_cast<int>(threadIdx.x) % device::kWarpgroupThreads / 32 * 16 + lane % 16;
   // stmatrix: lanes 0 to 15 have the rows' first 8 dims of 16, the others the next ones.
   const auto own =
       static_cast<uint32_t>(row) * Traits::kRowBytes + static_cast<uint32_t>(lane / 16 * 16);

@@ -2,7 +2,7 @@
 // and heads in one launch. The kernel knows tiles; which, is core/key_tiles.h's to say.
 //
 // Blocks are persistent: each takes items, two neighbouring row blocks of a head, longest first.
-// One warpgroup loads (attention_load.h), two consume, a row block each, stage by stage:
+// One warpgroup loads (tma/attention_load.h), two consume, a row block each, stage by stage:
 //
 //     products    S = q K^T of this stage, then O += P V of the stage before, in turns: one
 //                 warpgroup's products are issued while the other is at its softmax
@@ -17,7 +17,7 @@
 //
 // The last turn leaves an arrival that nobody waits for, as FlashAttention-3's does.
 //
-// The mbarriers are attention_load.h's.
+// The mbarriers are tma/attention_load.h's.
 //
 // A warpgroup passes over the tiles that its row block does not attend, so each row attends the
 // keys that every other backend gives it; both pass through all stages, and take as many turns.
@@ -30,13 +30,15 @@
 #include <cstdint>
 
 #include "cuda/arch/elect.h"
+#include "cuda/arch/launch.h"
 #include "cuda/arch/opaque.h"
 #include "cuda/arch/register_allocation.h"
 #include "cuda/arch/shared.h"
+#include "cuda/sm90/attention.h"
 #include "cuda/sm90/attention_finish.h"
-#include "cuda/sm90/attention_load.h"
 #include "cuda/sm90/attention_nonfinite.h"
 #include "cuda/sm90/attention_softmax.h"
+#include "cuda/tma/attention_load.h"
 
 namespace minference::sm90 {
 
@@ -70,22 +72,23 @@ class Consumer {
   }
 
  private:
-  __device__ bool is_first() const { return threadIdx.x % kWarpgroupThreads == 0; }
+  __device__ bool is_first() const { return threadIdx.x % device::kWarpgroupThreads == 0; }
   __device__ const device::RowTile& item() const { return storage_.items[query_.stage]; }
   __device__ typename Traits::QueryTile& query() const {
     return storage_.query[query_.stage][warpgroup_];
   }
   /// The thread's first row, of the call.
   __device__ int32_t first_row() const {
-    const int thread = static_cast<int>(threadIdx.x) % kWarpgroupThreads;
+    const int thread = static_cast<int>(threadIdx.x) % device::kWarpgroupThreads;
     return (item().row_block + warpgroup_) * kBlock + thread / 32 * 16 + thread % 32 / 4;
   }
 
   __device__ void wait_for_turn() const {
-    arch::named_barrier_sync(kTurnBarrier + warpgroup_, kConsumers * kWarpgroupThreads);
+    arch::named_barrier_sync(kTurnBarrier + warpgroup_, kConsumers * device::kWarpgroupThreads);
   }
   __device__ void pass_turn() const {
-    arch::named_barrier_arrive(kTurnBarrier + 1 - warpgroup_, kConsumers * kWarpgroupThreads);
+    arch::named_barrier_arrive(kTurnBarrier + 1 - warpgroup_,
+                               kConsumers * device::kWarpgroupThreads);
   }
 
   /// All lanes of the warp are done with the buffer.
@@ -237,10 +240,10 @@ class Consumer {
     auto& out = reinterpret_cast<typename Traits::OutTile&>(query());
     const int barrier = kConsumerBarrier + warpgroup_;
     const int32_t block_row = (tile.row_block + warpgroup_) * kBlock;
-    arch::named_barrier_sync(barrier, kWarpgroupThreads);  // All are done with the queries.
+    arch::named_barrier_sync(barrier, device::kWarpgroupThreads);  // All are done with the queries.
     stage_out<Traits>(out, rows);
     arch::fence_proxy_async();  // Before the stores of lse, which it would wait for.
-    arch::named_barrier_sync(barrier, kWarpgroupThreads);  // The rows of out are complete.
+    arch::named_barrier_sync(barrier, device::kWarpgroupThreads);  // The rows of out are complete.
     if (is_first()) store_out<Traits>(params_, out, batch, head, block_row);
     store_lse(params_, rows, batch, head, row);
     if (!is_first()) return;
@@ -261,9 +264,9 @@ class Consumer {
   Storage& storage_;
   const AttentionParams& params_;
   const int warpgroup_;
-  RingPosition<Traits::kQueryStages> query_;
-  RingPosition<Traits::kKeyStages> keys_;
-  RingPosition<Traits::kValueStages> values_;
+  tma::RingPosition<Traits::kQueryStages> query_;
+  tma::RingPosition<Traits::kKeyStages> keys_;
+  tma::RingPosition<Traits::kValueStages> values_;
   int query_before_ = -1;
 };
 
@@ -275,21 +278,37 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
   const int warp =
       __shfl_sync(device::kFullWarp, static_cast<int>(threadIdx.x) / device::kWarpThreads, 0);
   if (threadIdx.x == 0) {
-    init_barriers<Traits>(storage);
-    prefetch_maps(params.maps);
+    tma::init_barriers<Traits>(storage);
+    tma::prefetch_maps(params.maps);
   }
   __syncthreads();  // The mbarriers stand.
-  if (warp < kWarpgroupThreads / device::kWarpThreads) {
+  if (warp < device::kWarpgroupThreads / device::kWarpThreads) {
     arch::setmaxnreg_dec<Traits::kProducerRegisters>();
     if (warp > 0) {
-      Finder<Traits>(storage, params).find_all();
+      tma::Finder<Traits>(storage, params).find_all();
     } else if (arch::elect_one()) {
-      Loader<Traits>(storage, params).load_all();
+      tma::Loader<Traits>(storage, params).load_all();
     }
   } else {
     arch::setmaxnreg_inc<Traits::kConsumerRegisters>();
     Consumer<Traits>(storage, params, warp / 4 - 1).attend_all();
   }
+}
+
+// ---- Host ---------------------------------------------------------------------------------------
+
+template <typename Traits>
+void launch_attention(const AttentionParams& params, int32_t num_blocks, cudaStream_t stream) {
+  arch::launch("attention", &attention_kernel<Traits>,
+               {dim3(static_cast<unsigned>(num_blocks)), dim3(Traits::kThreads),
+                sizeof(typename Traits::SharedStorage)},
+               stream, params);
+}
+
+template <typename Element, int kDim, int kDimV>
+AttentionInstance attention_instance() {
+  using Traits = AttentionTraits<Element, kDim, kDimV>;
+  return {{Traits::kPanelDims, Traits::kSwizzle}, &launch_attention<Traits>};
 }
 
 }  // namespace minference::sm90

@@ -30,7 +30,7 @@ __device__ inline bool has_nonfinite(const typename Traits::SharedStorage& stora
                                      const AttendedTiles& attended, int warpgroup) {
   using Pair = device::ElementPair<typename Traits::Element>;
   constexpr int kPieces = kBlock * static_cast<int>(Traits::kRowBytes) / 16;  // 16 bytes each.
-  const int thread = static_cast<int>(threadIdx.x) % kWarpgroupThreads;
+  const int thread = static_cast<int>(threadIdx.x) % device::kWarpgroupThreads;
   uint32_t found = 0;
   for (int i = 0; i < attended.count; ++i) {
 #pragma unroll 1
@@ -38,7 +38,7 @@ __device__ inline bool has_nonfinite(const typename Traits::SharedStorage& stora
       const auto* const pieces = reinterpret_cast<const uint4*>(
           storage.values[stage][panel][(attended.first + i) * kBlock]);
 #pragma unroll
-      for (int piece = thread; piece < kPieces; piece += kWarpgroupThreads) {
+      for (int piece = thread; piece < kPieces; piece += device::kWarpgroupThreads) {
         const uint4 words = pieces[piece];
         found |= Pair::nonfinite(words.x) | Pair::nonfinite(words.y) | Pair::nonfinite(words.z) |
                  Pair::nonfinite(words.w);
@@ -46,7 +46,8 @@ __device__ inline bool has_nonfinite(const typename Traits::SharedStorage& stora
     }
   }
   arch::fence_proxy_async();  // The reads come before what overwrites the stage.
-  return arch::named_barrier_or(kConsumerBarrier + warpgroup, kWarpgroupThreads, found != 0);
+  return arch::named_barrier_or(kConsumerBarrier + warpgroup, device::kWarpgroupThreads,
+                                found != 0);
 }
 
 /// B of mma.m16n8k16, rows along keys: keys [16 k, 16 k + 16) of the values at `rows`, of whose

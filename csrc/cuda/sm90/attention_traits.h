@@ -8,52 +8,18 @@
 #include "core/pattern.h"
 #include "cuda/arch/element.h"
 #include "cuda/arch/mbarrier.h"
-#include "cuda/arch/named_barrier.h"
 #include "cuda/arch/swizzle.h"
-#include "cuda/device/tile_walk.h"
-#include "cuda/sm90/ring_position.h"
+#include "cuda/tma/attention_load.h"
 
 namespace minference::sm90 {
 
-/// Row blocks of an item: a consumer warpgroup each.
-inline constexpr int kConsumers = 2;
+using tma::kConsumers;
+using tma::StageTiles;
 
-/// Numbers of the named barriers.
+/// Numbers of the named barriers, besides tma::kFindersBarrier.
 enum NamedBarrier : int {
-  kFindersBarrier = 1,   // The warps that find tiles.
   kTurnBarrier = 2,      // + warpgroup: it may issue products (attention_kernel.h).
   kConsumerBarrier = 4,  // + warpgroup: all its warps are here.
-};
-
-/// The producer warpgroup's warps but the first, as a group that finds tiles.
-struct FinderGroup {
-  static constexpr int kWarps = 3;
-  static constexpr int kThreads = kWarps * device::kWarpThreads;
-  static constexpr int kFirstThread = device::kWarpThreads;
-
-  __device__ static int thread() { return static_cast<int>(threadIdx.x) - kFirstThread; }
-  __device__ static int warp() { return thread() / device::kWarpThreads; }
-  __device__ static void sync() { arch::named_barrier_sync(kFindersBarrier, kThreads); }
-};
-
-/// A stage: up to kStageTiles tiles of 64 keys, each its own copy from wherever its keys begin.
-struct StageTiles {
-  device::PairTile tiles[2];  // One that is not there has no keys to keep.
-  bool is_end;                // No tiles: the item is over.
-};
-
-/// Batches that the finders may be ahead of the loader; an item's end is one too, an empty one.
-/// Columns take 8,000 cycles a batch and more to find (device/tile_walk.h), a stage 2,000 to 3,000
-/// to multiply: with two batches the first of an item were looked for when three stages of the
-/// item before were left.
-inline constexpr int kTileBatches = 4;
-
-/// What the finders hand to the loader: tiles number [first, first + count) of the queue.
-struct TileBatch {
-  device::RowTile row_tile;  // num_row_blocks 0: there are no more items.
-  uint32_t first;
-  int32_t count;  // 0: the item is over.
-  bool starts_item;
 };
 
 /// A block computes two row blocks against stages of 128 keys (64 beyond 128 dims), with three
@@ -97,7 +63,7 @@ struct AttentionTraits {
   static constexpr int kDim = kDim_;    // Of q and k, padded.
   static constexpr int kDimV = kDimV_;  // Of v and out, padded.
 
-  static constexpr int kThreads = (1 + kConsumers) * kWarpgroupThreads;
+  static constexpr int kThreads = (1 + kConsumers) * device::kWarpgroupThreads;
   static constexpr int kConsumerRegisters = 216;
   static constexpr int kProducerRegisters = 72;
 
@@ -128,13 +94,13 @@ struct AttentionTraits {
 
     StageTiles stage_tiles[kKeyStages];
     device::RowTile items[kQueryStages];  // num_row_blocks 0: there are no more.
-    device::TileQueue<kTileBatches> queue;
-    TileBatch batches[kTileBatches];
+    device::TileQueue<tma::kTileBatches> queue;
+    tma::TileBatch batches[tma::kTileBatches];
 
     arch::Mbarrier query_full[kQueryStages], query_empty[kQueryStages];
     arch::Mbarrier key_full[kKeyStages], key_empty[kKeyStages];
     arch::Mbarrier value_full[kValueStages], value_empty[kValueStages];
-    arch::Mbarrier batch_full[kTileBatches], batch_empty[kTileBatches];
+    arch::Mbarrier batch_full[tma::kTileBatches], batch_empty[tma::kTileBatches];
   };
   static_assert(sizeof(OutTile) <= sizeof(QueryTile));
   static_assert(sizeof(SharedStorage) <= 227 * 1024);

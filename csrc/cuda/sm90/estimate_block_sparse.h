@@ -1,29 +1,21 @@
-// Stage 1 of block-sparse on sm90: sm80's but for how pooled keys lie in memory and how products
-// are made.
+// Stage 1 of block-sparse on sm90: its kernels. All else is common/estimate_block_sparse.h's.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "cuda/sm80/estimate_block_sparse.h"
+#include <cstddef>
 
-namespace minference::sm90::block_sparse {
-
-/// Compile-time shape of a launch: estimate_block_sparse_traits.h.
-template <int kPaddedDim>
-struct WgmmaSelectTraits;
-
-/// Enqueues the selection for all row blocks of a wave's targets. Traits: WgmmaSelectTraits.
-template <typename Traits>
-void launch_select_blocks(const sm80::block_sparse::SelectBlocksParams& params,
-                          cudaStream_t stream);
-
-}  // namespace minference::sm90::block_sparse
+#include "cuda/common/estimate_block_sparse.h"
 
 namespace minference::sm90 {
 
+/// Defined in estimate_block_sparse_kernel.h, and instantiated for each of cuda::kHeadDims.
+template <int kPaddedDim>
+cuda::block_sparse::Kernels block_sparse_kernels();
+
 /// The stage of stages.h, and its bytes of work memory, with other limits.
 std::size_t estimate_block_sparse_bytes(const EstimateBlockSparseArgs& args,
-                                        const sm80::BlockSparseLimits& limits);
+                                        const cuda::BlockSparseLimits& limits);
 void estimate_block_sparse(const EstimateBlockSparseArgs& args, Workspace workspace,
-                           const Executor& executor, const sm80::BlockSparseLimits& limits);
+                           const Executor& executor, const cuda::BlockSparseLimits& limits);
 
 }  // namespace minference::sm90

@@ -1,5 +1,5 @@
 // Stage 1 of block-sparse on sm90, second kernel: scores of pooled queries against pooled keys by
-// wgmma, and the blocks selected by them, as on sm80 (sm80/estimate_block_sparse_selection.h).
+// wgmma, and the blocks selected by them, as on sm80 (common/estimate_block_sparse_selection.h).
 //
 // A thread block takes 128 row blocks of one head, each of two warpgroups 64, with the queries in
 // registers; one thread brings pooled keys by bulk copies, for both. The products of the next tile
@@ -9,6 +9,14 @@
 // One accumulator: small products first, so that roundings are those of the large ones alone.
 //
 // Storage is 227 KiB or less: one thread block per SM, 240 registers a consumer.
+//
+//     barrier    arrivals per phase  by                        waited for by   then
+//     full[u]    1, and the bytes    the producing thread      consumers       unit u is there
+//     empty[u]   8                   a lane of each consumer   the producing   unit u may be
+//                                    warp, after its products  thread          overwritten
+//     request    1                   thread 0, at each pass    the producing   num_tiles is the
+//                                                              thread          next pass's
+//     named 1    256                 consumers                 consumers       unsettled[] stands
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -17,22 +25,60 @@
 #include "cuda/arch/bulk_copy.h"
 #include "cuda/arch/elect.h"
 #include "cuda/arch/launch.h"
+#include "cuda/arch/mbarrier.h"
 #include "cuda/arch/named_barrier.h"
 #include "cuda/arch/register_allocation.h"
 #include "cuda/arch/shared.h"
 #include "cuda/arch/wgmma.h"
-#include "cuda/sm80/estimate_block_sparse_selection.h"
+#include "cuda/common/estimate_block_sparse_selection.h"
 #include "cuda/sm90/estimate_block_sparse.h"
-#include "cuda/sm90/estimate_block_sparse_traits.h"
-#include "cuda/sm90/ring_position.h"
+#include "cuda/tma/pool_panels.h"
+#include "cuda/tma/ring_position.h"
 
 namespace minference::sm90::block_sparse {
+
+namespace shared = cuda::block_sparse;
 
 using shared::BlockRow;
 using shared::kGroupKeys;
 using shared::LaneScores;
 using shared::SelectBlocksParams;
 using shared::TileLists;
+
+// ---- Shape --------------------------------------------------------------------------------------
+
+/// Compile-time shape of the thread block, and its shared memory.
+template <int kPaddedDim_>
+struct WgmmaSelectTraits {
+  static constexpr int kPaddedDim = kPaddedDim_;
+  static constexpr int kSteps = kPaddedDim / cuda::kGroupDims;
+  using Panels = tma::KeyPanels<kPaddedDim>;
+
+  static constexpr int kWarpgroups = 2;
+  static constexpr int kBlockRows = kWarpgroups * shared::kTileRows;
+  static constexpr int kConsumers = kWarpgroups * 128;
+  static constexpr int kConsumerWarps = kConsumers / device::kWarpThreads;
+  // And the producing warpgroup, of which one thread works: setmaxnreg gives the others' registers
+  // to the consumers.
+  static constexpr int kThreads = kConsumers + 128;
+  static constexpr int kProducerRegisters = 24;
+  static constexpr int kConsumerRegisters = 240;
+
+  // A unit of the ring is a part of a tile: 8 to 16 KiB. What the candidates leave room for.
+  static constexpr int kUnits = kPaddedDim == 128 || kPaddedDim == 256 ? 5 : 6;
+
+  struct Storage {
+    alignas(1024) unsigned char keys[kUnits][Panels::kPartBytes];
+    shared::SelectionStorage selection[kWarpgroups];
+    arch::Mbarrier full[kUnits];
+    arch::Mbarrier empty[kUnits];
+    arch::Mbarrier request;
+    int32_t num_tiles;                     // Of the pass that is requested; -1: no more.
+    int32_t unsettled[2][kConsumerWarps];  // By vote: [vote % 2][warp]
+  };
+  static_assert(sizeof(Storage) <= 227 * 1024);
+  static_assert(Panels::kPartBytes % 1024 == 0, "units start where the swizzle's pattern does");
+};
 
 // ---- Producer: one thread -----------------------------------------------------------------------
 
@@ -42,7 +88,7 @@ template <typename Traits>
 __device__ inline void produce(typename Traits::Storage& storage, const unsigned char* keys) {
   constexpr uint32_t kPartBytes = Traits::Panels::kPartBytes;
   const arch::CachePolicy policy = arch::l2_evict_last();
-  RingPosition<Traits::kUnits> ring;
+  tma::RingPosition<Traits::kUnits> ring;
   for (uint32_t pass = 0;; ++pass) {
     arch::mbarrier_wait(storage.request, pass & 1);
     const int32_t num_tiles = storage.num_tiles;
@@ -61,7 +107,7 @@ __device__ inline void produce(typename Traits::Storage& storage, const unsigned
 
 // ---- Consumers: a warpgroup each ----------------------------------------------------------------
 
-/// Scores by wgmma: the Stream of sm80/estimate_block_sparse_selection.h.
+/// Scores by wgmma: the Stream of common/estimate_block_sparse_selection.h.
 template <typename Traits>
 struct WgmmaStream {
   static constexpr int kTileKeys = Traits::Panels::kTileKeys;
@@ -70,7 +116,7 @@ struct WgmmaStream {
   typename Traits::Storage& storage;
   float multiplier;
   shared::QueryFragments<Traits> queries;
-  RingPosition<Traits::kUnits> ring;
+  tma::RingPosition<Traits::kUnits> ring;
   int votes = 0;
 
   /// The producer has taken the request before: tiles that it asked for have come.
@@ -85,7 +131,7 @@ struct WgmmaStream {
                            bool accumulate) {
     using Panels = typename Traits::Panels;
     const auto panel = arch::k_major_descriptor(storage.keys[unit], Panels::kSwizzle);
-    constexpr int kPanelSteps = Panels::kPanelDims / device::kGroupDims;
+    constexpr int kPanelSteps = Panels::kPanelDims / cuda::kGroupDims;
 #pragma unroll
     for (int step = 0; step < Traits::kSteps; ++step) {
       const uint32_t offset = static_cast<uint32_t>(step / kPanelSteps) * Panels::kPanelBytes +
@@ -97,7 +143,7 @@ struct WgmmaStream {
 
   /// Starts the products of the next tile.
   __device__ void start(float (&d)[kSums]) {
-    RingPosition<Traits::kUnits> high = ring;
+    tma::RingPosition<Traits::kUnits> high = ring;
     high.advance();
     arch::mbarrier_wait(storage.full[ring.stage], ring.parity);
     arch::mbarrier_wait(storage.full[high.stage], high.parity);
@@ -219,7 +265,7 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
   WgmmaStream<Traits> stream{storage, params.multiplier, {}, {}};
   shared::load_queries(stream.queries,
                        params.queries + slot * params.query_fragments +
-                           device::num_fragments(lists.first_row, Traits::kPaddedDim));
+                           cuda::num_fragments(lists.first_row, Traits::kPaddedDim));
   shared::select_rows(storage.selection[warpgroup], params, lists, last, stream);
   stream.request(-1);
 }
@@ -235,3 +281,15 @@ void launch_select_blocks(const SelectBlocksParams& params, cudaStream_t stream)
 }
 
 }  // namespace minference::sm90::block_sparse
+
+namespace minference::sm90 {
+
+template <int kPaddedDim>
+cuda::block_sparse::Kernels block_sparse_kernels() {
+  return {kPaddedDim, 2 * cuda::block_sparse::kTileRows,
+          &cuda::launch_pool_rows<tma::PoolPanelTraits<arch::BFloat16, kPaddedDim>>,
+          &cuda::launch_pool_rows<tma::PoolPanelTraits<arch::Float16, kPaddedDim>>,
+          &block_sparse::launch_select_blocks<block_sparse::WgmmaSelectTraits<kPaddedDim>>};
+}
+
+}  // namespace minference::sm90

@@ -5,28 +5,41 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
+#include "cuda/arch/element.h"
+#include "cuda/common/head_dims.h"
+#include "cuda/sm80/stages.h"
 #include "cuda/sm90/estimate_vertical_slash.h"
 #include "cuda/sm90/stages.h"
 
 namespace minference::sm90 {
+namespace {
 
-sm80::ScoreKernels score_kernels(const Shape& shape) {
-  return shape.dtype == DType::kBFloat16 ? bf16_score_kernels(shape.head_dim)
-                                         : fp16_score_kernels(shape.head_dim);
+template <typename Element>
+cuda::ScoreKernels kernels_for(const Shape& shape) {
+  return cuda::with_head_dim(shape.head_dim,
+                             []<int kHeadDim>() { return score_kernels<Element, kHeadDim>(); });
+}
+
+}  // namespace
+
+cuda::ScoreKernels score_kernels(const Shape& shape) {
+  return shape.dtype == DType::kBFloat16 ? kernels_for<arch::BFloat16>(shape)
+                                         : kernels_for<arch::Float16>(shape);
 }
 
 /// Enough whatever the strides of K.
-std::size_t estimate_vertical_slash_bytes(const EstimateVerticalSlashArgs& args, const Executor&) {
-  return std::max(sm80::estimate_vertical_slash_bytes(args, score_kernels(args.shape)),
-                  sm80::estimate_vertical_slash_bytes(args, sm80::score_kernels(args.shape)));
+std::size_t estimate_vertical_slash_bytes(const EstimateVerticalSlashArgs& args,
+                                          const Executor& executor) {
+  return std::max(cuda::estimate_vertical_slash_bytes(args, score_kernels(args.shape)),
+                  sm80::estimate_vertical_slash_bytes(args, executor));
 }
 
 void estimate_vertical_slash(const EstimateVerticalSlashArgs& args, Workspace workspace,
                              const Executor& executor) {
-  const bool has_map = has_tensor_map(args.k, key_sizes(args.shape));
-  const sm80::ScoreKernels kernels =
-      has_map ? score_kernels(args.shape) : sm80::score_kernels(args.shape);
-  sm80::estimate_vertical_slash(args, kernels, workspace,
+  if (!tma::has_tensor_map(args.k, key_sizes(args.shape))) {
+    return sm80::estimate_vertical_slash(args, workspace, executor);
+  }
+  cuda::estimate_vertical_slash(args, score_kernels(args.shape), workspace,
                                 static_cast<cudaStream_t>(executor.stream));
 }
 

@@ -8,9 +8,9 @@
 
 #include "core/host_device.h"
 #include "cuda/arch/mbarrier.h"
+#include "cuda/common/estimate_vertical_slash.h"
 #include "cuda/device/score_sums.h"
-#include "cuda/sm80/estimate_vertical_slash_traits.h"
-#include "cuda/sm90/ring_position.h"
+#include "cuda/tma/ring_position.h"
 
 namespace minference::sm90::vertical_slash {
 
@@ -58,7 +58,7 @@ struct VerticalSlashTraits {
   static constexpr int kPanels = (kHeadDim - 1) / kPanelDims + 1;
 
   static constexpr int kGroupHeads = 4;
-  static constexpr int kThreads = (kGroupHeads / kWarpgroupHeads + 1) * kWarpgroupThreads;
+  static constexpr int kThreads = (kGroupHeads / kWarpgroupHeads + 1) * device::kWarpgroupThreads;
   static constexpr int kProducerRegisters = 24;
   static constexpr int kConsumerRegisters = 240;
 
@@ -103,7 +103,7 @@ struct KeyRanges {
 
   static constexpr int32_t kChunkStep = kWarpgroupWarps * kRangeKeys;
 
-  __device__ explicit KeyRanges(const sm80::ScoreArgs& args)
+  __device__ explicit KeyRanges(const cuda::ScoreArgs& args)
       : chunk(static_cast<int32_t>(blockIdx.x)), first_key(chunk * args.chunk_keys) {
     const int32_t left = args.seqlen_k - first_key;
     const int32_t all_keys = left < args.chunk_keys ? left : args.chunk_keys;
@@ -117,7 +117,8 @@ struct KeyRanges {
 /// By a shuffle, so that the compiler sees that all lanes have the same: operand descriptors take
 /// uniform registers then, not the accumulators'.
 __device__ inline int warpgroup_index() {
-  return __shfl_sync(device::kFullWarp, static_cast<int>(threadIdx.x) / kWarpgroupThreads, 0);
+  return __shfl_sync(device::kFullWarp, static_cast<int>(threadIdx.x) / device::kWarpgroupThreads,
+                     0);
 }
 
 /// What a consumer thread works on: rows of its warpgroup's heads, against its warp's range of
@@ -128,9 +129,9 @@ struct Consumer {
   int warp;       // Of the warpgroup.
   int num_heads;  // Of the warpgroup: 2, or 1; 0 or less past the group's heads.
 
-  __device__ explicit Consumer(const sm80::ScoreGroup& group)
+  __device__ explicit Consumer(const cuda::ScoreGroup& group)
       : warpgroup(warpgroup_index()),
-        thread(static_cast<int>(threadIdx.x) % kWarpgroupThreads),
+        thread(static_cast<int>(threadIdx.x) % device::kWarpgroupThreads),
         warp(thread / device::kWarpThreads),
         num_heads(group.num_heads - warpgroup * kWarpgroupHeads) {
     if (num_heads > kWarpgroupHeads) num_heads = kWarpgroupHeads;

@@ -3,8 +3,8 @@
 #include "cuda/sm80/backend.h"
 #include "cuda/sm90/backend.h"
 
-#ifndef MINF_NO_SM90_REASON
-#define MINF_NO_SM90_REASON "built without CUDA"
+#ifndef MINF_NOT_BUILT_REASON
+#define MINF_NOT_BUILT_REASON "built without CUDA"
 #endif
 
 namespace minference::sm90 {
@@ -14,7 +14,7 @@ const Backend& backend() {
     Backend backend = sm80::backend();
     backend.name = "sm90";
     backend.availability = [] {
-      return Availability{MINF_ERROR_UNSUPPORTED, "not built (" MINF_NO_SM90_REASON ")"};
+      return Availability{MINF_ERROR_UNSUPPORTED, "not built (" MINF_NOT_BUILT_REASON ")"};
     };
     return backend;
   }();

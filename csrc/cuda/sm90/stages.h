@@ -1,5 +1,5 @@
-// The stages of the sm90 backend that are its own; the others are sm80's. What cuda/sm80/stages.h
-// says of all of them holds for these.
+// The stages of the sm90 backend that issue its matrix instructions; the others are those of
+// common/stages.h, which says what holds for all.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

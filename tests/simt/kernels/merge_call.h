@@ -10,7 +10,7 @@
 #include "check.h"
 #include "core/backend.h"
 #include "cpu/backend.h"
-#include "cuda/sm80/stages.h"
+#include "cuda/common/stages.h"
 #include "device_array.h"
 #include "minference/minference.h"
 #include "simt/simt.h"
@@ -165,7 +165,7 @@ inline void merge(const Problem& p, const Tensors& x) {
   const auto& out = out_of(p, x);
   const auto& lse = lse_of(p, x);
   if (p.through == Through::kStage) {
-    return sm80::merge_attention(merge_args(p, x, out, lse), Executor{});
+    return cuda::merge_attention(merge_args(p, x, out, lse), Executor{});
   }
   const minf_tensor out_a = tensor_of(p, x.out_a), lse_a = tensor_of(p, x.lse_a);
   const minf_tensor out_b = tensor_of(p, x.out_b), lse_b = tensor_of(p, x.lse_b);

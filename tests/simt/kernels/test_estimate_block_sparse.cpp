@@ -37,7 +37,7 @@ void serial_for(int64_t num_tasks, minf_task task, void* task_context, void*) {
 
 /// A backend's stage.
 struct Stage {
-  using Limits = sm80::BlockSparseLimits;
+  using Limits = cuda::BlockSparseLimits;
   std::size_t (*bytes)(const EstimateBlockSparseArgs&, const Executor&);
   void (*estimate)(const EstimateBlockSparseArgs&, Workspace, const Executor&);
   std::size_t (*bytes_with)(const EstimateBlockSparseArgs&, const Limits&);
@@ -98,7 +98,7 @@ class Comparison {
   }
 
   /// As the backend does it, or with other limits.
-  std::vector<int32_t> on_threads(const sm80::BlockSparseLimits* limits = nullptr) {
+  std::vector<int32_t> on_threads(const cuda::BlockSparseLimits* limits = nullptr) {
     const DeviceArray<uint16_t> q(q_.bits), k(k_.bits);
     const DeviceArray<int32_t> lists(std::vector<int32_t>(num_entries_, kCanary));
     const EstimateBlockSparseArgs args = args_with(q.data(), k.data(), lists.data());
@@ -179,7 +179,7 @@ void compare(const std::string& name, const Problem& problem) {
   const std::vector<int32_t> cpu = comparison.on_cpu();
   const std::vector<int32_t> streamed = comparison.on_threads();
   comparison.check(streamed, &cpu, name);
-  const sm80::BlockSparseLimits none_streamed{.max_streamed_top_k = 0};
+  const cuda::BlockSparseLimits none_streamed{.max_streamed_top_k = 0};
   const std::vector<int32_t> by_digits = comparison.on_threads(&none_streamed);
   CHECK(by_digits == streamed, name, "seed", problem.seed);
 }
@@ -233,7 +233,7 @@ void test_layouts_heads_and_waves() {
     const std::vector<int32_t> want = comparison.on_threads();
     // A head takes 24 KiB, as do its keys: up to 3 heads of a group to a wave, and 1.
     for (const int64_t wave_bytes : {int64_t{100} << 10, int64_t{1}}) {
-      const sm80::BlockSparseLimits limits{.wave_bytes = wave_bytes};
+      const cuda::BlockSparseLimits limits{.wave_bytes = wave_bytes};
       CHECK(comparison.on_threads(&limits) == want, "wave", wave_bytes);
     }
   }

@@ -33,7 +33,7 @@ using namespace minference::test;
 struct Stage {
   const char* name;
   std::size_t max_shared_bytes;
-  sm80::ScoreKernels (*kernels)(const Shape& shape);
+  cuda::ScoreKernels (*kernels)(const Shape& shape);
   std::size_t (*bytes)(const EstimateVerticalSlashArgs&, const Executor&);
   void (*estimate)(const EstimateVerticalSlashArgs&, Workspace, const Executor&);
 };
@@ -50,19 +50,19 @@ struct Scores {
 };
 
 /// Column and diagonal sums, wave after wave.
-Scores scores_of(const Stage& stage, const Call& call, const sm80::ScoreLimits& limits) {
-  const sm80::ScoreKernels kernels = stage.kernels(call.args.shape);
-  const sm80::ScoreDivision division(call.args, kernels, limits);
+Scores scores_of(const Stage& stage, const Call& call, const cuda::ScoreLimits& limits) {
+  const cuda::ScoreKernels kernels = stage.kernels(call.args.shape);
+  const cuda::ScoreDivision division(call.args, kernels, limits);
   const int32_t seqlen_k = call.args.shape.lengths.seqlen_k;
   WorkspaceAllocator counter;
-  sm80::ScoreMemory(counter, division, seqlen_k);
+  cuda::ScoreMemory(counter, division, seqlen_k);
   const DeviceArray<std::byte> bytes(counter.bytes());
   WorkspaceAllocator allocator(bytes.span());
-  const sm80::ScoreMemory memory(allocator, division, seqlen_k);
-  sm80::store_groups(division, memory, nullptr);
+  const cuda::ScoreMemory memory(allocator, division, seqlen_k);
+  cuda::store_groups(division, memory, nullptr);
   Scores scores;
-  for (const sm80::ScoreWave& wave : division.waves) {
-    sm80::launch_scores(call.args, kernels, division, wave, memory, nullptr);
+  for (const cuda::ScoreWave& wave : division.waves) {
+    cuda::launch_scores(call.args, kernels, division, wave, memory, nullptr);
     const std::size_t count = wave.num_targets * static_cast<std::size_t>(seqlen_k);
     const std::size_t row_bytes = count * sizeof(float);
     CHECK(simt::first_uninitialized(memory.vertical, row_bytes) == row_bytes);
@@ -319,8 +319,8 @@ void check_division(const Stage& stage, std::size_t parts) {
                                  .k = {},
                                  .last_q = 64,
                                  .targets = targets};
-  const sm80::ScoreKernels kernels = stage.kernels(args.shape);
-  const sm80::ScoreDivision division(args, kernels);
+  const cuda::ScoreKernels kernels = stage.kernels(args.shape);
+  const cuda::ScoreDivision division(args, kernels);
   const std::size_t heads = 12 / parts;
   CHECK(division.groups.size() == parts && division.max_group_heads == int32_t(heads));
   CHECK(division.waves.size() == parts && division.max_wave_targets == heads);
@@ -335,7 +335,7 @@ void check_division(const Stage& stage, std::size_t parts) {
   args.shape.num_heads_q = 32;
   args.shape.num_heads_kv = 8;
   CHECK(stage.bytes(args, {}) <= std::size_t{64} << 20);
-  CHECK(sm80::ScoreDivision(args, kernels).waves.size() == 8);
+  CHECK(cuda::ScoreDivision(args, kernels).waves.size() == 8);
 }
 
 }  // namespace

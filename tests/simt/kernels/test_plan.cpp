@@ -1,4 +1,4 @@
-// sm80's plan_vertical_slash() on emulated threads: on valid lists the runs of core/runs.h, on any
+// CUDA's plan_vertical_slash() on emulated threads: on valid lists the runs of core/runs.h, on any
 // list those of its valid, ascending entries, and never a write outside the head's own lists.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
@@ -8,7 +8,7 @@
 
 #include "check.h"
 #include "core/runs.h"
-#include "cuda/sm80/stages.h"
+#include "cuda/common/stages.h"
 #include "device_array.h"
 #include "simt/simt.h"
 
@@ -49,7 +49,7 @@ PlannedRuns plan(const std::vector<List>& lists, int32_t seqlen_k, int32_t spare
   const DeviceArray<int32_t> runs(
       List(lists.size() * static_cast<std::size_t>(planned.head_words), kCanary));
   const DeviceArray<int32_t> run_count(lists.size());
-  sm80::plan_vertical_slash({.batch = 2,
+  cuda::plan_vertical_slash({.batch = 2,
                              .num_heads_q = heads,
                              .seqlen_k = seqlen_k,
                              .slash_index = {.data = slash_index.data(),

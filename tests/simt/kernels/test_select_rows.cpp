@@ -10,7 +10,7 @@
 
 #include "check.h"
 #include "cpu/top_k.h"
-#include "cuda/device/select_rows.h"
+#include "cuda/common/select_rows.h"
 #include "device_array.h"
 #include "simt/simt.h"
 
@@ -92,7 +92,7 @@ void check_rows(int32_t num_scores, bool by_mass, const std::vector<RowCase>& ca
                 std::mt19937_64& random) {
   std::vector<DeviceArray<float>> scores;
   std::vector<DeviceArray<int32_t>> indices;
-  std::vector<device::SelectRow> rows;
+  std::vector<cuda::SelectRow> rows;
   std::vector<std::vector<int32_t>> expected;
   for (const RowCase& row : cases) {
     const auto case_idx = static_cast<std::size_t>(&row - cases.data());
@@ -109,9 +109,8 @@ void check_rows(int32_t num_scores, bool by_mass, const std::vector<RowCase>& ca
       expected.push_back(expected_index(host, row));
     }
   }
-  const DeviceArray<std::byte> workspace(
-      device::select_rows_bytes(rows.size(), num_scores, by_mass));
-  device::select_rows(rows, num_scores, by_mass, workspace.span(), /*stream=*/nullptr);
+  const DeviceArray<std::byte> workspace(cuda::select_rows_bytes(rows.size(), num_scores, by_mass));
+  cuda::select_rows(rows, num_scores, by_mass, workspace.span(), /*stream=*/nullptr);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const bool equal = indices[i].host() == expected[i];
     CHECK(equal, "scores", num_scores, "row", i, "forced", rows[i].num_forced, "size", rows[i].size,
@@ -156,13 +155,13 @@ void check_wild_scores(int32_t num_scores, bool by_mass) {
   const DeviceArray<float> scores(host);
   const int32_t size = num_scores / 3;
   const DeviceArray<int32_t> index(static_cast<std::size_t>(size));
-  const device::SelectRow row{.scores = scores.data(),
-                              .index = index.data(),
-                              .num_forced = std::min(size, 5),
-                              .size = size,
-                              .share = by_mass ? 0.5 : 1};
-  const DeviceArray<std::byte> workspace(device::select_rows_bytes(1, num_scores, by_mass));
-  device::select_rows({&row, 1}, num_scores, by_mass, workspace.span(), /*stream=*/nullptr);
+  const cuda::SelectRow row{.scores = scores.data(),
+                            .index = index.data(),
+                            .num_forced = std::min(size, 5),
+                            .size = size,
+                            .share = by_mass ? 0.5 : 1};
+  const DeviceArray<std::byte> workspace(cuda::select_rows_bytes(1, num_scores, by_mass));
+  cuda::select_rows({&row, 1}, num_scores, by_mass, workspace.span(), /*stream=*/nullptr);
   const std::vector<int32_t> got = index.host();
   const auto end = std::find(got.begin(), got.end(), -1);
   CHECK(std::all_of(end, got.end(), [](int32_t i) { return i == -1; }), "scores", num_scores);
@@ -199,7 +198,7 @@ int main() {
     for (const int32_t num_scores : {1, 3, 300, 17000}) check_wild_scores(num_scores, by_mass);
   }
   // Nothing to select from, nothing to select.
-  CHECK(device::select_rows_bytes(0, 100, /*by_mass=*/false) == 0);
-  device::select_rows({}, 100, /*by_mass=*/true, {}, /*stream=*/nullptr);
+  CHECK(cuda::select_rows_bytes(0, 100, /*by_mass=*/false) == 0);
+  cuda::select_rows({}, 100, /*by_mass=*/true, {}, /*stream=*/nullptr);
   return test::finish();
 }

@@ -12,9 +12,9 @@
 #include "check.h"
 #include "core/key_tiles.h"
 #include "core/tile_counts.h"
-#include "cuda/device/head_keys.h"
-#include "cuda/device/work_table.h"
-#include "cuda/sm80/stages.h"
+#include "cuda/common/head_keys.h"
+#include "cuda/common/stages.h"
+#include "cuda/common/work_table.h"
 #include "device_array.h"
 #include "random_heads.h"
 #include "simt/simt.h"
@@ -35,13 +35,13 @@ Shape make_shape(int32_t batch, int32_t num_heads_q, int32_t num_heads_kv, const
 }
 
 /// Sections of `kv_heads` KV heads.
-device::SectionLimits sections_of(const Shape& shape, int32_t kv_heads) {
+cuda::SectionLimits sections_of(const Shape& shape, int32_t kv_heads) {
   return {.bytes = int64_t{2} * kv_heads * shape.lengths.seqlen_k * shape.head_dim * 2,
           .min_row_tiles = 0};
 }
 constexpr int32_t kOneSection = INT32_MAX;  // Of all KV heads.
 
-int32_t section(const Shape& shape, const device::WorkItem& item, int32_t kv_heads) {
+int32_t section(const Shape& shape, const cuda::WorkItem& item, int32_t kv_heads) {
   return item.head / shape.group_size() / kv_heads;
 }
 
@@ -76,7 +76,7 @@ void check_totals(const Shape& shape, const RandomHeads& heads,
                   const std::vector<int32_t>& expected) {
   // Heads before batches, to see that strides are heeded.
   const DeviceArray<int64_t> tiles(static_cast<std::size_t>(shape.batch * shape.num_heads_q));
-  sm80::count_key_tiles({.shape = shape,
+  cuda::count_key_tiles({.shape = shape,
                          .patterns = heads.patterns,
                          .index = heads.index(),
                          .tiles = {.data = tiles.data(),
@@ -97,17 +97,17 @@ void check_totals(const Shape& shape, const RandomHeads& heads,
 }
 
 /// Every item once, by section, longest first, ties by (batch, KV head, row block, head in group).
-void check_order(const Shape& shape, const std::vector<device::WorkItem>& items,
+void check_order(const Shape& shape, const std::vector<cuda::WorkItem>& items,
                  const std::vector<int32_t>& tiles, int32_t section_kv_heads) {
   const int32_t row_blocks = shape.lengths.row_blocks();
-  std::vector<device::WorkItem> expected;
+  std::vector<cuda::WorkItem> expected;
   const int32_t group = shape.group_size();
   for (int32_t kv = 0; kv < shape.batch * shape.num_heads_kv; ++kv) {
     for (int32_t r = 0; r < row_blocks; ++r) {
       for (int32_t g = 0; g < group; ++g) expected.push_back({kv * group + g, r});
     }
   }
-  const auto key_of = [&](const device::WorkItem& item) {
+  const auto key_of = [&](const cuda::WorkItem& item) {
     return std::pair(
         section(shape, item, section_kv_heads),
         -tiles[static_cast<std::size_t>(int64_t{item.head} * row_blocks + item.row_block)]);
@@ -141,17 +141,17 @@ Together tiles_together(const HeadKeys& head, const Lengths& lengths, int32_t ro
 }
 
 /// What an item counts in the order.
-int32_t weight_of(device::RowBlockTiles tiles) {
+int32_t weight_of(cuda::RowBlockTiles tiles) {
   return tiles.is_joined() ? 0 : std::min((tiles.is_pair() ? 2 : 1) * tiles.count() + 1, 0xffff);
 }
 
 /// Within sections; joined ones last.
-void check_longest_first(const device::WorkTable& table, const Shape& shape,
+void check_longest_first(const cuda::WorkTable& table, const Shape& shape,
                          int32_t section_kv_heads) {
   auto previous = std::pair(INT32_MIN, INT32_MIN);
   for (int64_t i = 0; i < table.num_items; ++i) {
-    const device::WorkItem& item = table.items[i];
-    const int32_t weight = weight_of(device::RowBlockTiles{
+    const cuda::WorkItem& item = table.items[i];
+    const int32_t weight = weight_of(cuda::RowBlockTiles{
         table.tiles[int64_t{item.head} * shape.lengths.row_blocks() + item.row_block]});
     const auto key =
         std::pair(weight == 0 ? INT32_MAX : section(shape, item, section_kv_heads), -weight);
@@ -165,18 +165,18 @@ void check_longest_first(const device::WorkTable& table, const Shape& shape,
 void check_joined(const Shape& shape, const std::vector<HeadKeys>& keys,
                   const DeviceArray<HeadKeys>& heads, const std::vector<int32_t>& apart) {
   constexpr int32_t kSection = 2;
-  const device::SectionLimits limits = sections_of(shape, kSection);
-  const DeviceArray<std::byte> workspace(device::work_table_bytes(shape, limits));
-  const device::WorkTable table =
-      device::build_work_table(shape, heads.data(), device::Joining::kWhereShared, workspace.span(),
-                               /*stream=*/nullptr, limits);
+  const cuda::SectionLimits limits = sections_of(shape, kSection);
+  const DeviceArray<std::byte> workspace(cuda::work_table_bytes(shape, limits));
+  const cuda::WorkTable table =
+      cuda::build_work_table(shape, heads.data(), cuda::Joining::kWhereShared, workspace.span(),
+                             /*stream=*/nullptr, limits);
   const Lengths& lengths = shape.lengths;
   for (std::size_t h = 0; h < keys.size(); ++h) {
     for (int32_t r = 0; r < lengths.row_blocks(); ++r) {
       const std::size_t at =
           h * static_cast<std::size_t>(lengths.row_blocks()) + static_cast<std::size_t>(r);
-      const device::RowBlockTiles tiles{table.tiles[at]};
-      const bool after_pair = r % 2 != 0 && device::RowBlockTiles{table.tiles[at - 1]}.is_pair();
+      const cuda::RowBlockTiles tiles{table.tiles[at]};
+      const bool after_pair = r % 2 != 0 && cuda::RowBlockTiles{table.tiles[at - 1]}.is_pair();
       CHECK(tiles.is_joined() == after_pair, "head", h, "row block", r);
       if (tiles.is_joined()) continue;
       if (!tiles.is_pair()) {
@@ -190,7 +190,7 @@ void check_joined(const Shape& shape, const std::vector<HeadKeys>& keys,
             "head", h, "form", static_cast<int>(keys[h].form), "row block", r, "count",
             tiles.count(), "true", together.tiles, "apart", both);
       const bool estimated = keys[h].form != Form::kShape;
-      CHECK(!estimated || 4 * tiles.count() <= device::kPairShareOf4 * both, "head", h);
+      CHECK(!estimated || 4 * tiles.count() <= cuda::kPairShareOf4 * both, "head", h);
     }
   }
   std::set<std::pair<int32_t, int32_t>> items;
@@ -203,11 +203,11 @@ void check_joined(const Shape& shape, const std::vector<HeadKeys>& keys,
 
 void check_table(const Shape& shape, const DeviceArray<HeadKeys>& heads,
                  const std::vector<int32_t>& expected_tiles, int32_t section_kv_heads,
-                 const device::SectionLimits& limits) {
-  const DeviceArray<std::byte> workspace(device::work_table_bytes(shape, limits));
-  const device::WorkTable table =
-      device::build_work_table(shape, heads.data(), device::Joining::kNone, workspace.span(),
-                               /*stream=*/nullptr, limits);
+                 const cuda::SectionLimits& limits) {
+  const DeviceArray<std::byte> workspace(cuda::work_table_bytes(shape, limits));
+  const cuda::WorkTable table =
+      cuda::build_work_table(shape, heads.data(), cuda::Joining::kNone, workspace.span(),
+                             /*stream=*/nullptr, limits);
   const auto num_items = static_cast<std::size_t>(table.num_items);
   CHECK(num_items == expected_tiles.size());
   if (num_items != expected_tiles.size() || num_items == 0) return;
@@ -219,12 +219,12 @@ void check_table(const Shape& shape, const DeviceArray<HeadKeys>& heads,
 /// Joining::kAll: row blocks 2 i and 2 i + 1 are one item, of no fewer tiles than either has.
 void check_all_joined(const Shape& shape, const DeviceArray<HeadKeys>& heads,
                       const std::vector<int32_t>& apart) {
-  const DeviceArray<std::byte> workspace(device::work_table_bytes(shape));
-  const device::WorkTable table = device::build_work_table(
-      shape, heads.data(), device::Joining::kAll, workspace.span(), /*stream=*/nullptr);
+  const DeviceArray<std::byte> workspace(cuda::work_table_bytes(shape));
+  const cuda::WorkTable table = cuda::build_work_table(shape, heads.data(), cuda::Joining::kAll,
+                                                       workspace.span(), /*stream=*/nullptr);
   const int32_t row_blocks = shape.lengths.row_blocks();
   for (int64_t i = 0; i < table.num_items; ++i) {
-    const device::RowBlockTiles tiles{table.tiles[i]};
+    const cuda::RowBlockTiles tiles{table.tiles[i]};
     const auto r = static_cast<int32_t>(i % row_blocks);
     CHECK(
         tiles.is_joined() == (r % 2 == 1) && tiles.is_pair() == (r % 2 == 0 && r + 1 < row_blocks),
@@ -238,8 +238,8 @@ void check_all_joined(const Shape& shape, const DeviceArray<HeadKeys>& heads,
 void check_call(const Shape& shape, const ListSizes& sizes, bool spoilt, uint64_t seed) {
   const RandomHeads heads(shape, sizes, spoilt, seed);
   const DeviceArray<HeadKeys> prepared(static_cast<std::size_t>(shape.batch * shape.num_heads_q));
-  device::prepare_head_keys(shape, heads.patterns, heads.index(), prepared.data(),
-                            /*stream=*/nullptr);
+  cuda::prepare_head_keys(shape, heads.patterns, heads.index(), prepared.data(),
+                          /*stream=*/nullptr);
   check_key_sets(shape, heads, prepared);
   const std::vector<int32_t> expected = iterated_tiles(heads.expected(), shape.lengths);
   check_totals(shape, heads, expected);

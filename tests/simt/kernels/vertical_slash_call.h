@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "core/backend.h"
-#include "cuda/sm80/estimate_vertical_slash.h"
+#include "cuda/common/estimate_vertical_slash.h"
 #include "device_array.h"
 #include "simt/instructions.h"
 
@@ -40,7 +40,7 @@ struct Case {
   double vertical_p = 1;
   double slash_p = 1;
   std::vector<int32_t> heads = {};  // Empty: all. NOLINT(readability-redundant-member-init): gcc.
-  sm80::ScoreLimits limits = {};
+  cuda::ScoreLimits limits = {};
 };
 
 inline uint16_t to_bits(DType dtype, float value) {

@@ -5,10 +5,10 @@
 // Vertical-slash names its box where it encodes the map: by a function of ours here.
 #define tensor_map note_panel
 #include "cuda/sm90/attention_traits.h"
-#include "cuda/sm90/estimate_vertical_slash_launch.cuh"
+#include "cuda/sm90/estimate_vertical_slash_kernels.h"
 #undef tensor_map
 
-namespace minference::sm90 {
+namespace minference::tma {
 namespace {
 PanelLayout noted_panel;
 }
@@ -16,12 +16,12 @@ CUtensorMap note_panel(const ConstTokens&, const RowSizes&, const PanelLayout& p
   noted_panel = panel;
   return {};
 }
-}  // namespace minference::sm90
+}  // namespace minference::tma
 
 namespace judges {
 namespace {
 
-using minference::sm90::PanelLayout;
+using minference::tma::PanelLayout;
 
 Panel panel_of(const PanelLayout& panel) {
   return {panel.dims, static_cast<unsigned>(panel.swizzle), panel.rows};
@@ -35,7 +35,7 @@ Panel attention_panel() {
 
 Panel vertical_slash_panel() {
   minference::sm90::vertical_slash::key_map({}, {});
-  return panel_of(minference::sm90::noted_panel);
+  return panel_of(minference::tma::noted_panel);
 }
 
 }  // namespace

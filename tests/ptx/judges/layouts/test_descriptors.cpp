@@ -7,11 +7,10 @@
 #include <type_traits>
 
 #include "cuda/arch/element.h"
-#include "cuda/device/pool_panels.h"
 #include "cuda/sm90/attention_softmax.h"
 #include "cuda/sm90/estimate_block_sparse_kernel.h"
-#include "cuda/sm90/estimate_vertical_slash_statistics.cuh"
-#include "cuda/sm90/estimate_vertical_slash_sums.cuh"
+#include "cuda/sm90/estimate_vertical_slash_kernels.h"
+#include "cuda/tma/pool_panels.h"
 #include "judge.h"
 
 namespace judges {
@@ -221,13 +220,13 @@ void check_queries(typename Traits::Queries& queries) {
       rows[row / kBlock][row % kBlock][dim] = static_cast<uint16_t>(256 * row + dim);
     }
   }
-  minference::sm80::ScoreArgs args = {};
+  minference::cuda::ScoreArgs args = {};
   args.q = {.data = rows, .batch_stride = 0, .token_stride = kDim, .head_stride = kBlock * kDim};
   args.seqlen_q = args.last_q = kBlock;
   args.head_dim = kDim;
-  const minference::sm80::ScoreGroup group = {
+  const minference::cuda::ScoreGroup group = {
       .batch = 0, .first_target = 0, .num_heads = 2, .heads = {0, 1}};
-  for (int thread = 0; thread < minference::sm90::kWarpgroupThreads; ++thread) {
+  for (int thread = 0; thread < minference::device::kWarpgroupThreads; ++thread) {
     run_thread(thread, [&] {
       minference::sm90::vertical_slash::Consumer consumer(group);
       minference::sm90::vertical_slash::load_queries<Traits>(queries, args, group, consumer);
@@ -293,13 +292,13 @@ auto pooled_tensor(const void* part) {
 /// A tile of pooled keys, written by the kernel's function: numbers, those of the low part odd.
 template <int kDim>
 void check_pooled_keys() {
-  using Traits = minference::device::PoolPanelTraits<BFloat16, kDim>;
+  using Traits = minference::tma::PoolPanelTraits<BFloat16, kDim>;
   using Panels = typename Traits::Panels;
-  auto* const pooled = reinterpret_cast<minference::device::SplitFragment*>(shared_memory());
+  auto* const pooled = reinterpret_cast<minference::cuda::SplitFragment*>(shared_memory());
   for (int slot = 0; slot < Panels::kTileKeys; ++slot) {
     for (int lane = 0; lane < 32; ++lane) {
       run_thread(lane, [&] {
-        minference::device::SplitMeans means;
+        minference::cuda::SplitMeans means;
         for (int word = 0; word < 4; ++word) {
           const auto number = static_cast<uint32_t>(512 * slot + 2 * (8 * lane + 2 * word));
           means.high[word] = number | (number + 2) << 16;

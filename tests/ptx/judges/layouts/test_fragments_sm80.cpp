@@ -11,16 +11,16 @@
 #include "cuda/sm80/attention_finish.h"
 #include "cuda/sm80/attention_softmax.h"
 #include "cuda/sm80/attention_traits.h"
-#include "cuda/device/pool_rows_kernel.h"
+#include "cuda/common/pool_rows_kernel.h"
 #include "cuda/device/row_fragments.h"
 #include "cuda/device/score_tile.h"
-#include "cuda/sm80/estimate_block_sparse_scores.h"
-#include "cuda/sm80/estimate_block_sparse_traits.h"
+#include "cuda/sm80/estimate_block_sparse_kernel.h"
 // clang-format on
 
 namespace judges {
 namespace {
 
+namespace cuda = minference::cuda;
 namespace device = minference::device;
 namespace sm80 = minference::sm80;
 using minference::arch::BFloat16;
@@ -275,26 +275,26 @@ void check_score_places() {
 template <int kDim>
 void check_pooled_means() {
   namespace kernels = sm80::block_sparse;
-  using Pool = device::PoolTraits<BFloat16, kDim>;
+  using Pool = cuda::PoolTraits<BFloat16, kDim>;
   using Select = kernels::SelectBlocksTraits<kDim>;
   constexpr int kMeans = kernels::kTileRows;
-  static device::SplitFragment pooled[device::num_fragments(kMeans, kDim)];
+  static cuda::SplitFragment pooled[cuda::num_fragments(kMeans, kDim)];
   for (int mean = 0; mean < kMeans; ++mean) {
     run_warp(0, [&](int lane) {
-      device::SplitMeans means;
+      cuda::SplitMeans means;
       for (int word = 0; word < 4; ++word) {
         const auto number = static_cast<uint32_t>(512 * mean + 2 * (8 * lane + 2 * word));
         means.high[word] = number | (number + 2) << 16;
         means.low[word] = (number + 1) | (number + 3) << 16;
       }
-      device::store_means<Pool>(means, pooled, mean);
+      cuda::store_means<Pool>(means, pooled, mean);
     });
   }
   const auto number = [](int mean, int dim) { return static_cast<uint64_t>(512 * mean + 2 * dim); };
   for (int thread = 0; thread < 4 * 32; ++thread) {
     const int lane = thread % 32;
     kernels::QueryFragments<Select> queries;
-    run_thread(thread, [&] { kernels::load_queries<Select>(queries, pooled); });
+    run_thread(thread, [&] { cuda::block_sparse::load_queries<Select>(queries, pooled); });
     for (int step = 0; step < kDim / 16; ++step) {
       for (int value = 0; value < 8; ++value) {
         const Place place = place_in_a(lane, value);

@@ -7,7 +7,7 @@
 #include "cuda/sm90/attention_finish.h"
 #include "cuda/sm90/attention_nonfinite.h"
 #include "cuda/sm90/attention_softmax.h"
-#include "cuda/sm90/estimate_vertical_slash_scores.cuh"
+#include "cuda/sm90/estimate_vertical_slash_scores.h"
 #include "judge.h"
 
 namespace judges {
@@ -22,7 +22,7 @@ using minference::arch::BFloat16;
 using minference::arch::Swizzle;
 using Element = cutlass::bfloat16_t;
 
-constexpr int kThreads = minference::sm90::kWarpgroupThreads;
+constexpr int kThreads = minference::device::kWarpgroupThreads;
 
 Tally swizzles("swizzles");
 Tally masked("sm90: scores that a mask leaves");

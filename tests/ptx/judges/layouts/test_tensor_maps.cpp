@@ -21,7 +21,7 @@
 #include <initializer_list>
 #include <type_traits>
 
-#include "cuda/sm90/tensor_maps.h"
+#include "cuda/tma/tensor_maps.h"
 #include "panels.h"
 
 // ---- The runtime: one driver function, which writes its arguments down --------------------------
@@ -120,7 +120,7 @@ void compare(const Request& project, const Request& cute_request) {
 }
 
 struct TensorCase {
-  minference::sm90::RowSizes sizes;
+  minference::tma::RowSizes sizes;
   bool heads_first;  // [batch, heads, rows, dims], else [batch, rows, heads, dims].
 };
 
@@ -136,7 +136,7 @@ void check(const TensorCase& tensor, const Panel& panel) {
   tokens.batch_stride = batch_stride;
   tokens.token_stride = row_stride;
   tokens.head_stride = head_stride;
-  minference::sm90::tensor_map(
+  minference::tma::tensor_map(
       tokens, tensor.sizes,
       {panel.dims, static_cast<minference::arch::Swizzle>(panel.swizzle), panel.rows});
   const Request project = last_request;

@@ -1,0 +1,98 @@
+// What stage 3 computes, in the order in which blocks should take it: one item per (batch, query
+// head, row block), or per two neighbouring row blocks that share enough of their key tiles; those
+// with the most tiles first, so that no long item starts last. Where the keys and values of all
+// heads are more than L2 keeps, items come in sections of some KV heads, each longest first.
+//
+// Memory: 12 bytes per item where weight and section have at most 8 bits (seqlen_k to about 4K),
+// else 20, plus at most 256 KiB: 10.5 MB for 32 heads of 1M tokens. Time there, by bytes and
+// operations estimated for an H200: 0.1 ms to count, most of it the columns' searches, and 0.08 ms
+// to order.
+//
+// Source: FlashAttention-3 (hopper/tile_scheduler.hpp): longest first within as many heads as L2
+// holds.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/backend.h"
+#include "core/host_device.h"
+#include "cuda/arch/emulation.h"
+
+namespace minference::cuda {
+
+struct alignas(8) WorkItem {
+  int32_t head;  // batch * num_heads_q + query head: index of its HeadKeys.
+  int32_t row_block;
+};
+
+/// Key tiles of the item that begins at a row block.
+struct RowBlockTiles {
+  static constexpr int32_t kPairBit = 1 << 30;
+  int32_t code;
+
+  MINF_HOST_DEVICE static RowBlockTiles joined() { return {-1}; }
+  MINF_HOST_DEVICE static RowBlockTiles pair(int32_t count) { return {count | kPairBit}; }
+
+  /// The row block belongs to the item of the one before it.
+  MINF_HOST_DEVICE bool is_joined() const { return code < 0; }
+  /// The item has the next row block too. The count, of tiles that either attends, is an estimate.
+  MINF_HOST_DEVICE bool is_pair() const { return code >= 0 && (code & kPairBit) != 0; }
+  MINF_HOST_DEVICE int32_t count() const { return is_joined() ? 0 : code & ~kPairBit; }
+};
+
+/// Which neighbouring row blocks are one item.
+enum class Joining : int32_t {
+  kNone,
+  kWhereShared,  // By kPairShareOf4.
+  kAll,          // Row blocks 2 i and 2 i + 1, whatever they attend.
+};
+
+/// Joining::kWhereShared: two row blocks are joined if together they attend no more than this share
+/// of the tiles that they attend apart.
+///
+/// Joined or not, a tile of 64 keys is 32 KiB of K and V at 128 dims (bf16), which all blocks of a
+/// multiprocessor draw from L2: 1365 cycles at 24 bytes a cycle (5.5 TB/s over 132 multiprocessors
+/// at 1.75 GHz), 864 on sm_80 (5120 bytes a cycle over 108, at four fifths). Its products for one
+/// row block take 777 cycles at 2700 FLOP a cycle (sm_90), 1024 on sm_80 (2048); for two joined
+/// the tile takes 1792 cycles of shared memory (attention_traits.h). So apart, sm_90
+/// waits for L2; joined, a shared tile costs the same load for twice the products. A tile that only
+/// one of the two attends idles half of the block's warps, which the multiprocessor's other block
+/// makes up for in part. Weighed: joined 1 per tile, apart 3/4.
+inline constexpr int32_t kPairShareOf4 = 3;
+
+/// How many KV heads are a section: as many as have `bytes` of keys and values together, but at
+/// least one, and enough for `min_row_tiles` pairs of row blocks, so that a section occupies the
+/// device and its last items are short beside it.
+///
+/// In one section of 32 heads of 128K tokens, blocks that run together would stream the keys and
+/// values of all eight KV heads, 537 MB: a tile is in L2 for those who want it only as long as they
+/// keep in step to within 12,000 keys. In sections of one KV head it is to within 100,000.
+struct SectionLimits {
+  int64_t bytes = int64_t{32} << 20;  // An H200 has 50 MB of L2 in two halves, an A100 40.
+  int64_t min_row_tiles = 1024;
+};
+
+/// In device memory, within the workspace. For calls without items the pointers may be null.
+struct WorkTable {
+  const WorkItem* items;  // [num_items], as above; those joined to others last.
+  const int32_t* tiles;   // [batch * num_heads_q, row_blocks]: RowBlockTiles::code.
+  int64_t num_items;      // batch * num_heads_q * row_blocks.
+};
+
+/// Bytes of work memory that build_work_table() needs.
+std::size_t work_table_bytes(const Shape& shape, const SectionLimits& limits = {});
+
+/// Counts and orders the items of `heads` (device memory, from prepare_head_keys); where
+/// none are joined an item's count is what KeyTiles yields. A pair counts twice its tiles; from
+/// 2^15 tiles on counts are as good as equal. Among items of a section that count as much the order
+/// is (batch, KV head, row block, query head of the group), so that blocks that run together share
+/// K and V. Only enqueues on `stream`: 1 kernel, and 2 for every 8 bits of the largest weight that
+/// the shape admits, at most 16, and of the number of sections, at most 8. Deterministic.
+/// @throws Error{MINF_ERROR_LAUNCH_FAILED}
+WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, Joining joining,
+                           Workspace workspace, cudaStream_t stream,
+                           const SectionLimits& limits = {});
+
+}  // namespace minference::cuda
