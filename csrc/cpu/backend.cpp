@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <numeric>
 #include <span>
 
 #include "cpu/stages.h"
@@ -12,29 +11,13 @@
 namespace minference::cpu {
 namespace {
 
-/// Without rows all scores are 0: the forced entries come first, and ties go to the smaller index.
-void keep_first(int32_t* index, int32_t size, int32_t forced, double p) {
-  const int32_t kept = p < 1 ? forced : size;
-  std::iota(index, index + kept, 0);
-  std::fill(index + kept, index + size, -1);
-}
-
-void estimate_any_rows(const EstimateVerticalSlashArgs& args, Workspace workspace,
-                       const Executor& executor) {
-  if (args.last_q > 0) return estimate_vertical_slash(args, workspace, executor);
-  for (const VerticalSlashTarget& target : args.targets) {
-    keep_first(target.vertical_index, target.vertical_size, args.sink, args.vertical_p);
-    keep_first(target.slash_index, target.slash_size, args.local, args.slash_p);
-  }
-}
-
 /// `bench.cpu_attention --only short`, 8 heads, bf16, 2 cores of an Intel Xeon with AVX-512: a
 /// whole call of (500, 700) is 0.8 times as fast as a dense one at 1024 keys, 1.3 times at
 /// 2048, 1.8 times at 4096; one of (1000, 6096) breaks even at 8192.
 constexpr int32_t kMinSparseSeqlen = 2048;
 
 constexpr Estimator kEstimators[] = {
-    kVerticalSlashEstimator<estimate_vertical_slash_bytes, estimate_any_rows>,
+    kVerticalSlashEstimator<estimate_vertical_slash_bytes, estimate_vertical_slash>,
     kBlockSparseEstimator<estimate_block_sparse_bytes, estimate_block_sparse>,
 };
 

@@ -13,6 +13,7 @@
 #include <cfloat>
 #include <cmath>
 #include <new>
+#include <numeric>
 
 #include "core/workspace.h"
 #include "cpu/isa/select.h"
@@ -402,6 +403,13 @@ class Estimator {
   WaveMemory wave_ = {};
 };
 
+/// Without rows all scores are 0: the forced entries come first, and ties go to the smaller index.
+void keep_first(int32_t* index, int32_t size, int32_t forced, double p) {
+  const int32_t kept = p < 1 ? forced : size;
+  std::iota(index, index + kept, 0);
+  std::fill(index + kept, index + size, -1);
+}
+
 }  // namespace
 
 std::size_t estimate_vertical_slash_bytes(const EstimateVerticalSlashArgs& args,
@@ -411,7 +419,11 @@ std::size_t estimate_vertical_slash_bytes(const EstimateVerticalSlashArgs& args,
 
 void estimate_vertical_slash(const EstimateVerticalSlashArgs& args, Workspace workspace,
                              const Executor& executor) {
-  Estimator(args, executor).run(workspace);
+  if (args.last_q > 0) return Estimator(args, executor).run(workspace);
+  for (const VerticalSlashTarget& target : args.targets) {
+    keep_first(target.vertical_index, target.vertical_size, args.sink, args.vertical_p);
+    keep_first(target.slash_index, target.slash_size, args.local, args.slash_p);
+  }
 }
 
 }  // namespace minference::cpu

@@ -12,7 +12,7 @@
 
 #include "check.h"
 #include "minference/minference.h"
-#include "minference/types.hpp"
+#include "patterns.h"
 #include "test_tensor.h"
 
 namespace minference::test {
@@ -67,9 +67,9 @@ struct Arguments {
   TestTensor block_memory{MINF_INT32, {kBatch, kHeadsQ, kRowBlocks, 2}};
 
   minf_tensor q, k, v, out, lse, tiles, vertical_index, slash_index;
-  std::vector<minf_pattern> patterns = {minference::dense(), minference::a_shape(4, 16),
-                                        minference::vertical_slash(40, 100),
-                                        minference::block_sparse(2)};
+  std::vector<minf_pattern> patterns = {minference::test::dense(), minference::test::a_shape(4, 16),
+                                        minference::test::vertical_slash(40, 100),
+                                        minference::test::block_sparse(2)};
   minf_vertical_slash_options estimate = minf_vertical_slash_options_default();
   minf_block_sparse_options blocks = minf_block_sparse_options_default();
   minf_attention_options options{sizeof(minf_attention_options), nullptr};

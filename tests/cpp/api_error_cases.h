@@ -312,7 +312,7 @@ inline void test_patterns() {
   refuse(prefill, {"patterns[3] (block_sparse): top_p: expected a share in (0, 1], got 2"},
          [](Arguments& a) { a.patterns[3].as.block_sparse.top_p = 2; });
   refuse(prefill, {"patterns[0] (tri_shape): last: expected >= 0, got -9"},
-         [](Arguments& a) { a.patterns[0] = minference::tri_shape(1, 2, -9); });
+         [](Arguments& a) { a.patterns[0] = minference::test::tri_shape(1, 2, -9); });
   accept(&Arguments::sparse, "fields of patterns with index lists are not read", [](Arguments& a) {
     a.patterns[2].as.vertical_slash.vertical_size = -5;
     a.patterns[3].as.block_sparse.top_k = -5;
@@ -434,7 +434,7 @@ inline void test_index_tensors() {
          {"block_index: expected a tensor, for some head is block_sparse; got none"},
          [](Arguments& a) { a.index.block_index.ndim = 0; });
   accept(sparse, "lists that no head needs", [](Arguments& a) {
-    a.patterns.assign(4, minference::dense());
+    a.patterns.assign(4, minference::test::dense());
     a.index.patterns = a.patterns.data();
     for (minf_tensor* tensor :
          {&a.index.vertical_index, &a.index.runs, &a.index.run_count, &a.index.block_index}) {

@@ -15,7 +15,7 @@
 
 #include "check.h"
 #include "minference/minference.h"
-#include "minference/types.hpp"
+#include "patterns.h"
 #include "test_tensor.h"
 
 namespace {
@@ -392,12 +392,12 @@ void check_against_reference(const Problem& problem, const Result& result, const
 }
 
 std::vector<minf_pattern> all_patterns() {
-  return {minference::dense(),
-          minference::a_shape(3, 20),
-          minference::tri_shape(1, 10, 7),
-          minference::vertical_slash(6, 9),
-          minference::block_sparse(3),
-          minference::vertical_slash(6, 9)};
+  return {minference::test::dense(),
+          minference::test::a_shape(3, 20),
+          minference::test::tri_shape(1, 10, 7),
+          minference::test::vertical_slash(6, 9),
+          minference::test::block_sparse(3),
+          minference::test::vertical_slash(6, 9)};
 }
 
 void check_problem(Problem& problem, const char* isa) {
@@ -434,14 +434,14 @@ void test_shared_patterns(const char* isa) {
     }
   }
   // Lists that end before their memory does.
-  Problem by_mass(MINF_FLOAT32, {1, 40, 140, 4, 2, 64, 64}, {minference::vertical_slash(50, 60)},
-                  0.1);
+  Problem by_mass(MINF_FLOAT32, {1, 40, 140, 4, 2, 64, 64},
+                  {minference::test::vertical_slash(50, 60)}, 0.1);
   by_mass.estimate.vertical_p = by_mass.estimate.slash_p = 0.3;
   for (minf_pattern& pattern : by_mass.patterns) by_mass.set_estimate(pattern.as.vertical_slash);
   check_problem(by_mass, isa);
   CHECK(by_mass.vertical_index.get({0, 0, 49}) == -1 && by_mass.slash_index.get({0, 0, 59}) == -1);
   // Rows without a key: out = 0, lse = -inf.
-  Problem nothing(MINF_FLOAT32, {1, 3, 70, 2, 1, 256, 256}, {minference::a_shape(0, 0)}, 0.1);
+  Problem nothing(MINF_FLOAT32, {1, 3, 70, 2, 1, 256, 256}, {minference::test::a_shape(0, 0)}, 0.1);
   check_problem(nothing, isa);
 }
 
@@ -540,9 +540,9 @@ void test_strides_change_nothing() {
 
 /// Attention over even and over odd key blocks, merged in place, is dense attention.
 void test_merge() {
-  Problem dense(MINF_FLOAT32, {2, 70, 300, 2, 1, 64, 64}, {minference::dense()}, 0.125);
+  Problem dense(MINF_FLOAT32, {2, 70, 300, 2, 1, 64, 64}, {minference::test::dense()}, 0.125);
   const Sizes& s = dense.sizes;
-  Problem part(MINF_FLOAT32, s, {minference::block_sparse(1)}, 0.125);
+  Problem part(MINF_FLOAT32, s, {minference::test::block_sparse(1)}, 0.125);
   Result parts[2] = {Result(part), Result(part)};
   for (int64_t parity : {0, 1}) {
     part.block_index = TestTensor(MINF_INT32, {s.batch, s.num_heads_q, blocks_of(s.seqlen_q), 3});

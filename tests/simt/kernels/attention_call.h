@@ -34,7 +34,7 @@ struct AttentionCase {
   bool wants_lse = true;
   int32_t resident_blocks =
       1;  // Few: row blocks are joined. 0: those of the device: keys are split.
-  ListSizes lists = {.columns = 60, .runs = 4, .blocks = 3};
+  RandomListSizes lists = {.columns = 60, .runs = 4, .blocks = 3};
   std::vector<HeadKeys> patterns = {};  // Of each head; empty: any. NOLINT(*-redundant-member-init)
 
   Shape shape() const {

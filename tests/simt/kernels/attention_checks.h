@@ -211,7 +211,8 @@ inline std::vector<AttentionCase> cases() {
                       .patterns = {dense()}});
   }
   // Random patterns and sizes; lists from none to all.
-  for (const ListSizes& lists : {ListSizes{0, 0, 0}, {1, 1, 1}, {300, 40, 5}, {150, 2, 2}}) {
+  for (const RandomListSizes& lists :
+       {RandomListSizes{0, 0, 0}, {1, 1, 1}, {300, 40, 5}, {150, 2, 2}}) {
     for (const int32_t resident : {1, 40, 0}) {
       result.push_back({.name = "any patterns",
                         .batch = 2,

@@ -16,7 +16,7 @@
 namespace minference::test {
 
 /// Sizes of the lists in an index tensor.
-struct ListSizes {
+struct RandomListSizes {
   int32_t columns;
   int32_t runs;
   int32_t blocks;
@@ -25,7 +25,7 @@ struct ListSizes {
 class RandomHeads {
  public:
   /// Patterns for each query head; lists for all heads, whatever their pattern.
-  RandomHeads(const Shape& shape, const ListSizes& sizes, bool spoilt, uint64_t seed)
+  RandomHeads(const Shape& shape, const RandomListSizes& sizes, bool spoilt, uint64_t seed)
       : shape_(shape), sizes_(sizes), random_(seed) {
     for (int32_t head = 0; head < shape.num_heads_q; ++head) {
       patterns.push_back(random_pattern());
@@ -172,7 +172,7 @@ class RandomHeads {
   }
 
   const Shape shape_;
-  const ListSizes sizes_;
+  const RandomListSizes sizes_;
   std::mt19937_64 random_;
   // One each: made when the host's lists are complete.
   std::vector<DeviceArray<int32_t>> columns_, run_count_, blocks_;

@@ -15,7 +15,7 @@
 #include "check.h"
 #include "device_place.h"
 #include "minference/minference.h"
-#include "minference/types.hpp"
+#include "patterns.h"
 #include "simt/simt.h"
 #include "test_tensor.h"
 
@@ -125,12 +125,13 @@ Results run(const Problem& problem) {
   check_ok(minf_plan_vertical_slash(&slash_index, problem.seqlen_k, &runs, &run_count, nullptr),
            problem.name);
 
-  const minf_pattern kinds[] = {minference::vertical_slash(0, 0), minference::block_sparse(1),
-                                minference::a_shape(5, 70), minference::tri_shape(5, 70, 20)};
+  const minf_pattern kinds[] = {minference::test::vertical_slash(0, 0),
+                                minference::test::block_sparse(1), minference::test::a_shape(5, 70),
+                                minference::test::tri_shape(5, 70, 20)};
   std::vector<minf_pattern> patterns;
   for (int64_t head = 0; head < heads; ++head) patterns.push_back(kinds[head % 4]);
   count(problem, patterns, results, results.tiles);
-  count(problem, {minference::dense()}, results, results.dense_tiles);
+  count(problem, {minference::test::dense()}, results, results.dense_tiles);
   return results;
 }
 

@@ -22,7 +22,7 @@
 #include "device_place.h"
 #include "extent.h"
 #include "minference/minference.h"
-#include "minference/types.hpp"
+#include "patterns.h"
 #include "simt/simt.h"
 #include "test_tensor.h"
 
@@ -36,12 +36,6 @@ constexpr unsigned char kDirt = 0xff;  // NaN, -1.
 constexpr double kMaxValue = 2;        // Of TestTensor::fill_random().
 
 using Patterns = std::vector<minf_pattern>;
-
-using minference::a_shape;
-using minference::block_sparse;
-using minference::dense;
-using minference::tri_shape;
-using minference::vertical_slash;
 
 /// Every kind, and lists of different lengths.
 const Patterns kMixed = {dense(),

@@ -15,6 +15,7 @@
 #include "check.h"
 #include "core/backend.h"
 #include "cpu/backend.h"
+#include "cpu/stages.h"
 #include "cuda/sm80/estimate_block_sparse.h"
 #include "cuda/sm80/stages.h"
 #include "cuda/sm90/estimate_block_sparse.h"
@@ -88,12 +89,11 @@ class Comparison {
     std::vector<int32_t> lists(num_entries_, kCanary);
     const EstimateBlockSparseArgs args = args_with(q_.bits.data(), k_.bits.data(), lists.data());
     const Executor executor{.parallel_for = &serial_for};
-    const Backend& backend = cpu::backend();
-    std::vector<std::byte> memory(backend.estimate_block_sparse_bytes(args, executor) + 64);
+    std::vector<std::byte> memory(cpu::estimate_block_sparse_bytes(args, executor) + 64);
     void* start = memory.data();
     std::size_t bytes = memory.size();
     std::align(64, bytes - 64, start, bytes);
-    backend.estimate_block_sparse(args, {static_cast<std::byte*>(start), bytes}, executor);
+    cpu::estimate_block_sparse(args, {static_cast<std::byte*>(start), bytes}, executor);
     return lists;
   }
 

@@ -15,6 +15,7 @@
 #include "check.h"
 #include "core/workspace.h"
 #include "cpu/backend.h"
+#include "cpu/stages.h"
 #include "cuda/sm80/estimate_vertical_slash.h"
 #include "cuda/sm80/stages.h"
 #include "cuda/sm90/estimate_vertical_slash.h"
@@ -130,11 +131,10 @@ Indices gpu_indices(const Stage& stage, const Call& call) {
 Indices cpu_indices(const Call& call) {
   return indices_of<std::vector<int32_t>>(call, [](const EstimateVerticalSlashArgs& args) {
     const Executor executor{.num_threads = 1, .parallel_for = &cpu::pool_parallel_for};
-    const Backend& backend = cpu::backend();
-    std::vector<std::byte> memory(backend.estimate_vertical_slash_bytes(args, executor) + 64);
+    std::vector<std::byte> memory(cpu::estimate_vertical_slash_bytes(args, executor) + 64);
     const std::size_t skip = -reinterpret_cast<std::uintptr_t>(memory.data()) % 64;
-    backend.estimate_vertical_slash(args, Workspace(memory).subspan(skip, memory.size() - 64),
-                                    executor);
+    cpu::estimate_vertical_slash(args, Workspace(memory).subspan(skip, memory.size() - 64),
+                                 executor);
   });
 }
 

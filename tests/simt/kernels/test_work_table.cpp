@@ -23,8 +23,8 @@ namespace {
 
 using namespace minference;
 using test::DeviceArray;
-using test::ListSizes;
 using test::RandomHeads;
+using test::RandomListSizes;
 
 Shape make_shape(int32_t batch, int32_t num_heads_q, int32_t num_heads_kv, const Lengths& lengths) {
   return {.batch = batch,
@@ -235,7 +235,7 @@ void check_all_joined(const Shape& shape, const DeviceArray<HeadKeys>& heads,
   check_longest_first(table, shape, kOneSection);
 }
 
-void check_call(const Shape& shape, const ListSizes& sizes, bool spoilt, uint64_t seed) {
+void check_call(const Shape& shape, const RandomListSizes& sizes, bool spoilt, uint64_t seed) {
   const RandomHeads heads(shape, sizes, spoilt, seed);
   const DeviceArray<HeadKeys> prepared(static_cast<std::size_t>(shape.batch * shape.num_heads_q));
   cuda::prepare_head_keys(shape, heads.patterns, heads.index(), prepared.data(),
@@ -298,9 +298,10 @@ int main() {
   for (const Lengths& lengths : kLengths) {
     for (const bool spoilt : {false, true}) {
       const int32_t seqlen_k = lengths.seqlen_k;
-      const ListSizes few{
+      const RandomListSizes few{
           .columns = std::min(seqlen_k, 70), .runs = std::min(seqlen_k, 20), .blocks = 3};
-      const ListSizes many{.columns = seqlen_k, .runs = seqlen_k, .blocks = lengths.key_blocks()};
+      const RandomListSizes many{
+          .columns = seqlen_k, .runs = seqlen_k, .blocks = lengths.key_blocks()};
       check_call(make_shape(/*batch=*/1, /*num_heads_q=*/10, /*num_heads_kv=*/5, lengths), few,
                  spoilt, ++seed);
       check_call(make_shape(/*batch=*/2, /*num_heads_q=*/6, /*num_heads_kv=*/1, lengths), many,
