@@ -11,17 +11,22 @@
 
 namespace minference::api {
 
-Shape checked_attention_tensors(const AttentionTensors& tensors) {
-  const auto& [q, k, v, out, lse] = tensors;
-  Shape shape = check_query_keys(q, k);
-  for (const TensorArg* arg : {&v, &out}) {
-    check_tensor(*arg, 4, {MINF_FLOAT32, MINF_BFLOAT16, MINF_FLOAT16});
-    check_same_dtype(*arg, q);
-    check_same_device(*arg, q);
-  }
+void check_values(const TensorArg& v, const TensorArg& q, const TensorArg& k, Shape& shape) {
+  check_tensor(v, 4, {MINF_FLOAT32, MINF_BFLOAT16, MINF_FLOAT16});
+  check_same_dtype(v, q);
+  check_same_device(v, q);
   check_shape(v, {k.size(0), k.size(1), k.size(2), -1},
               "[batch, seqlen_k, num_heads_kv, head_dim_v]");
   shape.head_dim_v = checked_head_dim(v, "head_dim_v");
+}
+
+Shape checked_attention_tensors(const AttentionTensors& tensors) {
+  const auto& [q, k, v, out, lse] = tensors;
+  Shape shape = check_query_keys(q, k);
+  check_values(v, q, k, shape);
+  check_tensor(out, 4, {MINF_FLOAT32, MINF_BFLOAT16, MINF_FLOAT16});
+  check_same_dtype(out, q);
+  check_same_device(out, q);
   check_shape(out, {q.size(0), q.size(1), q.size(2), shape.head_dim_v},
               "[batch, seqlen_q, num_heads_q, head_dim_v]");
   if (!is_absent(lse.tensor)) {
@@ -85,14 +90,14 @@ minf_status minf_sparse_attention(const minf_tensor* q, const minf_tensor* k, co
     args.patterns = keys;
     args.index = index_lists(index_tensors);
     const bool empty = has_no_rows(shape);
-    const Workspace memory = checked_workspace(workspace, workspace_bytes,
-                                               empty ? 0 : backend.attention_bytes(args, executor));
+    const Workspace memory = checked_workspace(
+        workspace, workspace_bytes, empty ? 0 : attention_bytes(backend, args, executor));
     check_resources(
         backend, executor,
         {tensors.q, tensors.k, tensors.v, tensors.out, tensors.lse, index_tensors.vertical_index,
          index_tensors.runs, index_tensors.run_count, index_tensors.block_index},
         memory);
-    if (!empty) backend.attention(args, memory, executor);
+    if (!empty) attend(backend, args, memory, executor);
   });
 }
 
@@ -118,6 +123,6 @@ minf_status minf_sparse_attention_workspace_bytes(const minf_tensor* q, const mi
       check_tensor(columns, 3, {MINF_INT32});
       args.index.columns.size = static_cast<int32_t>(columns.size(2));
     }
-    store_workspace_bytes(bytes, backend.attention_bytes(args, executor));
+    store_workspace_bytes(bytes, attention_bytes(backend, args, executor));
   });
 }

@@ -20,6 +20,9 @@ struct AttentionTensors {
   TensorArg lse;  // May be absent.
 };
 
+/// Checks v against q and k, whose shape it completes; reads no memory.
+void check_values(const TensorArg& v, const TensorArg& q, const TensorArg& k, Shape& shape);
+
 /// Checks all tensors against each other, and their memory; no entry is read.
 Shape checked_attention_tensors(const AttentionTensors& tensors);
 

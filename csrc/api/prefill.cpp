@@ -24,7 +24,7 @@ std::size_t stage_bytes(const IndexCall& call, const IndexLayout& layout, Attent
   attention.patterns = layout.patterns;
   attention.index = layout.index();
   return std::max(index_work_bytes(call, layout),
-                  call.backend.attention_bytes(attention, call.executor));
+                  attention_bytes(call.backend, attention, call.executor));
 }
 
 std::size_t prefill_bytes(const IndexCall& call, const AttentionArgs& attention) {
@@ -55,7 +55,7 @@ void prefill(const IndexCall& call, AttentionArgs attention, Workspace workspace
   attention.patterns = layout.patterns;
   attention.index = layout.index();
   count_tiles(call, attention.patterns, attention.index, tiles);
-  call.backend.attention(attention, work, call.executor);
+  attend(call.backend, attention, work, call.executor);
 }
 
 void check_prefill_tiles(const TensorArg& tiles, const AttentionTensors& tensors,

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/backend.h"
 
+#include <algorithm>
 #include <atomic>
 #include <string>
 
@@ -89,6 +90,35 @@ void force_backend(std::string_view name) {
 
 bool is_forced(const Backend& backend) {
   return forced_backend.load(std::memory_order_acquire) == &backend;
+}
+
+const char* why_not(const Backend& backend, const AttentionImplementation& implementation,
+                    const AttentionArgs& args, const Executor& executor) {
+  if (const char* const reason = implementation.refuses(args); *reason != '\0') return reason;
+  const bool may_yield = &implementation != &backend.attention.back() && !is_forced(backend);
+  return may_yield ? implementation.yields(args, executor) : "";
+}
+
+std::size_t attention_bytes(const Backend& backend, const AttentionArgs& args,
+                            const Executor& executor) {
+  std::size_t bytes = 0;
+  for (const AttentionImplementation& implementation : backend.attention) {
+    const bool may_yield = &implementation != &backend.attention.back() && !is_forced(backend);
+    if (may_yield && *implementation.yields(args, executor) != '\0') continue;
+    // It may still refuse, for what is not known yet.
+    bytes = std::max(bytes, implementation.workspace_bytes(args, executor));
+  }
+  return bytes;
+}
+
+void attend(const Backend& backend, const AttentionArgs& args, Workspace workspace,
+            const Executor& executor) {
+  const auto serves = [&](const AttentionImplementation& implementation) {
+    return *why_not(backend, implementation, args, executor) == '\0';
+  };
+  const auto found = std::ranges::find_if(backend.attention, serves);
+  MINF_ASSERT(found != backend.attention.end());
+  found->attend(args, workspace, executor);
 }
 
 }  // namespace minference

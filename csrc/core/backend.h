@@ -105,6 +105,21 @@ struct NamedMemory {
   const void* data = nullptr;
 };
 
+/// One way to compute stage 3. Reasons are static text, empty where there is none.
+struct AttentionImplementation {
+  const char* name;
+  /// Why it cannot compute the call.
+  const char* (*refuses)(const AttentionArgs&);
+  /// Why one further down the list computes the call faster. Of the arguments it reads what is
+  /// known before stage 1 has run. Not asked of the last one, nor where the caller forces the
+  /// backend.
+  const char* (*yields)(const AttentionArgs&, const Executor&);
+  /// Reads of AttentionArgs what is known without v and before stage 1 has run: shape (but
+  /// head_dim_v), forms, and how long lists of columns are.
+  std::size_t (*workspace_bytes)(const AttentionArgs&, const Executor&);
+  void (*attend)(const AttentionArgs&, Workspace, const Executor&);
+};
+
 struct Backend {
   const char* name;
   minf_device_type device_type;
@@ -132,10 +147,8 @@ struct Backend {
   void (*count_key_tiles)(const CountTilesArgs&, const Executor&);
   /// Writes -1 everywhere: what ends lists that are shorter than others beside them.
   void (*fill_lists)(std::span<int32_t> lists, const Executor&);
-  /// Reads of AttentionArgs what is known without v and before stage 1 has run: shape (but
-  /// head_dim_v), pattern kinds, and how long lists of columns are.
-  std::size_t (*attention_bytes)(const AttentionArgs&, const Executor&);
-  void (*attention)(const AttentionArgs&, Workspace, const Executor&);
+  /// Stage 3: the first that neither refuses nor yields computes a call. The last refuses none.
+  std::span<const AttentionImplementation> attention;
   void (*merge_attention)(const MergeArgs&, const Executor&);
 };
 
@@ -154,5 +167,18 @@ const Backend& select_backend(minf_device_type device_type, int32_t device_index
 /// would be first; empty: no longer. @throws Error if there is none, or it cannot be used.
 void force_backend(std::string_view name);
 bool is_forced(const Backend& backend);
+
+/// Work memory of stage 3, whichever implementation will serve the call.
+std::size_t attention_bytes(const Backend& backend, const AttentionArgs& args,
+                            const Executor& executor);
+
+/// Stage 3 by the implementation that serves the call.
+void attend(const Backend& backend, const AttentionArgs& args, Workspace workspace,
+            const Executor& executor);
+
+/// Why an implementation of the backend does not serve the call, not counting that one before it
+/// may; empty if it would.
+const char* why_not(const Backend& backend, const AttentionImplementation& implementation,
+                    const AttentionArgs& args, const Executor& executor);
 
 }  // namespace minference

@@ -21,6 +21,14 @@ constexpr Estimator kEstimators[] = {
     kBlockSparseEstimator<estimate_block_sparse_bytes, estimate_block_sparse>,
 };
 
+constexpr AttentionImplementation kAttention[] = {
+    {.name = "cpu",
+     .refuses = [](const AttentionArgs&) { return ""; },
+     .yields = [](const AttentionArgs&, const Executor&) { return ""; },
+     .workspace_bytes = attention_bytes,
+     .attend = attention},
+};
+
 }  // namespace
 
 const Backend& backend() {
@@ -38,8 +46,7 @@ const Backend& backend() {
       .plan_vertical_slash = plan_vertical_slash,
       .count_key_tiles = count_key_tiles,
       .fill_lists = [](std::span<int32_t> lists, const Executor&) { std::ranges::fill(lists, -1); },
-      .attention_bytes = attention_bytes,
-      .attention = attention,
+      .attention = kAttention,
       .merge_attention = merge_attention,
   };
   return kBackend;

@@ -1,8 +1,12 @@
 // minference._C: version, build, and what can be used on this machine, with the reason where not.
 // SPDX-License-Identifier: Apache-2.0
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <exception>
+#include <tuple>
 #include <vector>
 
 #include "minference/minference.hpp"
@@ -10,6 +14,30 @@
 namespace py = pybind11;
 
 namespace {
+
+/// A tensor as Python describes it: (address, dtype of minf_dtype, whether on CUDA, device index,
+/// shape, strides).
+using Description = std::tuple<std::uintptr_t, std::int32_t, bool, std::int32_t,
+                               std::vector<std::int64_t>, std::vector<std::int64_t>>;
+
+minference::ConstTensorView view_of(const Description& tensor) {
+  const auto& [address, dtype, cuda, index, shape, strides] = tensor;
+  using minference::DeviceType;
+  return {reinterpret_cast<const void*>(address),
+          static_cast<minference::DType>(dtype),
+          {shape.data(), shape.size()},
+          {strides.data(), strides.size()},
+          {cuda ? DeviceType::kCuda : DeviceType::kCpu, index}};
+}
+
+std::vector<minference::Pattern> patterns_of(const std::vector<std::vector<double>>& rows) {
+  std::vector<minference::Pattern> patterns(rows.size());
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    minference::detail::check(minf_pattern_from_numbers(
+        rows[i].data(), static_cast<std::int64_t>(rows[i].size()), &patterns[i]));
+  }
+  return patterns;
+}
 
 py::list to_dicts(const std::vector<minference::Capability>& capabilities) {
   using namespace py::literals;
@@ -78,6 +106,23 @@ PYBIND11_MODULE(_C, module) {
       },
       py::kw_only(), py::arg("cuda"), py::arg("index"),
       "Keys from which on vertical-slash is worth its estimate on a device.");
+  module.def(
+      "attention_implementations",
+      [](const Description& q, const Description& k, const Description& v,
+         const std::vector<std::vector<double>>& patterns) {
+        return to_dicts(minference::attention_implementations(view_of(q), view_of(k), view_of(v),
+                                                              patterns_of(patterns)));
+      },
+      py::arg("q"), py::arg("k"), py::arg("v"), py::arg("patterns"),
+      "How the attention of a call would be computed: name, available, selected, and why not.");
+  module.def(
+      "prefill_workspace_bytes",
+      [](const Description& q, const Description& k,
+         const std::vector<std::vector<double>>& patterns) {
+        return minference::prefill_attention_workspace_bytes(view_of(q), view_of(k),
+                                                             patterns_of(patterns));
+      },
+      py::arg("q"), py::arg("k"), py::arg("patterns"), "Bytes of work memory of a call.");
   module.def("set_cpu_isa", &minference::set_cpu_isa, py::arg("name").none(true),
              "Forces the instruction set of all later calls; None restores the best available.");
 }

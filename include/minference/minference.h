@@ -463,6 +463,23 @@ MINF_API minf_status minf_set_cpu_isa(const char* name);
  * tests and benchmarks. */
 MINF_API minf_status minf_set_backend(const char* name);
 
+/* How a call's attention would be computed. A backend has an ordered list of implementations; the
+ * first that can serve a call, and is not slower there than one behind it, does.
+ *
+ *     q, k, v, patterns  those of minf_prefill_attention(); no memory is read
+ *     out                may be null: out is contiguous then
+ *     implementation     an index into the list of q's device
+ *     capability         out: available is 1 if this one would serve the call were it the first,
+ *                        reason says why not; selected is 1 if it will */
+MINF_API minf_status minf_attention_implementation(const minf_tensor* q, const minf_tensor* k,
+                                                   const minf_tensor* v,
+                                                   const minf_pattern* patterns,
+                                                   int64_t num_patterns, const minf_tensor* out,
+                                                   const minf_exec* exec, int32_t implementation,
+                                                   minf_capability* capability);
+MINF_API minf_status minf_attention_implementation_count(int32_t device_type, int32_t device_index,
+                                                         int32_t* count);
+
 /* Keys from which on prefill attention by vertical-slash, sizes (500, 700), is worth its estimate
  * on a device: below, dense attention takes no longer. A constant of the backend: measured on the
  * CPU, for GPUs by arithmetic until one has been timed. The calls above never compute anything but

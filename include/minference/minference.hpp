@@ -440,6 +440,28 @@ inline std::vector<Capability> cpu_isas() {
   return detail::capabilities(minf_cpu_isa_count(), &minf_cpu_isa);
 }
 
+/// How the attention of a call would be computed: the implementations of q's backend in order, each
+/// with whether it could serve the call, the reason where not, and which one will
+/// (Capability::selected). Without `out` it is contiguous. No memory is read.
+/// @throws Error{kInvalidArgument} where prefill_attention() would.
+inline std::vector<Capability> attention_implementations(
+    const ConstTensorView& q, const ConstTensorView& k, const ConstTensorView& v,
+    const std::vector<Pattern>& patterns, const ConstTensorView& out = {}, const Exec& exec = {}) {
+  std::int32_t count = 0;
+  detail::check(minf_attention_implementation_count(static_cast<std::int32_t>(q.device().type),
+                                                    q.device().index, &count));
+  const minf_exec c_exec = detail::to_c(exec);
+  std::vector<Capability> capabilities;
+  for (std::int32_t i = 0; i < count; ++i) {
+    minf_capability c{};
+    detail::check(minf_attention_implementation(
+        &q.c_tensor(), &k.c_tensor(), &v.c_tensor(), patterns.data(),
+        static_cast<std::int64_t>(patterns.size()), &out.c_tensor(), &c_exec, i, &c));
+    capabilities.push_back({c.name, c.available != 0, c.selected != 0, c.reason});
+  }
+  return capabilities;
+}
+
 /// Forces the CPU instruction set of all later calls of the process; null restores the best
 /// available. For tests and benchmarks.
 /// @throws Error{kUnsupported} where the machine lacks it.

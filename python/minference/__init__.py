@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from minference import integrations as _integrations
 from minference._C import version as _version
 from minference.config import HeadConfig, load_config, save_config
+from minference.explain import Explanation, explain
 from minference.ops import (
     a_shape_attn,
     block_index_attn,
@@ -39,6 +40,7 @@ __all__ = [
     "AShape",
     "BlockSparse",
     "Dense",
+    "Explanation",
     "HeadConfig",
     "Pattern",
     "TriShape",
@@ -51,6 +53,7 @@ __all__ = [
     "density",
     "estimate_blocks",
     "estimate_vs",
+    "explain",
     "load_config",
     "merge_attn",
     "min_sparse_seqlen",

@@ -81,6 +81,14 @@ void check_device(int32_t device_index) {
                                      need_text(gpu < kFirstArchitecture)));
 }
 
+constexpr AttentionImplementation kAttention[] = {
+    {.name = "sm80",
+     .refuses = [](const AttentionArgs&) { return ""; },
+     .yields = [](const AttentionArgs&, const Executor&) { return ""; },
+     .workspace_bytes = attention_bytes,
+     .attend = cuda::on_device_with_workspace<attention, AttentionArgs>},
+};
+
 }  // namespace
 
 const Backend& backend() {
@@ -101,8 +109,7 @@ const Backend& backend() {
           [](std::span<int32_t> lists, const Executor& executor) {
             cuda::on_device<cuda::fill_lists>(lists, executor);
           },
-      .attention_bytes = attention_bytes,
-      .attention = cuda::on_device_with_workspace<attention>,
+      .attention = kAttention,
       .merge_attention = cuda::on_device<cuda::merge_attention>,
   };
   return kBackend;

@@ -27,8 +27,7 @@ const Backend& backend() {
       .plan_vertical_slash = nullptr,
       .count_key_tiles = nullptr,
       .fill_lists = nullptr,
-      .attention_bytes = nullptr,
-      .attention = nullptr,
+      .attention = {},
       .merge_attention = nullptr,
   };
   return kBackend;

@@ -1,5 +1,5 @@
 // Stage 3 on sm90, the host side: key sets, the work table, gathered columns, tensor maps, the
-// kernel; and which calls are left to sm80's kernel.
+// kernel; and which calls it refuses, or yields to the implementation behind it.
 //
 //     prepare_attention    key sets and items        common/attention_prologue.h
 //     gather_columns       if some head has columns  common/gather_columns.h
@@ -16,9 +16,7 @@
 #include "cuda/common/head_dims.h"
 #include "cuda/device/query_scale.h"
 #include "cuda/machine.h"
-#include "cuda/sm80/stages.h"
 #include "cuda/sm90/attention.h"
-#include "cuda/sm90/backend.h"
 #include "cuda/sm90/stages.h"
 #include "cuda/tma/attention_maps.h"
 
@@ -58,7 +56,7 @@ int64_t resident_blocks(const Executor& executor, const AttentionLimits& limits)
   return cuda::num_multiprocessors(executor.device_index);
 }
 
-/// Columns of a head that there is room for. With more the call is sm80's.
+/// Columns of a head that there is room for; calls with more are refused.
 int32_t num_columns(const AttentionArgs& args) {
   return std::min(args.index.columns.size, kMaxColumns);
 }
@@ -81,16 +79,26 @@ Memory take_memory(WorkspaceAllocator& allocator, const AttentionArgs& args, int
 
 }  // namespace
 
-std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor,
-                            const AttentionLimits& limits) {
-  // Not all that decides whose call it is is known here.
-  const std::size_t others = sm80::attention_bytes(args, executor);
-  if (!limits.serves_small && !fills_device(args.shape, resident_blocks(executor, limits))) {
-    return others;
+const char* attention_refuses(const AttentionArgs& args) {
+  if (!tma::AttentionTensors(args).have_maps()) {
+    return "TMA cannot address q, k, v or out: a stride is 0, or too large for a tensor map";
   }
+  if (args.index.columns.size > kMaxColumns) {
+    return "lists of more than 16384 columns, which would take too much memory to gather";
+  }
+  return "";
+}
+
+const char* attention_yields(const AttentionArgs& args, const Executor& executor) {
+  if (fills_device(args.shape, resident_blocks(executor, {}))) return "";
+  return "too few row blocks to fill the GPU: splitting their keys is faster";
+}
+
+std::size_t attention_bytes(const AttentionArgs& args, const Executor& /*executor*/,
+                            const AttentionLimits& /*limits*/) {
   WorkspaceAllocator allocator;
   take_memory(allocator, args, cuda::kMaxDimV);
-  return std::max(allocator.bytes(), others);
+  return allocator.bytes();
 }
 
 void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor,
@@ -98,10 +106,6 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
   const Shape& shape = args.shape;
   const tma::AttentionTensors tensors(args);
   const int64_t resident = resident_blocks(executor, limits);
-  if (!(limits.serves_small || fills_device(shape, resident)) || !tensors.have_maps() ||
-      args.index.columns.size > kMaxColumns) {
-    return sm80::attention(args, workspace, executor);
-  }
   const auto stream = static_cast<cudaStream_t>(executor.stream);
   const AttentionInstance instance = instance_of(shape);
   WorkspaceAllocator allocator(workspace);
@@ -129,11 +133,11 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
 }
 
 std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor) {
-  return attention_bytes(args, executor, {.serves_small = is_forced(backend())});
+  return attention_bytes(args, executor, AttentionLimits{});
 }
 
 void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor) {
-  attention(args, workspace, executor, {.serves_small = is_forced(backend())});
+  attention(args, workspace, executor, AttentionLimits{});
 }
 
 }  // namespace minference::sm90

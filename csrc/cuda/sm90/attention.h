@@ -27,9 +27,6 @@ AttentionInstance attention_instance();
 /// Limits that only tests change, to reach with small sizes what large ones do.
 struct AttentionLimits {
   int32_t resident_blocks = 0;  // Thread blocks that run at a time; 0: as the device has room.
-  /// Keeps calls that sm80's kernel would serve better (attention.cu); so it is too where the
-  /// caller forces this backend.
-  bool serves_small = false;
 };
 
 /// The stage of stages.h, and its bytes of work memory, with other limits.

@@ -70,8 +70,15 @@ Backend make_backend() {
   backend.serves_device = serves_device;
   backend.check_device = check_device;
   backend.estimators = kEstimators;
-  backend.attention_bytes = attention_bytes;
-  backend.attention = cuda::on_device_with_workspace<attention>;
+  static const AttentionImplementation kAttention[] = {
+      {.name = "sm90",
+       .refuses = attention_refuses,
+       .yields = attention_yields,
+       .workspace_bytes = attention_bytes,
+       .attend = cuda::on_device_with_workspace<attention, AttentionArgs>},
+      backend.attention.front(),
+  };
+  backend.attention = kAttention;
   return backend;
 }
 

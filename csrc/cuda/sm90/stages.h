@@ -16,6 +16,9 @@ std::size_t estimate_block_sparse_bytes(const EstimateBlockSparseArgs& args, con
 void estimate_block_sparse(const EstimateBlockSparseArgs& args, Workspace workspace,
                            const Executor& executor);
 
+/// See AttentionImplementation.
+const char* attention_refuses(const AttentionArgs& args);
+const char* attention_yields(const AttentionArgs& args, const Executor& executor);
 std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor);
 void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor);
 

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a call would do: which backend and which implementation, how many tiles, how much memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from minference import _C
+from minference.ops import density
+from minference.patterns import Pattern, to_tensor
+
+__all__ = ["Explanation", "explain"]
+
+_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # minf_dtype
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How :func:`minference.prefill_attn` serves a call; ``print`` it to read it.
+
+    Attributes:
+        backend: The backend that serves the tensors' device.
+        implementations: Those of its attention, in order; ``selected`` is the one that serves, and
+            ``reason`` says why one before it does not.
+        patterns: One per query head, or one for all.
+        density: float64 ``[batch, num_heads_q]``, the share of the dense causal tiles; on the CPU.
+        workspace_bytes: Work memory of the call, the index included.
+    """
+
+    backend: str
+    implementations: tuple[_C.Capability, ...]
+    patterns: tuple[Pattern, ...]
+    density: Tensor
+    workspace_bytes: int
+
+    def __str__(self) -> str:
+        lines = [f"backend {self.backend}"]
+        for entry in self.implementations:
+            if entry["selected"]:
+                lines.append(f"attention {entry['name']}")
+            elif entry["reason"]:
+                lines.append(f"  not {entry['name']}: {entry['reason']}")
+        lines.append(f"workspace {self.workspace_bytes / 2**20:.1f} MiB")
+        mean = self.density.mean(0)
+        lines.append(f"density {float(self.density.mean()):.3f}, by head:")
+        for head, share in enumerate(mean.tolist()):
+            pattern = self.patterns[0 if len(self.patterns) == 1 else head]
+            lines.append(f"  {head:3d}  {share:.3f}  {pattern!r}")
+        return "\n".join(lines)
+
+
+def explain(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    patterns: Pattern | Sequence[Pattern],
+    *,
+    softmax_scale: float | None = None,
+) -> Explanation:
+    """Say how :func:`minference.prefill_attn` would serve a call, without its attention.
+
+    Vertical-slash and block-sparse heads are estimated, for the density depends on what they find.
+    Arguments and errors are those of :func:`minference.prefill_attn`.
+    """
+    share = density(q, k, patterns, softmax_scale=softmax_scale)  # Checks everything but v.
+    rows = to_tensor(patterns).tolist()
+    described = [_describe(tensor) for tensor in (q, k, v)]
+    kind = "cuda" if q.is_cuda else "cpu"
+    implementations = _C.attention_implementations(*described, rows)
+    backends = [entry["name"] for entry in _C.backends() if entry["selected"]]
+    on_device = [name for name in backends if (name == "cpu") == (kind == "cpu")]
+    return Explanation(
+        backend=on_device[0],
+        implementations=tuple(implementations),
+        patterns=(patterns,) if isinstance(patterns, Pattern) else tuple(patterns),
+        density=share.cpu(),
+        workspace_bytes=_C.prefill_workspace_bytes(*described[:2], rows),
+    )
+
+
+def _describe(tensor: Tensor) -> _C.Description:
+    if tensor.dtype not in _DTYPES:
+        msg = f"expected float32, bfloat16 or float16, got {tensor.dtype}"
+        raise ValueError(msg)
+    return (
+        tensor.data_ptr(),
+        _DTYPES[tensor.dtype],
+        tensor.is_cuda,
+        tensor.device.index or 0,
+        list(tensor.shape),
+        list(tensor.stride()),
+    )
