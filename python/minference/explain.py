@@ -68,17 +68,15 @@ def explain(
     """
     share = density(q, k, patterns, softmax_scale=softmax_scale)  # Checks everything but v.
     rows = to_tensor(patterns).tolist()
-    described = [_describe(tensor) for tensor in (q, k, v)]
-    kind = "cuda" if q.is_cuda else "cpu"
-    implementations = _C.attention_implementations(*described, rows)
+    queries, keys = _describe(q), _describe(k)
+    implementations = _C.attention_implementations(queries, keys, _describe(v), rows)
     backends = [entry["name"] for entry in _C.backends() if entry["selected"]]
-    on_device = [name for name in backends if (name == "cpu") == (kind == "cpu")]
     return Explanation(
-        backend=on_device[0],
+        backend=next(name for name in backends if (name != "cpu") == q.is_cuda),
         implementations=tuple(implementations),
         patterns=(patterns,) if isinstance(patterns, Pattern) else tuple(patterns),
         density=share.cpu(),
-        workspace_bytes=_C.prefill_workspace_bytes(*described[:2], rows),
+        workspace_bytes=_C.prefill_workspace_bytes(queries, keys, rows),
     )
 
 
