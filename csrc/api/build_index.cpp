@@ -5,10 +5,10 @@
 
 #include <algorithm>
 
+#include "api/backends.h"
 #include "api/device.h"
 #include "api/status.h"
 #include "core/check.h"
-#include "core/index_lists.h"
 #include "core/runs.h"
 
 namespace minference::api {

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <limits>
 
+#include "core/thread_pool.h"
 #include "core/workspace.h"
-#include "cpu/backend.h"
 
 namespace minference::api {
 namespace {
@@ -42,9 +42,9 @@ Executor checked_executor(const minf_exec* given, const minf_tensor& tensor) {
                 .parallel_for_context = exec->parallel_for_context};
   }
   if (exec == nullptr || exec->num_threads == 0) {
-    executor.num_threads = std::min(cpu::available_threads(), kMaxThreads);
+    executor.num_threads = std::min(available_threads(), kMaxThreads);
   }
-  if (executor.parallel_for == nullptr) executor.parallel_for = &cpu::pool_parallel_for;
+  if (executor.parallel_for == nullptr) executor.parallel_for = &pool_parallel_for;
   executor.device_index = tensor.device_index;
   return executor;
 }

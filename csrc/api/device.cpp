@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "api/backends.h"
 #include "core/check.h"
 
 namespace minference::api {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "api/backends.h"
 #include "api/call.h"
 #include "api/device.h"
 #include "api/status.h"

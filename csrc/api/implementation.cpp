@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "api/attention.h"
+#include "api/backends.h"
 #include "api/build_index.h"
 #include "api/call.h"
 #include "api/device.h"

@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "api/backends.h"
 #include "api/status.h"
 #include "core/backend.h"
 #include "core/check.h"

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "api/attention.h"
+#include "api/backends.h"
 #include "api/build_index.h"
 #include "api/call.h"
 #include "api/device.h"

@@ -53,6 +53,14 @@ struct Shape {
   int32_t kv_head(int32_t head) const { return head / group_size(); }
 };
 
+/// The pattern of a query head, and which head of the index tensors has its lists. patterns: one
+/// per query head or one for all.
+inline HeadKeys pattern_of_head(std::span<const HeadKeys> patterns, int32_t head) {
+  HeadKeys pattern = patterns[patterns.size() == 1 ? 0 : static_cast<std::size_t>(head)];
+  if (patterns.size() == 1) pattern.list_head = head;
+  return pattern;
+}
+
 /// Where and with how many threads a call runs. parallel_for is never null here: api/ puts the
 /// library's own pool where the caller gave none.
 struct Executor {

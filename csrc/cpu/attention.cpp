@@ -7,9 +7,9 @@
 #include <utility>
 #include <vector>
 
-#include "core/index_lists.h"
 #include "core/key_tiles.h"
 #include "core/workspace.h"
+#include "cpu/index_lists.h"
 #include "cpu/isa/select.h"
 #include "cpu/query_scale.h"
 #include "cpu/stages.h"

@@ -26,10 +26,4 @@ IsaInfo isa_info(int isa);
 /// @throws Error{kUnsupported} where this machine lacks it, {kInvalidArgument} for an unknown name.
 void force_isa(std::string_view name);
 
-/// parallel_for of the library's own pool, for callers that bring none. The context is unused.
-void pool_parallel_for(int64_t num_tasks, minf_task task, void* task_context, void* context);
-
-/// Processors this process may run on (affinity mask), at least 1.
-int32_t available_threads();
-
 }  // namespace minference::cpu

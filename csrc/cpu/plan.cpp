@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <span>
 
-#include "core/index_lists.h"
 #include "core/runs.h"
+#include "cpu/index_lists.h"
 #include "cpu/stages.h"
 
 namespace minference::cpu {

@@ -13,15 +13,14 @@
 
 #include "check.h"
 #include "core/backend.h"
+#include "core/thread_pool.h"
 #include "cpu/backend.h"
 
 namespace {
 
 using minference::Executor;
 
-Executor own_pool() {
-  return {.num_threads = 8, .parallel_for = &minference::cpu::pool_parallel_for};
-}
+Executor own_pool() { return {.num_threads = 8, .parallel_for = &minference::pool_parallel_for}; }
 
 /// Whether each task ran once. Tasks count without synchronisation: two runs of one task, or a
 /// return before the last has ended, is a race.
@@ -39,9 +38,9 @@ void test_sizes() {
   // Past the shortcut of parallel_for: the pool itself, with nothing or one thing to do.
   int runs = 0;
   const minf_task count = [](int64_t, void* context) { ++*static_cast<int*>(context); };
-  minference::cpu::pool_parallel_for(0, count, &runs, nullptr);
+  minference::pool_parallel_for(0, count, &runs, nullptr);
   CHECK(runs == 0);
-  minference::cpu::pool_parallel_for(1, count, &runs, nullptr);
+  minference::pool_parallel_for(1, count, &runs, nullptr);
   CHECK(runs == 1);
 }
 
@@ -89,7 +88,7 @@ void test_forked_child() {
 }  // namespace
 
 int main() {
-  CHECK(minference::cpu::available_threads() >= 1);
+  CHECK(minference::available_threads() >= 1);
   test_sizes();
   test_concurrent_callers();
   test_nested();

@@ -9,6 +9,7 @@
 
 #include "check.h"
 #include "core/backend.h"
+#include "core/thread_pool.h"
 #include "cpu/backend.h"
 #include "cuda/common/stages.h"
 #include "device_array.h"
@@ -182,9 +183,8 @@ struct Expected {
 
   Expected(const Problem& p, const Tensors& x)
       : out(p, Layout::kTokensFirst, p.head_dim), lse(p, Layout::kTokensFirst, 1) {
-    cpu::backend().merge_attention(
-        merge_args(p, x, out, lse),
-        Executor{.num_threads = 1, .parallel_for = cpu::pool_parallel_for});
+    cpu::backend().merge_attention(merge_args(p, x, out, lse),
+                                   Executor{.num_threads = 1, .parallel_for = pool_parallel_for});
   }
 };
 

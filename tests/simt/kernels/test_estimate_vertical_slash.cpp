@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "check.h"
+#include "core/thread_pool.h"
 #include "core/workspace.h"
 #include "cpu/backend.h"
 #include "cpu/stages.h"
@@ -130,7 +131,7 @@ Indices gpu_indices(const Stage& stage, const Call& call) {
 
 Indices cpu_indices(const Call& call) {
   return indices_of<std::vector<int32_t>>(call, [](const EstimateVerticalSlashArgs& args) {
-    const Executor executor{.num_threads = 1, .parallel_for = &cpu::pool_parallel_for};
+    const Executor executor{.num_threads = 1, .parallel_for = &pool_parallel_for};
     std::vector<std::byte> memory(cpu::estimate_vertical_slash_bytes(args, executor) + 64);
     const std::size_t skip = -reinterpret_cast<std::uintptr_t>(memory.data()) % 64;
     cpu::estimate_vertical_slash(args, Workspace(memory).subspan(skip, memory.size() - 64),

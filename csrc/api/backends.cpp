@@ -1,6 +1,6 @@
-// The ordered list of backends, and the choice among them.
+// The ordered list of backends, and the choices: see backends.h.
 // SPDX-License-Identifier: Apache-2.0
-#include "core/backend.h"
+#include "api/backends.h"
 
 #include <algorithm>
 #include <atomic>

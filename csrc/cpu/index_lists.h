@@ -11,11 +11,7 @@
 #include "core/backend.h"
 #include "core/pattern.h"
 
-namespace minference {
-
-/// The pattern of a query head, and which head of the index tensors has its lists. patterns: one
-/// per query head or one for all.
-HeadKeys pattern_of_head(std::span<const HeadKeys> patterns, int32_t head);
+namespace minference::cpu {
 
 /// Which list of an index tensor, for messages.
 struct ListName {
@@ -40,4 +36,4 @@ std::vector<HeadKeys> checked_head_keys(const IndexLists& index, std::span<const
 void write_tiles(std::span<const HeadKeys> heads, const Shape& shape,
                  const HeadLists<int64_t>& tiles, const Executor& executor);
 
-}  // namespace minference
+}  // namespace minference::cpu

@@ -1,6 +1,6 @@
 // Checks of index lists, entry by entry, and the key sets they describe.
 // SPDX-License-Identifier: Apache-2.0
-#include "core/index_lists.h"
+#include "cpu/index_lists.h"
 
 #include <algorithm>
 #include <cstddef>
@@ -8,7 +8,7 @@
 #include "core/check.h"
 #include "core/key_tiles.h"
 
-namespace minference {
+namespace minference::cpu {
 namespace {
 
 [[noreturn]] void refuse_entry(const ListName& name, std::span<const int32_t> entries,
@@ -90,12 +90,6 @@ int32_t checked_count(const ListName& name, std::span<const int32_t> entries, in
   return static_cast<int32_t>(count);
 }
 
-HeadKeys pattern_of_head(std::span<const HeadKeys> patterns, int32_t head) {
-  HeadKeys pattern = patterns[patterns.size() == 1 ? 0 : static_cast<std::size_t>(head)];
-  if (patterns.size() == 1) pattern.list_head = head;
-  return pattern;
-}
-
 std::vector<HeadKeys> checked_head_keys(const IndexLists& index, std::span<const HeadKeys> patterns,
                                         const Shape& shape) {
   std::vector<HeadKeys> keys;
@@ -127,4 +121,4 @@ void write_tiles(std::span<const HeadKeys> heads, const Shape& shape,
   });
 }
 
-}  // namespace minference
+}  // namespace minference::cpu

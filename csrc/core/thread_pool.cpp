@@ -3,6 +3,8 @@
 // The calling thread works too, and workers only help: a call makes progress whatever the pool is
 // busy with (other calls, or nothing at all in a forked child, which has no workers).
 // SPDX-License-Identifier: Apache-2.0
+#include "core/thread_pool.h"
+
 #include <sched.h>
 #include <unistd.h>
 
@@ -13,9 +15,7 @@
 #include <thread>
 #include <vector>
 
-#include "cpu/backend.h"
-
-namespace minference::cpu {
+namespace minference {
 namespace {
 
 /// One parallel_for. Lives on its caller's stack; `helpers` keeps it there until all have left.
@@ -107,4 +107,4 @@ void pool_parallel_for(int64_t num_tasks, minf_task task, void* task_context, vo
   pool.run(job);
 }
 
-}  // namespace minference::cpu
+}  // namespace minference

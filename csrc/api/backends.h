@@ -1,0 +1,45 @@
+// The ordered list of backends, the choice among them, and the choice among what one of them
+// offers.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "core/backend.h"
+#include "minference/minference.h"
+
+namespace minference {
+
+/// The backend's estimator for patterns of this kind. @throws Error{MINF_ERROR_UNSUPPORTED}
+const Estimator& estimator_of(const Backend& backend, int32_t kind);
+
+/// All built backends, most special first.
+std::span<const Backend* const> backends();
+
+/// The backend that serves tensors on this device: the first that can be used and has code for it.
+/// @throws Error if no backend can be used, with the status of the most general one that was built,
+/// and the reasons of all; if none has code for the device, what the most general one says.
+const Backend& select_backend(minf_device_type device_type, int32_t device_index);
+
+/// Makes select_backend() return the backend of this name for all devices of its kind, whichever
+/// would be first; empty: no longer. @throws Error if there is none, or it cannot be used.
+void force_backend(std::string_view name);
+bool is_forced(const Backend& backend);
+
+/// Work memory of stage 3, whichever implementation will serve the call.
+std::size_t attention_bytes(const Backend& backend, const AttentionArgs& args,
+                            const Executor& executor);
+
+/// Stage 3 by the implementation that serves the call.
+void attend(const Backend& backend, const AttentionArgs& args, Workspace workspace,
+            const Executor& executor);
+
+/// Why an implementation of the backend does not serve the call, not counting that one before it
+/// may; empty if it would.
+const char* why_not(const Backend& backend, const AttentionImplementation& implementation,
+                    const AttentionArgs& args, const Executor& executor);
+
+}  // namespace minference
