@@ -160,7 +160,7 @@ KERNELS = {
         beside=32,  # Scores of a thread: 64 up to 128 dims, else 32.
     ),
     "gather_columns_kernel": Kernel(
-        "cuda/common/gather_columns.cu", blocks=(8, 6, 6, 8), needs=("LD 16", "ST 16")
+        "cuda/common/gather_columns.cu", blocks=(6, 6, 6, 8), needs=("LD 16", "ST 16")
     ),
     "combine_splits_kernel": Kernel(
         "cuda/common/combine_splits.cu", blocks=(8, 8, 8, 8), needs=("LD", "EX2", "ST")

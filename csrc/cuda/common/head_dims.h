@@ -24,7 +24,8 @@ inline constexpr AttentionDims kAttentionDims[] = {{64, 64},   {96, 96},   {128,
 inline constexpr int32_t kMaxDimV = std::end(kAttentionDims)[-1].dim_v;
 
 /// Returns what visit.operator()<kDim>() returns for the first of kHeadDims that holds head_dim.
-/// api/ admits no dims beyond the last one's.
+/// api/ admits no dims beyond the last one's. Lambdas capture by [&]: nvcc warns of the conversion
+/// to a function pointer that those without a capture have.
 template <std::size_t kIndex = 0, typename Visit>
 auto with_head_dim(int32_t head_dim, const Visit& visit) {
   constexpr int32_t kDim = kHeadDims[kIndex];

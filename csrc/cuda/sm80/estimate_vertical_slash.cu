@@ -11,7 +11,7 @@ namespace {
 template <typename Element>
 cuda::ScoreKernels kernels_for(const Shape& shape) {
   return cuda::with_head_dim(shape.head_dim,
-                             []<int kHeadDim>() { return score_kernels<Element, kHeadDim>(); });
+                             [&]<int kHeadDim>() { return score_kernels<Element, kHeadDim>(); });
 }
 
 }  // namespace

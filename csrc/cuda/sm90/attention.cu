@@ -28,7 +28,7 @@ constexpr int32_t kMaxColumns = 16384;
 
 template <typename Element>
 AttentionInstance instance_of(const Shape& shape) {
-  return cuda::with_attention_dims(shape.head_dim, shape.head_dim_v, []<int kDim, int kDimV>() {
+  return cuda::with_attention_dims(shape.head_dim, shape.head_dim_v, [&]<int kDim, int kDimV>() {
     return attention_instance<Element, kDim, kDimV>();
   });
 }

@@ -9,7 +9,7 @@ namespace {
 
 cuda::block_sparse::Kernels kernels_for(const Shape& shape) {
   return cuda::with_head_dim(shape.head_dim,
-                             []<int kPaddedDim>() { return block_sparse_kernels<kPaddedDim>(); });
+                             [&]<int kPaddedDim>() { return block_sparse_kernels<kPaddedDim>(); });
 }
 
 }  // namespace
