@@ -67,7 +67,7 @@ test-ptx: $(VENV)/base.stamp
 	@if command -v nvcc >/dev/null; then cmake --workflow --preset ptx; \
 	else echo 'PTX on the interpreter: SKIPPED, no nvcc'; fi
 
-# Builds minference_bench ($(BUILD)/bench/cpp) and checks that it runs; needs Google Benchmark.
+# Builds minference_bench ($(BUILD)/bench/cpp) and checks that it runs.
 bench-cpp: $(VENV)/base.stamp
 	cmake --workflow --preset bench
 
