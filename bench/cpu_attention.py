@@ -16,28 +16,10 @@ import minference
 import torch
 from minference import _C
 
-from bench import inputs, reference
+from bench import inputs, reference, rows
 from bench.harness import Contender, Figure, Run, paired
 from bench.peak import Peak
 from bench.peers import OrtAttention
-from bench.rows import (
-    BF16,
-    FP16,
-    FP32,
-    NAMES,
-    OWN,
-    a_shape,
-    few_rows,
-    memory,
-    own,
-    own_dense,
-    sdpa,
-    shape_of,
-    short_prompts,
-    sparse,
-    vertical_slash,
-    work_of,
-)
 from bench.runner import Rows, main
 
 SDPA = "SDPA"
@@ -45,7 +27,7 @@ SDPA = "SDPA"
 
 def peak_kind(isa: str, dtype: torch.dtype) -> str | None:
     """The arithmetic that bounds minference on this instruction set."""
-    if isa == "avx512_bf16" and dtype is BF16:
+    if isa == "avx512_bf16" and dtype is rows.BF16:
         return "avx512_bf16"
     return {"avx512_bf16": "avx512_fp32", "avx512": "avx512_fp32", "avx2": "avx2_fp32"}.get(isa)
 
@@ -71,41 +53,49 @@ def share_of_peak(run: Run, row: str, of: str, kind: str | None, *, at_least: fl
 
 def dense_8k(run: Run) -> None:
     """Dense attention, S 8192, against the fastest dense peers and the arithmetic peak."""
-    shape = shape_of(run, "8k")
-    qkv = {dtype: inputs.random_qkv(shape, dtype) for dtype in NAMES}
+    shape = rows.shape_of(run, "8k")
+    qkv = {dtype: inputs.random_qkv(shape, dtype) for dtype in rows.NAMES}
 
     def onnxruntime() -> Contender:
-        call = OrtAttention(*qkv[FP32], num_threads=run.options.threads)
+        call = OrtAttention(*qkv[rows.FP32], num_threads=run.options.threads)
         out = call()
         keys = reference.dense(shape.seqlen)
-        reference.check_attention("onnxruntime", qkv[FP32], keys, lambda head: out[0, :, head])
-        return Contender("onnxruntime fp32", call, work_of(*qkv[FP32][:2]))
+        reference.check_attention("onnxruntime", qkv[rows.FP32], keys, lambda head: out[0, :, head])
+        return Contender("onnxruntime fp32", call, rows.work_of(*qkv[rows.FP32][:2]))
 
-    peaks = {dtype: peak_kind(run.isa, dtype) for dtype in (FP32, BF16)}
+    peaks = {dtype: peak_kind(run.isa, dtype) for dtype in (rows.FP32, rows.BF16)}
     run.measure(
         [
-            *(own_dense(run, qkv[dtype], name=f"minference {NAMES[dtype]}") for dtype in NAMES),
+            *(
+                rows.own_dense(run, qkv[dtype], name=f"minference {rows.NAMES[dtype]}")
+                for dtype in rows.NAMES
+            ),
             run.peer("onnxruntime fp32", onnxruntime),
-            *(sdpa(run, SDPA, qkv[d], called=f"{SDPA} {NAMES[d]}") for d in (FP32, BF16)),
+            *(
+                rows.sdpa(run, SDPA, qkv[d], called=f"{SDPA} {rows.NAMES[d]}")
+                for d in (rows.FP32, rows.BF16)
+            ),
             *(peak(run, kind) for kind in dict.fromkeys(peaks.values())),
         ],
         rounds=7,
     )
-    fp32, bf16, fp16 = (f"minference {NAMES[dtype]}" for dtype in (FP32, BF16, FP16))
+    fp32, bf16, fp16 = (
+        f"minference {rows.NAMES[dtype]}" for dtype in (rows.FP32, rows.BF16, rows.FP16)
+    )
     run.speedup("dense fp32 8K vs onnxruntime fp32", fp32, "onnxruntime fp32", at_least=1.35)
-    share_of_peak(run, "dense fp32 8K, share of peak", fp32, peaks[FP32], at_least=0.88)
+    share_of_peak(run, "dense fp32 8K, share of peak", fp32, peaks[rows.FP32], at_least=0.88)
     run.speedup("dense bf16 8K vs onnxruntime fp32", bf16, "onnxruntime fp32", at_least=2.5)
     run.speedup("dense bf16 8K vs SDPA bf16", bf16, "SDPA bf16", at_least=4.8)
-    share_of_peak(run, "dense bf16 8K, share of peak", bf16, peaks[BF16], at_least=0.85)
+    share_of_peak(run, "dense bf16 8K, share of peak", bf16, peaks[rows.BF16], at_least=0.85)
     run.speedup("dense fp16 8K vs own fp32", fp16, fp32, at_least=0.95)
 
 
 def dense_32k(run: Run) -> None:
     """Dense attention, bf16: the rate at S 32768 against the rate at 8192."""
     names = {size: f"minference bf16 {size}" for size in ("8k", "32k")}
-    qkv = {size: inputs.random_qkv(shape_of(run, size), BF16) for size in names}
-    run.measure([own_dense(run, qkv[s], name=name) for s, name in names.items()], rounds=5)
-    row = "dense bf16 32K, rate vs own 8K"
+    qkv = {size: inputs.random_qkv(rows.shape_of(run, size), rows.BF16) for size in names}
+    run.measure([rows.own_dense(run, qkv[s], name=name) for s, name in names.items()], rounds=5)
+    row = "dense bf16 32K, rate vs rows.own 8K"
     run.executed_rate(row, names["32k"], names["8k"], at_least=0.97)
 
 
@@ -113,11 +103,16 @@ def avx2(run: Run) -> None:
     """Dense attention, fp32, S 8192, with AVX2 alone."""
     _C.set_cpu_isa("avx2")
     run.isa = "avx2"
-    qkv = {dtype: inputs.random_qkv(shape_of(run, "8k"), dtype) for dtype in (FP32, BF16)}
-    own_names = {dtype: f"minference {NAMES[dtype]}" for dtype in qkv}
-    contenders = [own_dense(run, qkv[dtype], name=name) for dtype, name in own_names.items()]
-    run.measure([*contenders, sdpa(run, SDPA, qkv[FP32]), peak(run, "avx2_fp32")], rounds=7)
-    fp32 = own_names[FP32]
+    qkv = {
+        dtype: inputs.random_qkv(rows.shape_of(run, "8k"), dtype)
+        for dtype in (rows.FP32, rows.BF16)
+    }
+    own_names = {dtype: f"minference {rows.NAMES[dtype]}" for dtype in qkv}
+    contenders = [rows.own_dense(run, qkv[dtype], name=name) for dtype, name in own_names.items()]
+    run.measure(
+        [*contenders, rows.sdpa(run, SDPA, qkv[rows.FP32]), peak(run, "avx2_fp32")], rounds=7
+    )
+    fp32 = own_names[rows.FP32]
     run.speedup("AVX2 dense fp32 8K vs SDPA fp32", fp32, SDPA, at_least=1.25)
     share_of_peak(run, "AVX2 dense fp32 8K, share of peak", fp32, "avx2_fp32", at_least=0.85)
 
@@ -125,14 +120,17 @@ def avx2(run: Run) -> None:
 def threads(run: Run) -> None:
     """All threads against one, in turn."""
     many = run.options.threads
-    shape = shape_of(run, "8k")
+    shape = rows.shape_of(run, "8k")
     slash, none = inputs.random_runs(shape, 0.1), inputs.no_index(shape)
     density = inputs.vertical_slash_density(shape.seqlen, none, slash)
-    qkv = {dtype: inputs.random_qkv(shape, dtype) for dtype in (FP32, BF16)}
+    qkv = {dtype: inputs.random_qkv(shape, dtype) for dtype in (rows.FP32, rows.BF16)}
     keys = reference.vertical_slash(shape.seqlen, none, slash)
-    runs = partial(minference.vs_sparse_attn, *qkv[BF16], none, slash)
-    contenders = [own_dense(run, qkv[d], name=f"dense {NAMES[d]} 8K") for d in (FP32, BF16)]
-    contenders.append(own(run, "runs bf16 8K", runs, qkv[BF16], keys, density))
+    runs = partial(minference.vs_sparse_attn, *qkv[rows.BF16], none, slash)
+    contenders = [
+        rows.own_dense(run, qkv[d], name=f"dense {rows.NAMES[d]} 8K")
+        for d in (rows.FP32, rows.BF16)
+    ]
+    contenders.append(rows.own(run, "runs bf16 8K", runs, qkv[rows.BF16], keys, density))
 
     def on(count: int, call: Callable[[], object]) -> Callable[[], object]:
         def run_on() -> object:
@@ -147,30 +145,43 @@ def threads(run: Run) -> None:
     alone = [Contender(f"{c.name}, 1 thread", on(1, c.run), c.work) for c in contenders]
     run.measure([*contenders, *alone], rounds=5)
     for one, all_ in zip(alone, contenders, strict=True):
-        # The demand is for two; more share caches and memory.
+        # The demand is for two; more share caches and rows.memory.
         row, at_least = f"{many} threads vs 1: {all_.name}", 1.9 if many == 2 else None
         run.speedup(row, all_.name, one.name, at_least=at_least)
 
 
 SLASH_32K = {"peers": (), "rounds": 5}
-SLASH_128K = {"peers": (), "once": (OWN, SDPA), "demands": {OWN: 5.0, SDPA: 25.0}, "rounds": 3}
+SLASH_128K = {
+    "peers": (),
+    "once": (rows.OWN, SDPA),
+    "demands": {rows.OWN: 5.0, SDPA: 25.0},
+    "rounds": 3,
+}
 ROWS: Rows = {
     "dense-8k": dense_8k,
     "dense-32k": dense_32k,
     "avx2": avx2,
     "threads": threads,
     "sparse-8k": partial(
-        sparse, size="8k", demands={"10 %": (0.85, 0.9, 0.85)}, dtypes=(BF16, FP32), rounds=9
+        rows.sparse,
+        size="8k",
+        demands={"10 %": (0.85, 0.9, 0.85)},
+        dtypes=(rows.BF16, rows.FP32),
+        rounds=9,
     ),
     "sparse-32k": partial(
-        sparse, size="32k", demands={"10 %": (0.9, 0.95, 0.9)}, dtypes=(BF16, FP32), rounds=5
+        rows.sparse,
+        size="32k",
+        demands={"10 %": (0.9, 0.95, 0.9)},
+        dtypes=(rows.BF16, rows.FP32),
+        rounds=5,
     ),
-    "a-shape": partial(a_shape, size="8k", dtype=FP32, at_least=2.2, rounds=9),
-    "vs-32k": partial(vertical_slash, size="32k", **SLASH_32K),
-    "vs-128k": partial(vertical_slash, size="128k", **SLASH_128K),
-    "short": partial(short_prompts, sizes=("1k", "2k", "4k", "8k"), rounds=7),
-    "memory": partial(memory, size="128k", at_most_mib=16.0),
-    "decode": partial(few_rows, size="32k", counts=(1, 2, 4, 8, 16, 64), peer=SDPA, rounds=15),
+    "a-shape": partial(rows.a_shape, size="8k", dtype=rows.FP32, at_least=2.2, rounds=9),
+    "vs-32k": partial(rows.vertical_slash, size="32k", **SLASH_32K),
+    "vs-128k": partial(rows.vertical_slash, size="128k", **SLASH_128K),
+    "short": partial(rows.short_prompts, sizes=("1k", "2k", "4k", "8k"), rounds=7),
+    "memory": partial(rows.memory, size="128k", at_most_mib=16.0),
+    "decode": partial(rows.few_rows, size="32k", counts=(1, 2, 4, 8, 16, 64), peer=SDPA, rounds=15),
 }
 
 if __name__ == "__main__":
