@@ -89,9 +89,7 @@ def slash(size: str, **demands: float) -> partial[None]:
     }
     wanted = {names[name]: value for name, value in ({"sm80": 1.7} | demands).items()}
     if size in ("512k", "1m"):  # Dense attention takes half a minute: one round.
-        return partial(
-            rows.vertical_slash, size=size, peers=(), once=(rows.OWN, CUDNN), demands=wanted
-        )
+        return partial(rows.vertical_slash, size=size, peers=(), once=(CUDNN,), demands=wanted)
     return partial(rows.vertical_slash, size=size, demands=wanted)
 
 

@@ -100,8 +100,8 @@ def gpu_environment() -> dict[str, object]:
 
 def _cpu_model() -> str:
     info = Path("/proc/cpuinfo").read_text()
-    found = [re.search(rf"^{name}\s*: (.*)$", info, re.MULTILINE)
-             for name in ("model name", "cpu family", "model")]  # fmt: skip
+    names = ("model name", "cpu family", "model")
+    found = [re.search(rf"^{name}\s*: (.*)$", info, re.MULTILINE) for name in names]
     if None in found:
         return platform.processor() or platform.machine()
     return "{} (family {} model {})".format(*(match[1] for match in found))

@@ -24,7 +24,7 @@ FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
 NAMES = {FP32: "fp32", BF16: "bf16", FP16: "fp16"}
 A_SHAPE = {"sink": 128, "window": 1024}
 OWN, SLASH, FLEX = "own dense", "vertical-slash", "FlexAttention"
-ORIGINAL = "MInference's pipeline"
+ORIGINAL, PLAN = "MInference's pipeline", "plan, and one row"
 NO_DEMANDS: Mapping[str, float] = {}
 
 Result = tuple[Tensor, Tensor]
@@ -270,7 +270,7 @@ def vertical_slash(
 ) -> None:
     """Vertical-slash, all stages, against own dense and others.
 
-    ``once``: of peers, or own dense, for which a call takes long: one round, and a short warm-up.
+    ``once``: peers for which a call takes long, as then own dense does: one round, a short warm-up.
     ``demands``: how many times as fast as a contender the whole call should be.
     """
     q, k, v = qkv = inputs.vertical_slash_qkv(shape_of(run, size), BF16, device=run.device)
@@ -280,52 +280,42 @@ def vertical_slash(
     run.checked.append("columns and distances against float64 scores, sampled heads")
     density = inputs.vertical_slash_density(k.shape[1], *lists)
     keys = reference.vertical_slash(k.shape[1], *lists)
-    whole = own(run, SLASH, partial(minference.prefill_attn, *qkv, VerticalSlash(*run.budget)),
-                qkv, keys, density)  # fmt: skip
-    compute = own(run, "plan + compute", partial(minference.vs_sparse_attn, *qkv, *lists), qkv,
-                  keys, density)  # fmt: skip
+    call = partial(minference.prefill_attn, *qkv, VerticalSlash(*run.budget))
+    whole = own(run, SLASH, call, qkv, keys, density)
+    call = partial(minference.vs_sparse_attn, *qkv, *lists)
+    compute = own(run, "plan + compute", call, qkv, keys, density)
     plan = partial(minference.vs_sparse_attn, q[:, -1:], k, v, *lists)
+    contenders = [whole, Contender("estimate", estimate), Contender(PLAN, plan), compute]
+    contenders += [sdpa(run, name, qkv) for name in peers]
     kept: dict[str, list[Tensor]] = {}
-    contenders = [
-        whole,
-        on_sm80(run, whole),
-        Contender("estimate", estimate),
-        Contender("plan, and one row", plan),
-        compute,
-        run.graph(f"{SLASH}, graph", whole.run),
-        *(sdpa(run, name, qkv) for name in peers),
-        *(sdpa_once(run, name, qkv, kept) for name in once if name != OWN),
-    ]
-    if OWN in once:
+    if once:
         short = [x[:, :2048] for x in qkv]
         calls = [partial(minference.prefill_attn, *x, Dense()) for x in (qkv, short)]
         max_rounds = 1 if run.on_gpu else None
         contenders.append(Contender(OWN, calls[0], work_of(q, k), max_rounds, calls[1]))
+        contenders += [sdpa_once(run, name, qkv, kept) for name in once]
     else:
-        contenders.append(own_dense(run, qkv))
-    if run.on_gpu or run.options.original is not None:
-        contenders.append(original_contender(run, qkv))
+        contenders += [own_dense(run, qkv), on_sm80(run, whole)]
+        contenders.append(run.graph(f"{SLASH}, graph", whole.run))
+        contenders.append(original_contender(run, qkv) if run.on_gpu else None)
     run.measure(contenders, rounds=rounds)
     drop_if_wrong(run, qkv, kept)
 
     row = f"{SLASH} {run.budget} {size}, whole call"
-    for over in (OWN, *peers, *(name for name in once if name != OWN), f"{SLASH}, sm80", ORIGINAL):
+    for over in (OWN, *peers, *once, f"{SLASH}, sm80", ORIGINAL):
         if over in run.samples or over in (*peers, *once):
             run.speedup(f"{row} vs {over}", SLASH, over, at_least=demands.get(over))
     run.rate(row, SLASH)
-    run.time(f"{row}, eager", SLASH)
-    if f"{SLASH}, graph" in run.samples:
-        run.time(f"{row}, as a graph", f"{SLASH}, graph")
-    if ORIGINAL in run.samples:
-        run.time(f"{ORIGINAL} {size}, per layer", ORIGINAL)
+    for name in (SLASH, f"{SLASH}, graph", ORIGINAL):
+        if name in run.samples:
+            run.time(f"{name} {run.budget} {size}, per layer", name)
     run.executed_rate(f"{row}, executed rate vs own dense", "plan + compute", OWN)
     # An upper bound with the plan: it is timed inside a call for the last row alone.
-    names = ("estimate", "plan, and one row", SLASH)
-    per_round = list(zip(*(run.samples[name].values for name in names), strict=True))
-    shares = [(estimated + planned) / all_ for estimated, planned, all_ in per_round]
-    run.add(Figure(f"{row}, share of estimate + plan", shares, "%", at_most=0.05))
-    shares = [estimated / all_ for estimated, _, all_ in per_round]
-    run.add(Figure(f"{row}, share of estimate", shares, "%"))
+    at_most = 0.05 if not run.on_gpu or k.shape[1] >= 2**17 else None
+    for names, limit in ((("estimate", PLAN), at_most), (("estimate",), None)):
+        rounds_of = [run.samples[name].values for name in (*names, SLASH)]
+        shares = [sum(parts) / all_ for *parts, all_ in zip(*rounds_of, strict=True)]
+        run.add(Figure(f"{row}, share of {' + '.join(names)}", shares, "%", at_most=limit))
 
 
 def short_prompts(run: Run, sizes: Iterable[str], *, rounds: int | None = None) -> None:
@@ -382,8 +372,11 @@ def mixed(run: Run, size: str) -> None:
     # By the library's own count of tiles; the ratio of the two calls does not depend on it.
     density = minference.density(q, k, per_head).mean().item()
     call = partial(minference.prefill_attn, *qkv, per_head)
-    together = own(run, "together", call, qkv, lambda position, head: keys[head // quarter](
-        position, head), density)  # fmt: skip
+
+    def keys_of(position: Tensor, head: int) -> Tensor:
+        return keys[head // quarter](position, head)
+
+    together = own(run, "together", call, qkv, keys_of, density)
     run.measure(
         [
             together,
@@ -403,7 +396,7 @@ def few_rows(
 ) -> None:
     """Calls of few rows: what bounds a row is reading K and V, so a copy stands beside it."""
     q, k, v = inputs.random_qkv(shape_of(run, size), BF16, device=run.device)
-    names = {f"{n} rows": min(n, k.shape[1]) for n in counts}
+    names = {f"{n} row{'s' * (n > 1)}": min(n, k.shape[1]) for n in counts}
     contenders: list[Contender | None] = [run.copy()]
     for name, rows in names.items():
         qkv = q[:, -rows:], k, v
@@ -419,7 +412,7 @@ def few_rows(
         run.bandwidth(f"{row}, K and V once, share of copy bandwidth", name, moved)
         if run.on_gpu:
             run.bandwidth(f"{row}, the same as a graph", f"{name}, graph", moved)
-        if run.on_gpu or name == "1 rows":
+        if run.on_gpu or name == "1 row":
             run.speedup(f"{row} vs {peer}", name, f"{name}, {peer}")
     first, *_, last = names
     run.speedup(f"{first} over {size} keys vs {last}", first, last)
