@@ -90,9 +90,7 @@ def sdpa(run: Run, name: str, qkv: Qkv, *, called: str = "") -> Contender | None
 
     def make() -> Contender:
         call = Sdpa(name, *qkv)
-        reference.check_attention(
-            name, qkv, reference.dense(qkv[1].shape[1]), call.head(call()), rounds_q=not run.on_gpu
-        )
+        reference.check_attention(name, qkv, reference.dense(qkv[1].shape[1]), call.head(call()))
         return Contender(called or name, call, work_of(*qkv[:2]))
 
     return run.peer(called or name, make)
@@ -116,7 +114,7 @@ def drop_if_wrong(run: Run, qkv: Qkv, kept: dict[str, list[Tensor]]) -> None:
         try:
             keys = reference.dense(qkv[1].shape[1])
             head = Sdpa.head(results)
-            reference.check_attention(name, qkv, keys, head, rounds_q=not run.on_gpu)
+            reference.check_attention(name, qkv, keys, head)
         except RuntimeError as error:
             run.missing.append(str(error))
             del run.samples[name]
@@ -128,7 +126,7 @@ def flex_contender(
     def make() -> Contender:
         call = flex(qkv, mask, block=block)
         out = call()
-        reference.check_attention(FLEX, qkv, keys, lambda head: out[0, head], rounds_q=True)
+        reference.check_attention(FLEX, qkv, keys, lambda head: out[0, head])
         return Contender(FLEX, call, work_of(*qkv[:2], density))
 
     return run.peer(FLEX, make)
