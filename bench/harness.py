@@ -279,9 +279,7 @@ class Run:
     def peak_bytes(self, call: Callable[[], object]) -> int:
         """How far memory rises in a call: the allocator's on a GPU, else the resident set."""
         if not self.on_gpu:
-            with machine.peak_memory() as use:
-                call()
-            return use.peak_bytes
+            return machine.peak_bytes(call)
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

@@ -10,9 +10,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -160,20 +158,13 @@ def _mallopt(*options: tuple[int, int]) -> ctypes.CDLL:
     return libc
 
 
-@dataclass
-class MemoryUse:
-    peak_bytes: int = 0  # Above what was resident when the block began.
-
-
-@contextmanager
-def peak_memory() -> Iterator[MemoryUse]:
-    """Measure how far the resident set rises within the block (Linux)."""
-    use = MemoryUse()
+def peak_bytes(call: Callable[[], object]) -> int:
+    """How far the resident set rises in a call (Linux)."""
     return_freed_memory()
     Path("/proc/self/clear_refs").write_text("5")  # Resets VmHWM to the current resident set.
     before = _status_bytes("VmRSS")
-    yield use
-    use.peak_bytes = _status_bytes("VmHWM") - before
+    call()
+    return _status_bytes("VmHWM") - before
 
 
 def _status_bytes(name: str) -> int:
