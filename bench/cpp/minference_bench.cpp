@@ -257,19 +257,6 @@ std::vector<Row> make_rows(const Inputs& inputs, const Tensor& out, const mi::Ex
   return rows;
 }
 
-/// Tiles of 64 rows and keys that the row's patterns compute, by a whole call, which also warms up.
-double count_tiles(const Row& row, const Inputs& inputs, const Tensor& out, const mi::Exec& exec) {
-  const bool on_gpu = inputs.q.view.device().type == mi::DeviceType::kCuda;
-  const Tensor tiles(on_gpu, mi::DType::kInt64, {1, kHeads});
-  mi::PrefillOptions options;
-  options.tiles = tiles.view;
-  mi::prefill_attention(inputs.q.view, inputs.k.view, inputs.v.view, row.patterns, out.view,
-                        options, exec);
-  std::vector<int64_t> counts(kHeads);
-  copy(on_gpu, counts.data(), tiles.memory.get(), tiles.bytes);
-  return static_cast<double>(std::accumulate(counts.begin(), counts.end(), int64_t{0}));
-}
-
 using Figures = std::vector<std::pair<std::string, double>>;
 
 /// Times a row for `seconds`; what is printed of it, by name.
@@ -278,7 +265,15 @@ Figures measure(Row& row, const Inputs& inputs, const Tensor& out, const mi::Exe
   const mi::TensorView& q = inputs.q.view;
   const auto seqlen = static_cast<double>(q.shape(1)), dim = static_cast<double>(q.shape(3));
   const auto row_blocks = static_cast<double>((q.shape(1) + kBlock - 1) / kBlock);
-  const double tiles = count_tiles(row, inputs, out, exec);
+  const bool on_gpu = q.device().type == mi::DeviceType::kCuda;
+  // Tiles of 64 rows and keys that a whole call computes, which also warms up.
+  const Tensor counted(on_gpu, mi::DType::kInt64, {1, kHeads});
+  mi::PrefillOptions counting;
+  counting.tiles = counted.view;
+  mi::prefill_attention(q, inputs.k.view, inputs.v.view, row.patterns, out.view, counting, exec);
+  std::vector<int64_t> counts(kHeads);
+  copy(on_gpu, counts.data(), counted.memory.get(), counted.bytes);
+  const auto tiles = static_cast<double>(std::accumulate(counts.begin(), counts.end(), int64_t{0}));
   if (row.before) row.before(exec);
   const auto now = [] { return std::chrono::steady_clock::now(); };
   const auto since = [&](auto start) { return std::chrono::duration<double>(now() - start); };
@@ -286,7 +281,7 @@ Figures measure(Row& row, const Inputs& inputs, const Tensor& out, const mi::Exe
   for (const auto start = now();
        row.seconds.size() < kMinSamples || since(start).count() < seconds;) {
     const auto before = now();
-    if (q.device().type == mi::DeviceType::kCuda) {
+    if (on_gpu) {
       row.seconds.push_back(gpu::time_seconds([&] { row.call(exec); }));
     } else {
       row.call(exec);
