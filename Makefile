@@ -67,7 +67,7 @@ test-ptx: $(VENV)/base.stamp
 	@if command -v nvcc >/dev/null; then cmake --workflow --preset ptx; \
 	else echo 'PTX on the interpreter: SKIPPED, no nvcc'; fi
 
-# Builds minference_bench ($(BUILD)/bench/cpp) and checks that it runs; needs Google Benchmark.
+# Builds minference_bench ($(BUILD)/bench/cpp) and checks that it runs.
 bench-cpp: $(VENV)/base.stamp
 	cmake --workflow --preset bench
 
@@ -96,13 +96,13 @@ format: $(VENV)/dev.stamp
 	git ls-files $(FORMATTED) | xargs clang-format -i
 
 # What nvcc made of each kernel, and what attention's instructions come to on the interpreter:
-# bench/static.md and bench/counts.md written anew, or compared with, and gates that fail.
+# the tables of docs/machine_code written anew, or compared with, and gates that fail.
 static static-check: MODE = $(if $(filter static,$@),--write,--check)
 static static-check: $(VENV)/dev.stamp build
-	python -m bench.static_gates $(MODE) python/minference/libminference.so
+	python -m tools.static_gates $(MODE) python/minference/libminference.so
 	cmake --preset ptx >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build --preset ptx --target count_attention
-	python -m bench.static_counts $(MODE) build/ptx/tests/ptx/kernels/count_attention
+	python -m tools.static_counts $(MODE) build/ptx/tests/ptx/kernels/count_attention
 
 sanitize: $(VENV)/base.stamp
 	cmake --workflow --preset asan

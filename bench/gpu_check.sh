@@ -13,7 +13,7 @@
 #     QUICK=1          where there is no GPU, run the benchmarks on the CPU at tiny shapes
 #     BENCH_COMMIT=id  the commit, where the tree came without its history
 #     MINFERENCE_SOURCE=dir  MInference's source package, unpacked: attention is timed against it
-#                      (bench/gpu_original_source.py says how to get it)
+#                      (bench/original.py says how to get it)
 #
 # Each part has its own time limit, is recorded, and stops no other. Exit status: 0 all good, 1 some part
 # failed, 2 no GPU, 3 unknown part.
@@ -96,9 +96,6 @@ part_tests() {
 
 part_entry_points() { $TESTS/entry_points; }
 
-part_memcheck() { sanitize memcheck; }
-part_racecheck() { sanitize racecheck; }
-
 # Skipped where the tool is absent or does not serve this GPU, which some machines' drivers forbid.
 sanitize() {
   command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer on PATH" && return 77; }
@@ -113,6 +110,8 @@ sanitize() {
   return $status
 }
 
+part_memcheck() { sanitize memcheck; }
+part_racecheck() { sanitize racecheck; }
 part_attention() { bench gpu_attention 140; }
 part_index() { bench gpu_index 75; }
 part_ceilings() { bench gpu_ceilings 30; }
@@ -128,23 +127,13 @@ bench() {
 }
 
 # Seconds after which a part is stopped.
-limit_of() {
-  case $1 in
-    build) echo 200 ;;
-    tests) echo 110 ;;
-    attention) echo 190 ;;
-    index) echo 115 ;;
-    ceilings) echo 60 ;;
-    *) echo 40 ;;
-  esac
-}
+declare -A LIMITS=([build]=200 [tests]=110 [attention]=190 [index]=115 [ceilings]=60)
 
 # ---- All chosen parts --------------------------------------------------------------------------------
 
-export -f part_build build_module part_pack part_instructions part_tests part_entry_points
-export -f part_memcheck part_racecheck sanitize part_attention part_index part_ceilings bench
+export -f $(compgen -A function)
+[ $# -gt 0 ] || set -- "${PARTS[@]}"
 chosen=("$@")
-[ ${#chosen[@]} -gt 0 ] || chosen=("${PARTS[@]}")
 for part in "${chosen[@]}"; do
   if [[ " ${PARTS[*]} pack " != *" $part "* ]]; then
     echo "unknown part '$part'; parts: ${PARTS[*]} pack" >&2
@@ -163,7 +152,7 @@ log=$OUT/check.log
 
 records=()  # part status seconds note
 for part in "${chosen[@]}"; do
-  limit=$(limit_of "$part")
+  limit=${LIMITS[$part]:-40}
   left=$((SECONDS_MAX - SECONDS))
   [ "$limit" -le "$left" ] || limit=$left
   printf '\n==== %s (at most %d s)\n' "$part" "$limit" | tee -a "$log"
@@ -188,7 +177,7 @@ done
 printf '\n==== %s, %d s in all\n' "${GPU:-no GPU}" "$SECONDS" | tee -a "$log"
 for module in gpu_attention gpu_index gpu_ceilings; do
   [[ " ${chosen[*]} " == *" ${module#gpu_} "* && -f $OUT/$module.json ]] &&
-    "$PYTHON" -m bench.gpu_summary "$OUT/$module.json"
+    "$PYTHON" -m bench.runner "$OUT/$module.json"
 done
 failed=0
 separator=

@@ -14,6 +14,8 @@ from torch import Tensor
 
 BLOCK = 64  # Rows of a row block, keys of a key block.
 
+Qkv = tuple[Tensor, Tensor, Tensor]
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -25,20 +27,18 @@ class Shape:
     head_dim: int = 128
 
 
-def random_qkv(
-    shape: Shape, dtype: torch.dtype, *, seed: int = 0, device: str = "cpu"
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Standard normal: for timing where values do not decide which keys are attended."""
-    generator = torch.Generator(device).manual_seed(seed)
+def random_qkv(shape: Shape, dtype: torch.dtype, *, device: str = "cpu") -> Qkv:
+    """Normal, with logits of standard deviation 3: some keys count, and out is not all rounding."""
+    generator = torch.Generator(device).manual_seed(0)
 
     def draw(heads: int) -> Tensor:
         size = (1, shape.seqlen, heads, shape.head_dim)
         return torch.randn(size, generator=generator, device=device).to(dtype)
 
-    return draw(shape.heads), draw(shape.heads_kv), draw(shape.heads_kv)
+    return draw(shape.heads).mul_(3), draw(shape.heads_kv), draw(shape.heads_kv)
 
 
-# ---- Vertical-slash structure ------------------------------------------------------------------
+# ---- Vertical-slash structure --------------------------------------------------------------------
 
 ROPE_THETA = 500_000.0
 NOISE = 0.5  # Standard deviation of a query's and a key's own part.
@@ -50,9 +50,7 @@ COLUMN_LOGIT = 11.0  # Logit of the strongest columns.
 COLUMN_SHARE = 1 / 512  # Of all columns are strong.
 
 
-def vertical_slash_qkv(
-    shape: Shape, dtype: torch.dtype, *, seed: int = 0, device: str = "cpu"
-) -> tuple[Tensor, Tensor, Tensor]:
+def vertical_slash_qkv(shape: Shape, dtype: torch.dtype, *, device: str = "cpu") -> Qkv:
     """Draw q, k, v whose attention has verticals and clustered slashes, as rotary heads have.
 
     Each key is a direction shared by its head, rotated by position, plus noise; each query is that
@@ -65,14 +63,13 @@ def vertical_slash_qkv(
     distances themselves would side by side; heads of a real model were seen at 1.1 to 1.9. Every
     report prints the density that came out.
     """
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(0)
     rotary = shape.head_dim - CONTENT_DIMS
-    frequency = ROPE_THETA ** (
-        -torch.arange(0, rotary, 2, dtype=torch.float64, device=device) / rotary
-    )
-    position = torch.arange(shape.seqlen, dtype=torch.float64, device=device)
-    one = torch.ones((), dtype=torch.float64, device=device)
-    turn = torch.polar(one, position[:, None] * frequency).to(torch.complex64)
+    like = {"dtype": torch.float64, "device": device}
+    frequency = ROPE_THETA ** (-torch.arange(0, rotary, 2, **like) / rotary)
+    one = torch.ones((), **like)
+    turn = torch.polar(one, torch.arange(shape.seqlen, **like)[:, None] * frequency)
+    turn = turn.to(torch.complex64)
 
     def noise(*size: int) -> Tensor:
         return torch.randn(size, generator=generator, device=device)
@@ -80,59 +77,46 @@ def vertical_slash_qkv(
     def uniform(*size: int) -> Tensor:
         return torch.rand(size, generator=generator, device=device)
 
-    like = {"dtype": dtype, "device": device}
-    q = torch.empty(1, shape.seqlen, shape.heads, shape.head_dim, **like)
-    k = torch.empty(1, shape.seqlen, shape.heads_kv, shape.head_dim, **like)
-    v = noise(1, shape.seqlen, shape.heads_kv, shape.head_dim).to(dtype)
+    def row(spectrum: Tensor, content: Tensor) -> Tensor:
+        """``[seqlen, head_dim]``: rotated dims, then those of content."""
+        turned = torch.view_as_real(turn * spectrum).flatten(1)
+        rest = content.expand(shape.seqlen, CONTENT_DIMS)
+        rest = rest + 0.1 * noise(shape.seqlen, CONTENT_DIMS)
+        return torch.cat([turned + NOISE * noise(shape.seqlen, rotary), rest], dim=1).to(dtype)
+
+    q = torch.empty(1, shape.seqlen, shape.heads, shape.head_dim, dtype=dtype, device=device)
+    k = q.new_empty(1, shape.seqlen, shape.heads_kv, shape.head_dim)
+    v = noise(*k.shape).to(dtype)
     # Logits carry 1 / sqrt(head_dim); the peak is a sum over rotary / 2 frequencies.
     amplitude = (1 / (1 + BAND_TOKENS * frequency)).float()
     amplitude *= math.sqrt(SLASH_LOGIT * math.sqrt(shape.head_dim) / amplitude.square().sum())
-    content_norm = math.sqrt(COLUMN_LOGIT * math.sqrt(shape.head_dim) / CONTENT_DIMS)
-
-    for head_kv in range(shape.heads_kv):
-        phase = 2 * math.pi * uniform(rotary // 2)
-        direction = torch.polar(amplitude, phase)
-        strength = torch.where(uniform(shape.seqlen) < COLUMN_SHARE, uniform(shape.seqlen), 0.0)
-        strength[0] = 1.0  # The attention sink.
-        k[0, :, head_kv] = torch.cat(
-            [
-                torch.view_as_real(turn * direction).flatten(1)
-                + NOISE * noise(shape.seqlen, rotary),
-                content_norm * strength[:, None] + 0.1 * noise(shape.seqlen, CONTENT_DIMS),
-            ],
-            dim=1,
-        ).to(dtype)
-
-        group = shape.heads // shape.heads_kv
-        for head in range(head_kv * group, (head_kv + 1) * group):
-            # Distances are drawn evenly in their logarithm: heads look near more often than far.
-            distance = (shape.seqlen / 2) ** uniform(NUM_PEAKS).to(torch.float64)
-            weight = torch.cat([one.float()[None], 0.4 + 0.5 * uniform(NUM_PEAKS)])
-            angle = torch.cat([0 * one[None], distance])[:, None] * frequency
-            looks_back = (torch.polar(weight[:, None].double(), -angle)).sum(0).to(torch.complex64)
-            looks_back /= looks_back.abs().mean()
-            q[0, :, head] = torch.cat(
-                [
-                    torch.view_as_real(turn * direction * looks_back).flatten(1)
-                    + NOISE * noise(shape.seqlen, rotary),
-                    torch.full((shape.seqlen, CONTENT_DIMS), content_norm, device=device)
-                    + 0.1 * noise(shape.seqlen, CONTENT_DIMS),
-                ],
-                dim=1,
-            ).to(dtype)
+    content = math.sqrt(COLUMN_LOGIT * math.sqrt(shape.head_dim) / CONTENT_DIMS)
+    group = shape.heads // shape.heads_kv
+    for head in range(shape.heads):
+        if head % group == 0:
+            direction = torch.polar(amplitude, 2 * math.pi * uniform(rotary // 2))
+            strength = torch.where(uniform(shape.seqlen) < COLUMN_SHARE, uniform(shape.seqlen), 0.0)
+            strength[0] = 1.0  # The attention sink.
+            k[0, :, head // group] = row(direction, content * strength[:, None])
+        # Distances are drawn evenly in their logarithm: heads look near more often than far.
+        distance = torch.cat([0 * one[None], (shape.seqlen / 2) ** uniform(NUM_PEAKS).double()])
+        weight = torch.cat([one[None], 0.4 + 0.5 * uniform(NUM_PEAKS).double()])
+        looks_back = torch.polar(weight[:, None], -distance[:, None] * frequency).sum(0)
+        looks_back = (looks_back / looks_back.abs().mean()).to(torch.complex64)
+        q[0, :, head] = row(direction * looks_back, torch.full((), content, device=device))
     return q, k, v
 
 
-# ---- Index tensors of a given density ----------------------------------------------------------
+# ---- Index tensors of a given density ------------------------------------------------------------
 
 
-def random_runs(shape: Shape, density: float, *, seed: int = 0) -> Tensor:
+def random_runs(shape: Shape, density: float) -> Tensor:
     """Return ``slash_index [1, heads, n]``: the diagonal, and runs of 64 keys that never touch.
 
     The hardest layout for a kernel: many short runs that start at any alignment, other ones in each
     head. A distance covers ``64 / seqlen`` of causal attention on average.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     count = max(1, round(density * shape.seqlen / BLOCK))
     slots = torch.arange(1, shape.seqlen // (2 * BLOCK))  # Starts 128 m + 0..63: 65 apart or more.
     rows = []
@@ -143,9 +127,9 @@ def random_runs(shape: Shape, density: float, *, seed: int = 0) -> Tensor:
     return torch.stack(rows)[None].to(torch.int32)
 
 
-def random_columns(shape: Shape, density: float, *, seed: int = 0) -> Tensor:
+def random_columns(shape: Shape, density: float) -> Tensor:
     """Return ``vertical_index [1, heads, n]``: column 0, and others drawn evenly per head."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     count = max(1, round(density * shape.seqlen))
     rows = []
     for _ in range(shape.heads):
@@ -154,9 +138,9 @@ def random_columns(shape: Shape, density: float, *, seed: int = 0) -> Tensor:
     return torch.stack(rows)[None].to(torch.int32)
 
 
-def random_blocks(shape: Shape, density: float, *, seed: int = 0, device: str = "cpu") -> Tensor:
+def random_blocks(shape: Shape, density: float, *, device: str = "cpu") -> Tensor:
     """Return ``block_index [1, heads, row_blocks, k]``: block 0, the diagonal, and random ones."""
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(0)
     num_blocks = math.ceil(shape.seqlen / BLOCK)
     visible = torch.arange(1, num_blocks + 1)  # Key blocks that row block r may attend.
     target = density * visible.sum()
@@ -178,7 +162,7 @@ def no_index(shape: Shape) -> Tensor:
     return torch.empty((1, shape.heads, 0), dtype=torch.int32)
 
 
-# ---- Density -----------------------------------------------------------------------------------
+# ---- Density -------------------------------------------------------------------------------------
 # Keys that row blocks attend, over those they attend when dense. Counted here from the definition
 # and not asked of the library: padding that a kernel computes is its own loss, not work done.
 

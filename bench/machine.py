@@ -7,28 +7,23 @@ import ctypes
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
-# ---- Cores --------------------------------------------------------------------------------------
+# ---- Cores ---------------------------------------------------------------------------------------
 
 
 def physical_cpus() -> list[int]:
     """One logical CPU per physical core, of those this process may run on."""
-    seen: set[str] = set()
-    cpus = []
+    cpus: dict[str, int] = {}
     for cpu in sorted(os.sched_getaffinity(0)):
         siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        core = siblings.read_text() if siblings.exists() else str(cpu)
-        if core not in seen:
-            seen.add(core)
-            cpus.append(cpu)
-    return cpus
+        cpus.setdefault(siblings.read_text() if siblings.exists() else str(cpu), cpu)
+    return list(cpus.values())
 
 
 def bind(num_threads: int) -> None:
@@ -51,27 +46,22 @@ class NoiseMeter:
         self._start = self._read()
 
     @staticmethod
-    def _read() -> tuple[float, float, float] | None:
-        stat = Path("/proc/stat")
-        if not stat.exists():
-            return None
+    def _read() -> tuple[float, ...]:
         # user nice system idle iowait irq softirq steal, in ticks.
-        ticks = [int(field) for field in stat.read_text().splitlines()[0].split()[1:9]]
-        busy = sum(ticks) - ticks[3] - ticks[4]
+        ticks = [int(text) for text in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
         own = os.times()
         own_ticks = (own.user + own.system) * os.sysconf("SC_CLK_TCK")
-        return float(busy), own_ticks, float(sum(ticks))
+        return float(sum(ticks) - ticks[3] - ticks[4]), own_ticks, float(sum(ticks))
 
-    def others_share(self) -> float | None:
-        end = self._read()
-        if self._start is None or end is None:
-            return None
-        busy, own, total = (b - a for a, b in zip(self._start, end, strict=True))
-        return max(0.0, busy - own) / total if total > 0 else None
+    def others_share(self) -> float:
+        busy, own, total = (b - a for a, b in zip(self._start, self._read(), strict=True))
+        return max(0.0, busy - own) / total if total > 0 else 0.0
+
+
+# ---- Everything a reader needs to judge or repeat a number ---------------------------------------
 
 
 def environment() -> dict[str, object]:
-    """Everything a reader needs to judge or repeat a number."""
     return {
         "cpu": _cpu_model(),
         "cores": len(physical_cpus()),
@@ -87,19 +77,32 @@ def environment() -> dict[str, object]:
     }
 
 
-def environment_line(env: dict[str, object]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in env.items())
+def gpu_environment() -> dict[str, object]:
+    """The GPU, its clocks as found (nothing here changes them) and what drives it."""
+    import torch
+
+    properties = torch.cuda.get_device_properties(0)
+    fields = "driver_version,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem,power.limit"
+    values = _output("nvidia-smi", "--id=0", "--format=csv,noheader", f"--query-gpu={fields}")
+    return {
+        "gpu": properties.name,
+        "sm": f"{properties.major}.{properties.minor}",
+        "multiprocessors": properties.multi_processor_count,
+        "gpu_memory_gib": round(properties.total_memory / 2**30, 1),
+        "l2_mib": round(getattr(properties, "L2_cache_size", 0) / 2**20, 1),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "nvidia_smi": dict(zip(fields.split(","), values.split(", "), strict=False)),
+    }
 
 
 def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    values = {key.strip(): value.strip() for key, value in fields.items()}
-    name = values.get("model name", platform.processor() or platform.machine())
-    if "cpu family" in values:
-        name += f" (family {values['cpu family']} model {values['model']})"
-    return name
+    info = Path("/proc/cpuinfo").read_text()
+    names = ("model name", "cpu family", "model")
+    found = [re.search(rf"^{name}\s*: (.*)$", info, re.MULTILINE) for name in names]
+    if None in found:
+        return platform.processor() or platform.machine()
+    return "{} (family {} model {})".format(*(match[1] for match in found))
 
 
 def _version(package: str) -> str:
@@ -117,9 +120,10 @@ def _commit() -> str:
 
 
 def _output(*command: str) -> str:
-    folder = Path(__file__).parent
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
     return done.stdout.strip()
@@ -154,24 +158,14 @@ def _mallopt(*options: tuple[int, int]) -> ctypes.CDLL:
     return libc
 
 
-@dataclass
-class MemoryUse:
-    peak_bytes: int = 0  # Above what was resident when the block began.
-
-
-@contextmanager
-def peak_memory() -> Iterator[MemoryUse]:
-    """Measure how far the resident set rises within the block (Linux)."""
-    use = MemoryUse()
+def peak_bytes(call: Callable[[], object]) -> int:
+    """How far the resident set rises in a call (Linux)."""
+    return_freed_memory()
     Path("/proc/self/clear_refs").write_text("5")  # Resets VmHWM to the current resident set.
     before = _status_bytes("VmRSS")
-    yield use
-    use.peak_bytes = _status_bytes("VmHWM") - before
+    call()
+    return _status_bytes("VmHWM") - before
 
 
 def _status_bytes(name: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name + ":"):
-            return int(line.split()[1]) * 1024
-    msg = f"/proc/self/status has no {name}"
-    raise RuntimeError(msg)
+    return int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024

@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arithmetic peak of this CPU, measured by peak.cpp.
-
-python -m bench.peak --threads 2
-"""
+"""Arithmetic peak of this CPU, measured by peak.cpp: python -m bench.peak [THREADS]."""
 
 from __future__ import annotations
 
-import argparse
 import ctypes
+import functools
 import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 KINDS = ("avx512_fp32", "avx512_bf16", "avx2_fp32")  # The order of kKernels in peak.cpp.
 
 
+@functools.cache
 class Peak:
     """The kernels of peak.cpp, built with ``$CXX`` (default g++) when first needed."""
 
@@ -40,20 +39,9 @@ class Peak:
         return self._flops(KINDS.index(kind), num_threads, seconds) or None
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
-    peak = Peak()
-    for kind in KINDS:
-        rates = [peak.flops(kind, num_threads=args.threads) for _ in range(args.rounds)]
-        if None in rates:
-            print(f"{kind:12}  not on this machine")
-        else:
-            gflops = ", ".join(f"{rate / 1e9:.0f}" for rate in sorted(rates))
-            print(f"{kind:12}  {gflops} GFLOP/s, {args.threads} threads")
-
-
 if __name__ == "__main__":
-    main()
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else len(os.sched_getaffinity(0))
+    for each in KINDS:
+        rates = [Peak().flops(each, num_threads=count) or 0 for _ in range(5)]
+        text = ", ".join(f"{rate / 1e9:.0f}" for rate in sorted(rates))
+        print(f"{each:12}  {text} GFLOP/s, {count} threads (0: not on this machine)")

@@ -1,25 +1,147 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What minference is compared with on a CPU: torch SDPA, onnxruntime and FlexAttention.
+"""What minference is compared with: torch SDPA by backend, FlexAttention, onnxruntime.
 
-Each peer takes the same tensors (``[batch, seqlen, heads, head_dim]``), whatever layout it wants is
-given to it without a copy in the timed part, and it must match SDPA before it is timed.
+Each takes ``[batch, seqlen, heads, head_dim]`` as minference does; the layout that it wants is made
+before the clock starts. What it computes must be checked before it is timed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.functional import scaled_dot_product_attention
+
+from bench.inputs import Qkv
+from bench.reference import Head
+
+FA2, CUDNN = "FlashAttention-2", "cuDNN"
+BACKENDS = {FA2: SDPBackend.FLASH_ATTENTION, CUDNN: SDPBackend.CUDNN_ATTENTION}
+# Kernels with 32-bit offsets exist; longer tensors go in groups of heads, each copied together.
+MAX_ELEMENTS = 2**31 - 1
 
 
-def sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Dense causal attention of torch. Strided views cost it nothing: measured equal to copies."""
-    heads_first = (x.transpose(1, 2) for x in (q, k, v))
-    out = torch.nn.functional.scaled_dot_product_attention(
-        *heads_first, is_causal=True, enable_gqa=q.shape[2] != k.shape[2]
+class Sdpa:
+    """Causal attention by a backend of BACKENDS, or by torch's choice; the last row sees all keys.
+
+    Strided views cost a CPU nothing: measured equal to copies.
+    """
+
+    def __init__(self, name: str, q: Tensor, k: Tensor, v: Tensor) -> None:
+        self._backend = BACKENDS.get(name)
+        # One row sees all keys; is_causal would align the first row with the first key.
+        rows, keys = q.shape[1], k.shape[1]
+        self._mask = causal_lower_right(rows, keys) if 1 < rows < keys else None
+        self._is_causal = rows == keys
+        self._gqa = q.shape[2] != k.shape[2]
+        heads_first = [x.transpose(1, 2) for x in (q, k, v)]
+        if self._gqa and not self._serves_gqa(heads_first):
+            group = q.shape[2] // k.shape[2]
+            heads_first[1:] = [x.repeat_interleave(group, dim=1) for x in heads_first[1:]]
+            self._gqa = False
+        count = 1
+        while q.numel() // count > MAX_ELEMENTS:
+            count *= 2
+        self._groups = [heads_first]
+        if count > 1:
+            chunks = ([c.contiguous() for c in x.chunk(count, dim=1)] for x in heads_first)
+            self._groups = list(zip(*chunks, strict=True))
+
+    def _serves_gqa(self, heads_first: list[Tensor]) -> bool:
+        rows = min(256, heads_first[0].shape[2])  # Square: that is_causal is served is not asked.
+        try:
+            self._attend(*(x[:, :, -rows:] for x in heads_first), mask=None, causal=True)
+        except RuntimeError:
+            return False
+        return True
+
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool
+    ) -> Tensor:
+        chosen = sdpa_kernel(self._backend) if self._backend is not None else nullcontext()
+        with chosen, torch.no_grad():
+            return scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=self._gqa
+            )
+
+    def __call__(self) -> list[Tensor]:
+        """One result per group of heads."""
+        return [
+            self._attend(*group, mask=self._mask, causal=self._is_causal) for group in self._groups
+        ]
+
+    @staticmethod
+    def head(results: list[Tensor]) -> Head:
+        heads = results[0].shape[1]
+        return lambda head: results[head // heads][0, head % heads]
+
+    def short(self, rows: int) -> Callable[[], object]:
+        """The first rows alone: to warm up where a whole call takes long."""
+        first = [x[:, :, :rows] for x in self._groups[0]]
+        return lambda: self._attend(*first, mask=None, causal=True)
+
+
+# ---- FlexAttention, compiled: the first call compiles --------------------------------------------
+
+
+def flex(qkv: Qkv, mask: object, *, block: int | None = None) -> Callable[[], Tensor]:
+    """Return a call to ``[batch, heads, seqlen, head_dim]``. ``block``: the size of its tiles."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    compiled = torch.compile(flex_attention, dynamic=False)
+    heads_first = [x.transpose(1, 2).contiguous() for x in qkv]
+    options = {"BLOCK_M": block, "BLOCK_N": block} if block and qkv[0].is_cuda else None
+
+    def run() -> Tensor:
+        with torch.no_grad():
+            return compiled(*heads_first, block_mask=mask, enable_gqa=True, kernel_options=options)
+
+    return run
+
+
+def a_shape_mask(seqlen: int, device: str, *, sink: int, window: int) -> object:
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def keep(_batch: Tensor, _head: Tensor, row: Tensor, key: Tensor) -> Tensor:
+        return (key <= row) & ((key < sink) | (row - key < window))
+
+    # Compiled it looks at blocks; else at all pairs at once, which at 128K no memory holds.
+    make_mask = torch.compile(create_block_mask) if device == "cuda" else create_block_mask
+    return make_mask(keep, None, None, seqlen, seqlen, device=device)
+
+
+def block_mask(block_index: Tensor) -> object:
+    """Blocks of 64, those on the diagonal masked, the others whole; seqlen a multiple of 64.
+
+    ``block_index``: as ``minference.block_index_attn`` takes it.
+    """
+    from torch.nn.attention.flex_attention import BlockMask
+
+    def causal(_batch: Tensor, _head: Tensor, row: Tensor, key: Tensor) -> Tensor:
+        return key <= row
+
+    batch, heads, row_blocks, _ = block_index.shape
+    # As many columns as there are key blocks: BlockMask transposes the lists.
+    room = torch.full((batch, heads, row_blocks, row_blocks + 1), -1, device=block_index.device)
+    listed = torch.where(block_index < 0, row_blocks, block_index).long()
+    room = room.scatter_(-1, listed, listed)[..., :row_blocks]
+    diagonal = torch.arange(row_blocks, device=room.device)[:, None]
+    whole = (room >= 0) & (room != diagonal)
+    partial = (room == diagonal).any(dim=-1).to(torch.int32)
+    # Listed ones first, in order; what follows the count is not read, but must be an id.
+    order = whole.logical_not().to(torch.int8).argsort(dim=-1, stable=True).to(torch.int32)
+    own = diagonal.to(torch.int32).expand(batch, heads, -1, row_blocks).contiguous()
+    count = whole.sum(dim=-1).to(torch.int32)
+    return BlockMask.from_kv_blocks(
+        partial, own, count, order, BLOCK_SIZE=(64, 64), mask_mod=causal
     )
-    return out.transpose(1, 2)
+
+
+# ---- onnxruntime ---------------------------------------------------------------------------------
 
 
 class OrtAttention:
@@ -31,32 +153,40 @@ class OrtAttention:
 
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, *, num_threads: int) -> None:
         import onnxruntime
-
-        if {x.dtype for x in (q, k, v)} != {torch.float32}:
-            msg = "GroupQueryAttention on a CPU is compared in fp32"
-            raise ValueError(msg)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Its threads would go on spinning after a call, on the cores of the next contender.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        model = _group_query_attention_model(q, k)
-        self._session = onnxruntime.InferenceSession(
-            model, options, providers=["CPUExecutionProvider"]
-        )
+        from onnx import TensorProto, helper
 
         batch, seqlen, heads_kv, head_dim = k.shape
         self.out = torch.empty_like(q)
-        lengths = torch.full((batch,), seqlen - 1, dtype=torch.int32)  # Its seqlens_k: less one.
-        total = torch.tensor([seqlen], dtype=torch.int32)
         inputs = {"query": q.flatten(2), "key": k.flatten(2), "value": v.flatten(2)}
-        inputs |= {"seqlens_k": lengths, "total_sequence_length": total}
-        present = {
-            name: torch.empty(batch, heads_kv, seqlen, head_dim)
-            for name in ("present_key", "present_value")
-        }
-        outputs = {"output": self.out.flatten(2)} | present
+        inputs["seqlens_k"] = torch.full((batch,), seqlen - 1, dtype=torch.int32)  # Less one.
+        inputs["total_sequence_length"] = torch.tensor([seqlen], dtype=torch.int32)
+        present = torch.empty(2, batch, heads_kv, seqlen, head_dim)
+        outputs = {"output": self.out.flatten(2)}
+        outputs |= {"present_key": present[0], "present_value": present[1]}
+
+        def infos(tensors: dict[str, Tensor]) -> list[object]:
+            kinds = {torch.float32: TensorProto.FLOAT, torch.int32: TensorProto.INT32}
+            return [
+                helper.make_tensor_value_info(name, kinds[x.dtype], x.shape)
+                for name, x in tensors.items()
+            ]
+
+        names = ["query", "key", "value", "", "", "seqlens_k", "total_sequence_length"]
+        node = helper.make_node(
+            "GroupQueryAttention", names, list(outputs), domain="com.microsoft",
+            num_heads=q.shape[2], kv_num_heads=heads_kv,
+        )  # fmt: skip
+        graph = helper.make_graph([node], "attention", infos(inputs), infos(outputs))
+        opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
+        options.log_severity_level = 3
+        # Its threads would go on spinning after a call, on the cores of the next contender.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        self._session = onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"]
+        )
         self._memory = (inputs, outputs)  # The binding holds addresses only.
         self._binding = self._session.io_binding()
         for bind, tensors in (
@@ -69,86 +199,3 @@ class OrtAttention:
     def __call__(self) -> Tensor:
         self._session.run_with_iobinding(self._binding)
         return self.out
-
-
-def _group_query_attention_model(q: Tensor, k: Tensor) -> bytes:
-    from onnx import TensorProto, helper
-
-    batch, seqlen, heads, head_dim = q.shape
-    heads_kv = k.shape[2]
-
-    def value(name: str, *shape: int, dtype: int = TensorProto.FLOAT) -> object:
-        return helper.make_tensor_value_info(name, dtype, shape)
-
-    inputs = [
-        value("query", batch, seqlen, heads * head_dim),
-        value("key", batch, seqlen, heads_kv * head_dim),
-        value("value", batch, seqlen, heads_kv * head_dim),
-        value("seqlens_k", batch, dtype=TensorProto.INT32),
-        value("total_sequence_length", 1, dtype=TensorProto.INT32),
-    ]
-    outputs = [
-        value("output", batch, seqlen, heads * head_dim),
-        value("present_key", batch, heads_kv, seqlen, head_dim),
-        value("present_value", batch, heads_kv, seqlen, head_dim),
-    ]
-    node = helper.make_node(
-        "GroupQueryAttention",
-        ["query", "key", "value", "", "", "seqlens_k", "total_sequence_length"],
-        [output.name for output in outputs],
-        domain="com.microsoft",
-        num_heads=heads,
-        kv_num_heads=heads_kv,
-    )
-    graph = helper.make_graph([node], "attention", inputs, outputs)
-    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
-
-
-def flex_a_shape(
-    q: Tensor, k: Tensor, v: Tensor, *, sink: int, window: int
-) -> Callable[[], Tensor]:
-    """FlexAttention, compiled, with the block mask of ``a_shape``. Compiles in the first call."""
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-
-    def keep(_batch: Tensor, _head: Tensor, row: Tensor, key: Tensor) -> Tensor:
-        return (key <= row) & ((key < sink) | (row - key < window))
-
-    seqlen = q.shape[1]
-    # Compiled it looks at blocks; else at all pairs at once, which at 128K no memory holds.
-    make_mask = torch.compile(create_block_mask) if q.is_cuda else create_block_mask
-    mask = make_mask(keep, None, None, seqlen, seqlen, device=q.device.type)
-    compiled = torch.compile(flex_attention, dynamic=False)
-    heads_first = [x.transpose(1, 2).contiguous() for x in (q, k, v)]
-
-    def run() -> Tensor:
-        with torch.no_grad():
-            return compiled(*heads_first, block_mask=mask, enable_gqa=True).transpose(1, 2)
-
-    return run
-
-
-def dense_a_shape(q: Tensor, k: Tensor, v: Tensor, *, sink: int, window: int) -> Tensor:
-    """``a_shape`` by SDPA under an explicit mask: to check the others, not to time."""
-    position = torch.arange(q.shape[1], device=q.device)
-    row, key = position[:, None], position[None]
-    mask = (key <= row) & ((key < sink) | (row - key < window))
-    heads_first = (x.transpose(1, 2) for x in (q, k, v))
-    out = torch.nn.functional.scaled_dot_product_attention(
-        *heads_first, attn_mask=mask, enable_gqa=q.shape[2] != k.shape[2]
-    )
-    return out.transpose(1, 2)
-
-
-def check_close(name: str, got: Tensor, want: Tensor) -> None:
-    """Stop if a contender computes something else.
-
-    An output is an average of v with rounded weights: within a few units of rounding of the widest
-    values, for both sides.
-    """
-    eps = torch.finfo(got.dtype).eps
-    error = (got.float() - want.float()).abs().max().item()
-    bound = 4 * eps * want.float().abs().max().item() + 1e-5
-    if not error <= bound:  # NaN fails too.
-        msg = f"{name} differs from the reference by {error:.3g} (allowed {bound:.3g})"
-        raise RuntimeError(msg)

@@ -24,7 +24,7 @@ from minference.integrations import transformers as integration
 from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from bench.machine import environment, environment_line
+from bench.machine import environment
 
 RANGES = {"mask": "minference.mask", "attention": "minference.attention"}
 PATTERNS = {
@@ -57,16 +57,14 @@ def measure(model: Any, ids: torch.Tensor) -> dict[str, float]:
     cpu = [ProfilerActivity.CPU]
     with torch.no_grad(), profile(activities=cpu) as profiler, record_function(PREFILL):
         model.model(ids, use_cache=True)
-    found: dict[str, float] = dict.fromkeys(["total", "outside_all", *RANGES], 0.0)
+    found = dict.fromkeys(["total", "outside_all", *RANGES], 0.0)
+    names = {PREFILL: "outside_all"} | {label: name for name, label in RANGES.items()}
     for event in profiler.events():
+        if event.name in names:
+            ops = sum(op.cpu_time_total for op in outermost_ops(event))
+            found[names[event.name]] += (event.cpu_time_total - ops) / 1e3
         if event.name == PREFILL:
             found["total"] = event.cpu_time_total / 1e3
-            ops = sum(op.cpu_time_total for op in outermost_ops(event))
-            found["outside_all"] = (event.cpu_time_total - ops) / 1e3
-        for name, label in RANGES.items():
-            if event.name == label:
-                ops = sum(op.cpu_time_total for op in outermost_ops(event))
-                found[name] += (event.cpu_time_total - ops) / 1e3
     return found
 
 
@@ -78,15 +76,14 @@ def main() -> None:
     args = parser.parse_args()
 
     env = environment()
-    print(environment_line(env))
+    print(env)
     loaded = load_model(find_weights(), dtype=torch.bfloat16)
-    text = read_text(None)
-    ids = first_tokens(loaded.tokenizer, text, tokens=args.tokens, at_least=args.tokens)[None]
+    tokens = args.tokens
+    ids = first_tokens(loaded.tokenizer, read_text(None), tokens=tokens, at_least=tokens)[None]
     attention = ranged(RANGES["attention"], integration.minference_attention_forward)
     AttentionInterface.register(integration.NAME, attention)
-    AttentionMaskInterface.register(
-        integration.NAME, ranged(RANGES["mask"], integration.minference_mask)
-    )
+    mask = ranged(RANGES["mask"], integration.minference_mask)
+    AttentionMaskInterface.register(integration.NAME, mask)
     rows = {}
     for name, pattern in PATTERNS.items():
         minference.set_patterns(loaded.model, pattern, min_seqlen=1)

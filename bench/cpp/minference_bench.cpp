@@ -1,256 +1,349 @@
-// minference_bench: the stages of minference timed by Google Benchmark, on the CPU or on a GPU.
-// One benchmark per pattern (or index list), stage, shape and dtype of the command line.
+// minference_bench: minference timed from C++, without torch, on the CPU or on a GPU. Batch 1, 32
+// query heads on 8 KV heads, bf16; every pattern as a whole call, and those that estimate also
+// stage by stage. Rows are not paired: for a claim use the programs in Python.
 // SPDX-License-Identifier: Apache-2.0
-#include <benchmark/benchmark.h>
-
 #include <algorithm>
+#include <bit>
 #include <chrono>
+#include <cmath>
+#include <complex>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <memory>
-#include <optional>
+#include <numeric>
+#include <random>
 #include <sstream>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "gpu.h"
-#include "inputs.h"
 #include "minference/minference.hpp"
-#include "options.h"
-#include "selection.h"
-#include "tensor.h"
 
-namespace bench {
+#ifdef MINF_BENCH_CUDA
+#include <cuda_runtime_api.h>
+#endif
+
 namespace {
 
 namespace mi = minference;
 
-/// A row of the report.
-struct Case {
-  std::string name;
-  Shape shape;
-  mi::DType dtype;
-  mi::DeviceType device;
-  int32_t num_threads;
-  Stage stage;
-  PatternOption pattern;  // Unused where `list` is.
-  std::optional<ListKind> list;
-  double density = 0;  // Of `list`.
-};
+constexpr int64_t kHeads = 32, kHeadsKv = 8, kBlock = 64;
+constexpr int32_t kColumns = 1000, kDistances = 6096, kTopK = 100;
+constexpr std::size_t kMinSamples = 3;
 
-/// A case with all memory that its call needs.
-class Prepared {
- public:
-  Prepared(const Case& row, const Qkv& qkv)
-      : exec_(exec_of(row.device, row.num_threads)),
-        selection_(row.list ? list_selection(row.shape, *row.list, row.density, row.device)
-                            : pattern_selection(qkv, row.pattern, exec_)),
-        out_(row.device, row.dtype,
-             {1, row.shape.seqlen, row.shape.num_heads_q, row.shape.head_dim}),
-        workspace_(row.device, workspace_bytes(row, qkv)) {
-    exec_.workspace = {workspace_.data(), workspace_.bytes()};
-    selection_.estimate(exec_);
-    tiles_ = count_tiles(row.shape, selection_.index, row.device, exec_);
-    mi::SparseIndex dense;
-    dense.patterns = {mi::dense()};
-    dense_tiles_ = count_tiles(row.shape, dense, mi::DeviceType::kCpu, {});
-    call_ = call_of(row.stage, qkv);
-    if (row.device == mi::DeviceType::kCuda) call_();  // Loads the kernels.
-  }
-  Prepared(const Prepared&) = delete;
-  Prepared& operator=(const Prepared&) = delete;
+const char* const kUsage = R"(minference_bench [--option value]...
+  --device cpu|cuda   default: a GPU if one can be used
+  --seqlen N          tokens (default 8192)
+  --head_dim N        a multiple of 8 up to 256 (default 128)
+  --threads N         on the CPU (default 0: all that the process may run on)
+  --seconds N         time for the samples of a row (default 1); 3 samples at least
+  --only TEXT         rows whose name holds it
+  --json FILE         write everything measured
+)";
 
-  const std::function<void()>& call() const { return call_; }
-  int64_t tiles() const { return tiles_; }
-  int64_t dense_tiles() const { return dense_tiles_; }
-  std::size_t estimate_bytes() const { return selection_.estimate_bytes; }
+// ---- GPU, where the program was built with the CUDA runtime
 
- private:
-  std::size_t workspace_bytes(const Case& row, const Qkv& qkv) const {
-    const mi::TensorView &q = qkv.q.view(), &k = qkv.k.view();
-    const mi::SparseIndex& index = selection_.index;
-    std::size_t bytes = selection_.workspace_bytes;
-    if (row.stage == Stage::kPrefill) {
-      bytes =
-          std::max(bytes, mi::prefill_attention_workspace_bytes(q, k, index.patterns, {}, exec_));
-    } else if (row.stage == Stage::kAttention) {
-      bytes = std::max(bytes, mi::sparse_attention_workspace_bytes(q, k, index, exec_));
-    }
-    return bytes;
-  }
+namespace gpu {
+#ifdef MINF_BENCH_CUDA
 
-  std::function<void()> call_of(Stage stage, const Qkv& qkv) const {
-    const mi::TensorView q = qkv.q.view(), k = qkv.k.view(), v = qkv.v.view();
-    switch (stage) {
-      case Stage::kEstimate:
-        return [this] { selection_.estimate(exec_); };
-      case Stage::kAttention:
-        return [=, this] {
-          mi::sparse_attention(q, k, v, selection_.index, out_.view(), {}, {}, exec_);
-        };
-      default:
-        return [=, this] {
-          mi::prefill_attention(q, k, v, selection_.index.patterns, out_.view(), {}, exec_);
-        };
-    }
-  }
-
-  mi::Exec exec_;
-  Selection selection_;
-  Tensor out_;
-  Memory workspace_;
-  int64_t tiles_ = 0;
-  int64_t dense_tiles_ = 0;
-  std::function<void()> call_;
-};
-
-/// Seconds of a call on the CPU.
+void check(cudaError_t error) {
+  if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
+}
+constexpr bool kBuilt = true;
+std::string description() {
+  cudaDeviceProp properties{};
+  int driver = 0, khz = 0;
+  check(cudaGetDeviceProperties(&properties, /*device=*/0));
+  check(cudaDriverGetVersion(&driver));
+  check(cudaDeviceGetAttribute(&khz, cudaDevAttrClockRate, /*device=*/0));
+  std::ostringstream text;
+  text << properties.name << ", " << properties.multiProcessorCount << " multiprocessors, up to "
+       << khz / 1000 << " MHz, driver for CUDA " << driver / 1000 << "." << driver % 1000 / 10;
+  return text.str();
+}
+void* allocate(std::size_t bytes) {
+  void* data = nullptr;
+  check(cudaMalloc(&data, bytes));
+  return data;
+}
+void release(void* data) { cudaFree(data); }
+void copy(void* to, const void* from, std::size_t bytes) {
+  check(cudaDeviceSynchronize());
+  check(cudaMemcpy(to, from, bytes, cudaMemcpyDefault));
+}
+cudaStream_t stream() {
+  static const cudaStream_t kStream = [] {
+    cudaStream_t created = nullptr;
+    check(cudaStreamCreateWithFlags(&created, cudaStreamNonBlocking));
+    return created;
+  }();
+  return kStream;
+}
+/// Between two events, behind an overwritten L2: a call reads its inputs from memory, as it would
+/// behind another layer's work. That also keeps the GPU busy while the host enqueues.
 double time_seconds(const std::function<void()>& call) {
-  const auto start = std::chrono::steady_clock::now();
+  constexpr std::size_t kFlushBytes = std::size_t{512} << 20;
+  static void* const kFlush = allocate(kFlushBytes);
+  static int fill = 0;
+  cudaEvent_t events[2];
+  for (cudaEvent_t& event : events) check(cudaEventCreate(&event));
+  check(cudaMemsetAsync(kFlush, 1 + ++fill % 100, kFlushBytes, stream()));
+  check(cudaEventRecord(events[0], stream()));
   call();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  check(cudaEventRecord(events[1], stream()));
+  check(cudaEventSynchronize(events[1]));
+  float milliseconds = 0;
+  check(cudaEventElapsedTime(&milliseconds, events[0], events[1]));
+  for (const cudaEvent_t event : events) check(cudaEventDestroy(event));
+  return static_cast<double>(milliseconds) / 1e3;
 }
 
-/// Runs cases, and keeps what the next one can use again: Google Benchmark calls a benchmark
-/// several times, with more and more iterations, and cases of the same shape follow each other.
-class Session {
- public:
-  void run(benchmark::State& state, const Case& row) {
-    try {
-      prepare(row);
-      double seconds = 0;
-      for (auto _ : state) {
-        const double sample = row.device == mi::DeviceType::kCuda
-                                  ? gpu::time_seconds(prepared_->call())
-                                  : time_seconds(prepared_->call());
-        state.SetIterationTime(sample);
-        seconds += sample;
-      }
-      report(state, row, seconds / static_cast<double>(state.iterations()));
-    } catch (const std::exception& error) {
-      failed_ = true;
-      state.SkipWithError(error.what());
-    }
+#else
+
+constexpr bool kBuilt = false;
+std::string description() { return ""; }
+void* allocate(std::size_t) { return nullptr; }
+void release(void*) {}
+void copy(void*, const void*, std::size_t) {}
+void* stream() { return nullptr; }
+double time_seconds(const std::function<void()>&) { return 0; }
+
+#endif
+}  // namespace gpu
+
+// ---- Tensors
+
+/// Memory and its view. Zeros on the CPU, where that maps every page before anything is timed.
+struct Tensor {
+  Tensor(bool on_gpu, mi::DType dtype, const mi::Dims& shape) {
+    bytes = dtype == mi::DType::kInt64 ? 8 : dtype == mi::DType::kBFloat16 ? 2 : 4;
+    for (int32_t i = 0; i < shape.count(); ++i) bytes *= static_cast<std::size_t>(shape[i]);
+    memory = on_gpu ? std::shared_ptr<void>(gpu::allocate(bytes), gpu::release)
+                    : std::shared_ptr<std::byte[]>(new std::byte[bytes]());
+    const auto type = on_gpu ? mi::DeviceType::kCuda : mi::DeviceType::kCpu;
+    view = mi::TensorView(memory.get(), dtype, shape, mi::Device{type, 0});
   }
-
-  bool failed() const { return failed_; }
-
- private:
-  void prepare(const Case& row) {
-    if (prepared_ && name_ == row.name) return;
-    prepared_.reset();
-    if (!qkv_ || !(shape_ == row.shape) || dtype_ != row.dtype) {
-      qkv_.reset();  // Before the next: two of 128K tokens may not fit.
-      qkv_ = std::make_unique<Qkv>(vertical_slash_qkv(row.shape, row.dtype, row.device));
-      shape_ = row.shape;
-      dtype_ = row.dtype;
-    }
-    prepared_ = std::make_unique<Prepared>(row, *qkv_);
-    name_ = row.name;
-  }
-
-  /// Plain counters: to the name of a rate Google Benchmark would add another "/s".
-  void report(benchmark::State& state, const Case& row, double seconds) const {
-    const auto seqlen = static_cast<double>(row.shape.seqlen);
-    const auto head_dim = static_cast<double>(row.shape.head_dim);
-    const auto tiles = static_cast<double>(prepared_->tiles());
-    state.counters["density"] = tiles / static_cast<double>(prepared_->dense_tiles());
-    if (row.stage == Stage::kEstimate) {
-      state.counters["GB/s"] = static_cast<double>(prepared_->estimate_bytes()) * 1e-9 / seconds;
-      return;
-    }
-    const double tile_flops = 4 * 64 * 64 * head_dim;  // Two products, a multiply and an add each.
-    const double dense_flops =
-        2 * seqlen * seqlen * head_dim * static_cast<double>(row.shape.num_heads_q);
-    state.counters["executed_TFLOP/s"] = tiles * tile_flops * 1e-12 / seconds;
-    state.counters["dense_equivalent_TFLOP/s"] = dense_flops * 1e-12 / seconds;
-  }
-
-  Shape shape_{};
-  mi::DType dtype_{};
-  std::unique_ptr<Qkv> qkv_;
-  std::unique_ptr<Prepared> prepared_;  // Of the case `name_`.
-  std::string name_;
-  bool failed_ = false;
+  std::size_t bytes;
+  std::shared_ptr<void> memory;
+  mi::TensorView view;
 };
 
-// ---- What is run, and where --------------------------------------------------------------------
-
-std::string shape_name(const Case& row) {
-  std::ostringstream name;
-  name << "/seqlen:" << row.shape.seqlen << "/head_dim:" << row.shape.head_dim
-       << "/heads:" << row.shape.num_heads_q << ":" << row.shape.num_heads_kv << "/"
-       << name_of(row.dtype) << "/" << name_of(row.device);
-  return name.str();
+void copy(bool on_gpu, void* to, const void* from, std::size_t bytes) {
+  on_gpu ? gpu::copy(to, from, bytes) : void(std::memcpy(to, from, bytes));
 }
 
-void add_pattern_cases(const Options& options, Case row, std::vector<Case>& cases) {
-  for (const PatternOption& pattern : options.patterns) {
-    for (const Stage stage : options.stages) {
-      if (stage == Stage::kEstimate && !is_estimated(pattern)) continue;
-      row.stage = stage;
-      row.pattern = pattern;
-      row.name = std::string(name_of(stage)) + "/" + pattern.name + shape_name(row);
-      cases.push_back(row);
-    }
+struct Inputs {
+  Tensor q, k, v;
+};
+
+/// Rotary heads that look back to a few distances, each its own: from random tensors runs would be
+/// kept that cover everything. A simpler draw than that of bench/inputs.py, which says more.
+Inputs draw_inputs(bool on_gpu, int64_t seqlen, int64_t dim) {
+  using Spectrum = std::vector<std::complex<double>>;  // A number per rotary frequency.
+  std::mt19937 random(/*seed=*/0);
+  std::uniform_real_distribution<double> uniform(0, 1);
+  std::vector<double> frequency, amplitude;
+  double square = 0;
+  for (double i = 0; i < static_cast<double>(dim); i += 2) {
+    frequency.push_back(std::pow(5e5, -i / static_cast<double>(dim)));
+    amplitude.push_back(1 / (1 + 64 * frequency.back()));  // What turns fast fades.
+    square += amplitude.back() * amplitude.back();
   }
-}
-
-void add_list_cases(const Options& options, Case row, std::vector<Case>& cases) {
-  for (const double density : options.densities) {
-    for (const ListKind kind : {ListKind::kRuns, ListKind::kColumns, ListKind::kBlocks}) {
-      row.stage = Stage::kAttention;
-      row.list = kind;
-      row.density = density;
-      std::ostringstream name;
-      name << "attention/" << name_of(kind) << ":" << density << shape_name(row);
-      row.name = name.str();
-      cases.push_back(row);
-    }
-  }
-}
-
-std::vector<Case> cases_of(const Options& options, mi::DeviceType device) {
-  std::vector<Case> cases;
-  for (const int64_t seqlen : options.seqlens) {
-    for (const int64_t head_dim : options.head_dims) {
-      for (const mi::DType dtype : options.dtypes) {
-        Case row{};
-        row.shape = {seqlen, options.num_heads_q, options.num_heads_kv, head_dim};
-        row.dtype = dtype;
-        row.device = device;
-        row.num_threads = options.num_threads;
-        add_pattern_cases(options, row, cases);
-        add_list_cases(options, row, cases);
+  const double norm = std::sqrt(9 * std::sqrt(static_cast<double>(dim)) / square);  // Logit 9.
+  std::vector<Spectrum> heads(kHeads, Spectrum(frequency.size()));
+  for (Spectrum& head : heads) {
+    for (int peak = 0; peak < 12; ++peak) {  // Drawn evenly in the distance's logarithm.
+      const double distance = std::pow(static_cast<double>(seqlen) / 2, uniform(random));
+      for (std::size_t i = 0; i < head.size(); ++i) {
+        head[i] += std::polar(0.4, -distance * frequency[i]);
       }
     }
   }
-  return cases;
+  std::vector<uint16_t> q, k, v;
+  const auto push = [&](std::vector<uint16_t>& to, std::complex<double> value) {
+    for (const double part : {value.real(), value.imag()}) {
+      const auto drawn = static_cast<float>(part + 1.7 * (uniform(random) - 0.5));
+      to.push_back(static_cast<uint16_t>((std::bit_cast<uint32_t>(drawn) + 0x8000) >> 16));
+    }
+  };
+  for (int64_t position = 0; position < seqlen; ++position) {
+    Spectrum turn;
+    for (std::size_t i = 0; i < frequency.size(); ++i) {
+      const double angle = static_cast<double>(position) * frequency[i];
+      turn.push_back(std::polar(norm * amplitude[i], angle));
+    }
+    for (const Spectrum& head : heads) {
+      for (std::size_t i = 0; i < turn.size(); ++i) push(q, turn[i] * head[i]);
+    }
+    for (int64_t i = 0; i < kHeadsKv * dim / 2; ++i) {
+      push(k, turn[static_cast<std::size_t>(i) % turn.size()]);
+      push(v, 0);
+    }
+  }
+  const auto upload = [&](int64_t num_heads, const std::vector<uint16_t>& values) {
+    Tensor tensor(on_gpu, mi::DType::kBFloat16, {1, seqlen, num_heads, dim});
+    copy(on_gpu, tensor.memory.get(), values.data(), tensor.bytes);
+    return tensor;
+  };
+  return {upload(kHeads, q), upload(kHeadsKv, k), upload(kHeadsKv, v)};
 }
 
-/// Why no GPU can be used, by this program or by the library; empty if one can.
-std::string no_gpu_reason() {
-  std::string reasons;
+// ---- Rows
+
+struct Row {
+  std::string name;
+  std::vector<mi::Pattern> patterns;
+  std::function<void(const mi::Exec&)> before, call;
+  std::size_t workspace_bytes = 0, bytes_read = 0;  // Read: of q and k, by a stage that only reads.
+  std::vector<double> seconds = {};                 // Sorted.
+};
+
+std::vector<Row> make_rows(const Inputs& inputs, const Tensor& out, const mi::Exec& exec) {
+  const mi::TensorView q = inputs.q.view, k = inputs.k.view, v = inputs.v.view, o = out.view;
+  const bool on_gpu = q.device().type == mi::DeviceType::kCuda;
+  const int64_t seqlen = q.shape(1), num_blocks = (seqlen + kBlock - 1) / kBlock;
+  std::vector<Row> rows;
+  const auto add_prefill = [&](const std::string& name, const std::vector<mi::Pattern>& patterns) {
+    rows.push_back(
+        {"prefill/" + name,
+         patterns,
+         {},
+         [=](const mi::Exec& on) { mi::prefill_attention(q, k, v, patterns, o, {}, on); },
+         mi::prefill_attention_workspace_bytes(q, k, patterns, {}, exec)});
+  };
+  // A pattern with stages of its own. `estimate` fills `index`, and reads `bytes_read`.
+  const auto add_stages = [&](const std::string& name, const mi::SparseIndex& index,
+                              const auto& estimate, std::size_t bytes, std::size_t bytes_read) {
+    add_prefill(name, index.patterns);
+    rows.push_back({"estimate/" + name, index.patterns, {}, estimate, bytes, bytes_read});
+    rows.push_back(
+        {"attention/" + name, index.patterns, estimate,
+         [=](const mi::Exec& on) { mi::sparse_attention(q, k, v, index, o, {}, {}, on); },
+         mi::sparse_attention_workspace_bytes(q, k, index, exec)});
+  };
+  const auto list = [&](const mi::Dims& shape) { return Tensor(on_gpu, mi::DType::kInt32, shape); };
+
+  const mi::Pattern dense = mi::dense(), a_shape = mi::a_shape(128, 1024);
+  const mi::Pattern slash = mi::vertical_slash(kColumns, kDistances);
+  const mi::Pattern block_sparse = mi::block_sparse(kTopK);
+  add_prefill("dense", {dense});
+  add_prefill("a_shape", {a_shape});
+  add_prefill("tri_shape", {mi::tri_shape(128, 1024, 128)});
+  const int64_t num_distances = std::min<int64_t>(seqlen, kDistances);
+  const Tensor columns = list({1, kHeads, std::min<int64_t>(seqlen, kColumns)});
+  const Tensor distances = list({1, kHeads, num_distances}), run_count = list({1, kHeads});
+  const Tensor runs = list({1, kHeads, mi::max_runs(num_distances, seqlen), 2});
+  add_stages(
+      "vertical_slash", {{slash}, columns.view, runs.view, run_count.view, {}},
+      [=](const mi::Exec& on) {
+        mi::estimate_vertical_slash(q, k, columns.view, distances.view, {}, on);
+        mi::plan_vertical_slash(distances.view, seqlen, runs.view, run_count.view, on);
+      },
+      mi::estimate_vertical_slash_workspace_bytes(q, k, {}, exec), inputs.k.bytes);
+  const Tensor blocks = list({1, kHeads, num_blocks, std::min<int64_t>(num_blocks, kTopK)});
+  add_stages(
+      "block_sparse", {{block_sparse}, {}, {}, {}, blocks.view},
+      [=](const mi::Exec& on) { mi::estimate_block_sparse(q, k, blocks.view, {}, on); },
+      mi::estimate_block_sparse_workspace_bytes(q, k, {}, exec), inputs.q.bytes + inputs.k.bytes);
+  std::vector<mi::Pattern> mixed;
+  for (const mi::Pattern& pattern : {dense, a_shape, slash, block_sparse}) {
+    mixed.insert(mixed.end(), kHeads / 4, pattern);
+  }
+  add_prefill("mixed", mixed);
+  return rows;
+}
+
+using Figures = std::vector<std::pair<std::string, double>>;
+
+/// Times a row for `seconds`; what is printed of it, by name.
+Figures measure(Row& row, const Inputs& inputs, const Tensor& out, const mi::Exec& exec,
+                double seconds) {
+  const mi::TensorView& q = inputs.q.view;
+  const auto seqlen = static_cast<double>(q.shape(1)), dim = static_cast<double>(q.shape(3));
+  const auto row_blocks = static_cast<double>((q.shape(1) + kBlock - 1) / kBlock);
+  const bool on_gpu = q.device().type == mi::DeviceType::kCuda;
+  // Tiles of 64 rows and keys that a whole call computes, which also warms up.
+  const Tensor counted(on_gpu, mi::DType::kInt64, {1, kHeads});
+  mi::PrefillOptions counting;
+  counting.tiles = counted.view;
+  mi::prefill_attention(q, inputs.k.view, inputs.v.view, row.patterns, out.view, counting, exec);
+  std::vector<int64_t> counts(kHeads);
+  copy(on_gpu, counts.data(), counted.memory.get(), counted.bytes);
+  const auto tiles = static_cast<double>(std::accumulate(counts.begin(), counts.end(), int64_t{0}));
+  if (row.before) row.before(exec);
+  const auto now = [] { return std::chrono::steady_clock::now(); };
+  const auto since = [&](auto start) { return std::chrono::duration<double>(now() - start); };
+  row.call(exec);
+  for (const auto start = now();
+       row.seconds.size() < kMinSamples || since(start).count() < seconds;) {
+    const auto before = now();
+    if (on_gpu) {
+      row.seconds.push_back(gpu::time_seconds([&] { row.call(exec); }));
+    } else {
+      row.call(exec);
+      row.seconds.push_back(since(before).count());
+    }
+  }
+  std::sort(row.seconds.begin(), row.seconds.end());
+  const double median = row.seconds[row.seconds.size() / 2];
+  Figures figures = {{"median_ms", 1e3 * median},
+                     {"half_range", (row.seconds.back() - row.seconds.front()) / 2 / median},
+                     {"density", tiles / (kHeads * row_blocks * (row_blocks + 1) / 2)},
+                     {"workspace_MiB", static_cast<double>(row.workspace_bytes) / 0x1p20}};
+  if (row.bytes_read > 0) {
+    figures.emplace_back("GB/s", static_cast<double>(row.bytes_read) / median / 1e9);
+  } else {  // Two products, a multiply and an add each.
+    figures.emplace_back("executed_TFLOP/s", tiles * 4 * kBlock * kBlock * dim / median / 1e12);
+    const double dense_flops = 2 * seqlen * seqlen * dim * kHeads;
+    figures.emplace_back("dense_equivalent_TFLOP/s", dense_flops / median / 1e12);
+  }
+  return figures;
+}
+
+// ---- Command line, environment, report
+
+using Options = std::map<std::string, std::string>;
+
+Options parse_options(const std::vector<std::string>& arguments) {
+  Options options = {{"--device", ""},   {"--seqlen", "8192"}, {"--head_dim", "128"},
+                     {"--threads", "0"}, {"--seconds", "1"},   {"--only", ""},
+                     {"--json", ""}};
+  for (std::size_t i = 0; i < arguments.size(); i += 2) {
+    const auto option = options.find(arguments[i]);
+    if (option == options.end() || i + 1 == arguments.size()) {
+      throw std::invalid_argument(arguments[i] + ": no such option, or no value; --help");
+    }
+    option->second = arguments[i + 1];
+  }
+  return options;
+}
+
+int64_t number(const Options& options, const std::string& name) {
+  const std::string& text = options.at(name);
+  if (text.empty() || text.size() > 9 || text.find_first_not_of("0123456789") != text.npos) {
+    throw std::invalid_argument(name + ": expected a whole number, got '" + text + "'");
+  }
+  return std::stoll(text);
+}
+
+bool choose_gpu(const std::string& device) {
+  if (device == "cpu") return false;
+  if (device != "cuda" && !device.empty()) {
+    throw std::invalid_argument("--device: expected cpu or cuda, got '" + device + "'");
+  }
+  std::string reason = "libminference has no CUDA backend";
   for (const mi::Capability& backend : mi::backends()) {
     if (backend.name == "cpu") continue;
-    if (backend.available) return gpu::unavailable_reason();
-    reasons += (reasons.empty() ? "" : "; ") + backend.name + ": " + backend.reason;
+    reason = backend.reason;
+    if (backend.available) break;
   }
-  return reasons.empty() ? "libminference has no CUDA backend" : reasons;
-}
-
-mi::DeviceType choose_device(const Options& options) {
-  const std::string reason = no_gpu_reason();
-  const mi::DeviceType found = reason.empty() ? mi::DeviceType::kCuda : mi::DeviceType::kCpu;
-  const mi::DeviceType device = options.device.value_or(found);
-  if (device == mi::DeviceType::kCuda && !reason.empty()) {
-    throw std::runtime_error("--device cuda: " + reason);
-  }
-  if (device == mi::DeviceType::kCuda && options.num_threads != 0) {
-    throw UsageError("--threads: on the CPU only; got a GPU (--device cpu chooses)");
-  }
-  return device;
+  if (!gpu::kBuilt) reason = "minference_bench was built without the CUDA toolkit";
+  if (device == "cuda" && !reason.empty()) throw std::runtime_error("--device cuda: " + reason);
+  return reason.empty();
 }
 
 std::string selected(const std::vector<mi::Capability>& capabilities, bool cpu) {
@@ -260,63 +353,73 @@ std::string selected(const std::vector<mi::Capability>& capabilities, bool cpu) 
   return "none";
 }
 
-/// Of /proc/cpuinfo, which Google Benchmark's own context leaves out.
-std::string cpu_model() {
+/// Name and value, as JSON.
+std::string environment(const Options& options, bool on_gpu) {
   std::ifstream cpuinfo("/proc/cpuinfo");
-  std::string line;
-  while (std::getline(cpuinfo, line)) {
-    const std::size_t colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  std::string line, cpu = "unknown";
+  while (cpu == "unknown" && std::getline(cpuinfo, line)) {
+    if (line.starts_with("model name")) cpu = line.substr(line.find(": ") + 2);
   }
-  return "unknown";
+  std::ostringstream json;
+  json << "{\"minference\": \"" << mi::version() << "\", \"build_info\": \"" << mi::build_info()
+       << "\", \"cpu\": \"" << cpu << "\", \"device\": \"" << (on_gpu ? gpu::description() : "cpu")
+       << "\", \"backend\": \"" << selected(mi::backends(), !on_gpu) << "\", \"cpu_isa\": \""
+       << selected(mi::cpu_isas(), /*cpu=*/false) << "\"";
+  for (const char* const name : {"--threads", "--seqlen", "--head_dim"}) {
+    json << ", \"" << name + 2 << "\": " << number(options, name);
+  }
+  json << ", \"heads\": " << kHeads << ", \"heads_kv\": " << kHeadsKv << ", \"dtype\": \"bf16\"}";
+  return json.str();
 }
 
-void add_context(const Options& options, mi::DeviceType device) {
-  benchmark::AddCustomContext("minference", mi::version());
-  benchmark::AddCustomContext("build_info", mi::build_info());
-  benchmark::AddCustomContext("cpu", cpu_model());
-  if (device == mi::DeviceType::kCuda) {
-    benchmark::AddCustomContext("backend", selected(mi::backends(), /*cpu=*/false));
-    benchmark::AddCustomContext("gpu", gpu::description());
-    return;
+void run(const Options& options) {
+  const bool on_gpu = choose_gpu(options.at("--device"));
+  const int64_t seqlen = number(options, "--seqlen"), head_dim = number(options, "--head_dim");
+  const auto seconds = static_cast<double>(number(options, "--seconds"));
+  const std::string only = options.at("--only"), line = environment(options, on_gpu);
+  std::printf("%s\n", line.c_str());
+  mi::Exec exec;
+  exec.num_threads = static_cast<int32_t>(number(options, "--threads"));
+  if (on_gpu) exec.stream = gpu::stream();
+  const Inputs inputs = draw_inputs(on_gpu, seqlen, head_dim);
+  const Tensor out(on_gpu, mi::DType::kBFloat16, {1, seqlen, kHeads, head_dim});
+  std::vector<Row> rows = make_rows(inputs, out, exec);
+  std::size_t bytes = 0;
+  for (const Row& row : rows) bytes = std::max(bytes, row.workspace_bytes);
+  const Tensor workspace(on_gpu, mi::DType::kInt64, {static_cast<int64_t>(bytes / 8 + 1)});
+  exec.workspace = {workspace.memory.get(), workspace.bytes};
+  std::ostringstream json;
+  json << "{\"environment\": " << line << ",\n \"rows\": [";
+  const char* separator = "\n";
+  for (Row& row : rows) {
+    if (row.name.find(only) == std::string::npos) continue;
+    std::printf("%-26s", row.name.c_str());
+    json << separator << "  {\"name\": \"" << row.name << "\"";
+    separator = ",\n";
+    for (const auto& [name, value] : measure(row, inputs, out, exec, seconds)) {
+      std::printf("  %s %.4g", name.c_str(), value);
+      json << ", \"" << name << "\": " << value;
+    }
+    std::printf("\n");
+    std::fflush(stdout);
+    json << ", \"samples\": " << row.seconds.size() << "}";
   }
-  const int32_t threads = options.num_threads;
-  benchmark::AddCustomContext("backend", selected(mi::backends(), /*cpu=*/true));
-  benchmark::AddCustomContext("cpu_isa", selected(mi::cpu_isas(), /*cpu=*/false));
-  benchmark::AddCustomContext("threads", threads == 0 ? "all" : std::to_string(threads));
-}
-
-int run(std::vector<char*> args) {
-  const Options options = parse_options(args);
-  if (options.help) std::fputs(kUsage, stdout);  // Initialize() adds its own, and exits.
-  auto argc = static_cast<int>(args.size());
-  args.push_back(nullptr);
-  benchmark::Initialize(&argc, args.data());
-  if (argc > 1) {
-    throw UsageError("unknown option '" + std::string(args[1]) + "'; --help lists them");
+  if (*separator == '\n') throw std::invalid_argument("--only: no row's name holds '" + only + "'");
+  json << "\n]}\n";
+  const std::string& file = options.at("--json");
+  if (!file.empty() && !(std::ofstream(file) << json.str())) {
+    throw std::runtime_error("cannot write " + file);
   }
-
-  const mi::DeviceType device = choose_device(options);
-  const std::vector<Case> cases = cases_of(options, device);
-  if (cases.empty()) throw UsageError("--stage estimate: none of the patterns is estimated");
-  add_context(options, device);
-  Session session;
-  for (const Case& row : cases) {
-    auto* registered = benchmark::RegisterBenchmark(
-        row.name.c_str(), [&session, row](benchmark::State& state) { session.run(state, row); });
-    registered->Unit(benchmark::kMillisecond)->UseManualTime();
-  }
-  const std::size_t num_chosen = benchmark::RunSpecifiedBenchmarks();  // 0: by --benchmark_filter.
-  benchmark::Shutdown();
-  return session.failed() || num_chosen == 0 ? 1 : 0;
 }
 
 }  // namespace
-}  // namespace bench
 
 int main(int argc, char** argv) try {
-  return bench::run(std::vector<char*>(argv, argv + argc));
-} catch (const bench::UsageError& error) {
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  if (!arguments.empty() && arguments[0] == "--help") return std::fputs(kUsage, stdout) < 0;
+  run(parse_options(arguments));
+  return 0;
+} catch (const std::invalid_argument& error) {
   std::fprintf(stderr, "minference_bench: %s\n", error.what());
   return 2;
 } catch (const std::exception& error) {

@@ -10,14 +10,14 @@ from pathlib import Path
 import minference._C as _C
 import pytest
 
-from bench.static_code import find_tool
+from tools.static_code import find_tool
 
 LIBRARY = Path(_C.__file__).with_name("libminference.so")
 
 
 @pytest.mark.skipif("CUDA: nvcc" not in _C.build_info(), reason="built without nvcc")
 def test_no_kernel_spills_registers():
-    """A spill needs a stack frame, or local memory; bench.static_gates looks at all the rest."""
+    """A spill needs a stack frame, or local memory; tools.static_gates looks at all the rest."""
     usage = subprocess.check_output([find_tool("cuobjdump"), "-res-usage", LIBRARY], text=True)
     kernels = re.findall(r" Function (\S+):\s+REG:\d+ STACK:(\d+) .*LOCAL:(\d+)", usage)
     assert len(kernels) == usage.count(" Function ") > 100

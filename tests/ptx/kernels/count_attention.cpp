@@ -1,4 +1,4 @@
-// One call of attention, whose instructions bench/static_counts.py counts:
+// One call of attention, whose instructions tools/static_counts.py counts:
 //
 //     count_attention BACKEND PATTERN HEAD_DIM HEAD_DIM_V TILES
 //

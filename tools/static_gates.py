@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the compiler made of each CUDA kernel: read from machine code, held against expectations.
 
-    python -m bench.static_gates LIBRARY            print the table; fail where a gate does
-    python -m bench.static_gates --check LIBRARY    ... or where static.md holds another table
-    python -m bench.static_gates --write LIBRARY    write static.md
+    python -m tools.static_gates LIBRARY            print the table; fail where a gate does
+    python -m tools.static_gates --check LIBRARY    ... or where static.md holds another table
+    python -m tools.static_gates --write LIBRARY    write static.md
 
 LIBRARY is libminference.so, or object files. Gates, per kernel and architecture: no stack frame, no
 local memory (a spill is both), no wgmma that is waited for by itself, the instructions that the
@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.static_code import (
+from tools.static_code import (
     RESERVED_SHARED,
     Code,
     base_of,
@@ -34,9 +34,10 @@ from bench.static_code import (
     short,
     traits_of,
 )
-from bench.static_kernels import KERNELS, Kernel
+from tools.static_kernels import KERNELS, Kernel
 
-TABLE = Path(__file__).with_name("static.md")
+TABLES = Path(__file__).parent.parent / "docs" / "machine_code"
+TABLE = TABLES / "static.md"
 
 # Column -> what counts. LDGSTS: 16 bytes past L1 is what kernels are written for, others are not.
 COUNTED = {
@@ -88,7 +89,7 @@ class Row:
         kernel = self.kernel
         where = f"{short(self.name)} on {', '.join(self.archs)}"
         if kernel is None:
-            return [f"{where}: no entry in bench/static_kernels.py"]
+            return [f"{where}: no entry in tools/static_kernels.py"]
         found = []
         if self.code.stack or self.code.local:
             found.append(f"stack frame of {self.code.stack + self.code.local} bytes")
@@ -166,8 +167,8 @@ def markdown(rows: Sequence[Row]) -> str:
     lines = [
         "# What the compiler made of each CUDA kernel",
         "",
-        "Written by `make static` from the machine code of libminference; `static_gates.py` says",
-        "what is demanded. blocks: per multiprocessor, for each architecture of the row. shared:",
+        "Written by `make static` from the machine code of libminference; what is demanded:",
+        "`tools/static_gates.py`. blocks: per multiprocessor, by architecture of the row. shared:",
         "bytes of dynamic shared memory of a launch. From HMMA on: instructions in the code.",
         "registers: behind those of the launch, what setmaxnreg makes of them.",
         "",
@@ -213,12 +214,13 @@ def main() -> None:
     table = markdown(rows)
     problems = [problem for row in rows for problem in row.problems()]
     absent = sorted(set(KERNELS) - {base_of(row.name) for row in rows})
-    problems += [f"{name}: in bench/static_kernels.py, but in no file" for name in absent]
+    problems += [f"{name}: in tools/static_kernels.py, but in no file" for name in absent]
     if args.write:
         TABLE.write_text(table)
     if args.check and (changed := compare_tables(TABLE, table)):
         print("\n".join(changed))
-        problems.append("the machine code has changed: `make static`, commit bench/static.md")
+        advice = "`make static`, commit docs/machine_code/static.md"
+        problems.append(f"the machine code has changed: {advice}")
     if not args.write and not args.check:
         print(table, end="")
     print(f"{len(rows)} rows, {len({row.name for row in rows})} kernels, {len(problems)} problems")

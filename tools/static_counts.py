@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What attention on one more tile of 128 rows x 128 keys takes, counted on the PTX interpreter.
 
-    python -m bench.static_counts PROGRAM            print the table
-    python -m bench.static_counts --check PROGRAM    ... and fail where counts.md holds another
-    python -m bench.static_counts --write PROGRAM    write counts.md
+    python -m tools.static_counts PROGRAM            print the table
+    python -m tools.static_counts --check PROGRAM    ... and fail where counts.md holds another
+    python -m tools.static_counts --write PROGRAM    write counts.md
 
 PROGRAM is count_attention of tests/ptx/kernels. Every row is the difference of two calls that
 differ by a few tiles. The counts are of the PTX that nvcc makes, exact and the same in every run;
-what ptxas makes of it is in static.md. Needs nvcc, no GPU.
+what ptxas makes of it is in static.md. Both lie in docs/machine_code. Needs nvcc, no GPU.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bench.static_gates import compare_tables, nvcc_version
+from tools.static_gates import TABLES, compare_tables, nvcc_version
 
-TABLE = Path(__file__).with_name("counts.md")
+TABLE = TABLES / "counts.md"
 BACKENDS = "sm80", "sm90"
 HEAD_DIMS = (64, 64), (96, 96), (128, 128), (192, 192), (192, 128), (256, 256)
 PATTERNS = "dense", "runs", "columns", "blocks"
@@ -97,8 +97,8 @@ def markdown(rows: list[list[str]]) -> str:
     lines = [
         "# What attention on one more tile takes",
         "",
-        "Written by `make static`, by counting on the PTX interpreter (`tests/ptx`);",
-        "`static_counts.py` says how. 128 rows x 128 keys, bf16, one head; warp instructions of",
+        "Written by `make static`, by counting on the PTX interpreter (`tests/ptx`); how:",
+        "`tools/static_counts.py`. 128 rows x 128 keys, bf16, one head; warp instructions of",
         "PTX, by class; shared memory in wavefronts of 128 bytes, and what they would be without",
         "bank conflicts (what TMA and wgmma do there is not counted). dense, runs: neighbouring",
         "keys; columns: single keys; blocks: of 64 keys.",
@@ -127,9 +127,8 @@ def main() -> None:
     if not args.write and not args.check:
         print(table, end="")
     if args.check and (changed := compare_tables(TABLE, table)):
-        sys.exit(
-            "\n".join([*changed, "the counts have changed: `make static`, commit bench/counts.md"])
-        )
+        advice = "the counts have changed: `make static`, commit docs/machine_code/counts.md"
+        sys.exit("\n".join([*changed, advice]))
 
 
 if __name__ == "__main__":

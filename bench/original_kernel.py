@@ -1,23 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conversion of sorted columns and distances to lists per row block: see gpu_original.py.
+"""Conversion of sorted columns and distances to lists per row block: see original.py.
 
 One program walks the two sorted lists of its head as two pointers, serially as the original does.
+The lists hold zeros before.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import triton
 import triton.language as tl
-from torch import Tensor
-
-if TYPE_CHECKING:
-    from bench.gpu_original import Lists
 
 
 @triton.jit
-def _convert_kernel(
+def convert(
     columns,
     distances,
     block_count,
@@ -74,21 +67,3 @@ def _convert_kernel(
                     high += BLOCK
         tl.store(block_count + row, blocks)
         tl.store(column_count + row, singles)
-
-
-def convert(columns: Tensor, distances: Tensor, lists: Lists) -> None:
-    """Fill ``lists``, which hold zeros."""
-    heads, row_blocks = lists.block_count.shape
-    _convert_kernel[(row_blocks, heads)](
-        columns,
-        distances,
-        lists.block_count,
-        lists.block_offset,
-        lists.column_count,
-        lists.column_index,
-        columns.shape[1],
-        distances.shape[1],
-        row_blocks,
-        BLOCK=64,
-        num_warps=1,
-    )

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.static_kernels import KERNELS
+from tools.static_kernels import KERNELS
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws bench/hopper.png: what a row tile of a vertical-slash head attends, how it is computed.
+"""Draws docs/hopper.png: what a row tile of a vertical-slash head attends, how it is computed.
 
-    python -m bench.hopper_picture [FILE]
+    python -m tools.hopper_picture [FILE]
 
 The tiles are those of csrc/core/key_tiles.h for the lists below. The times are schematic: nothing
 here was measured.
@@ -186,7 +186,8 @@ def main() -> None:
     draw_mask(mask)
     draw_stages(stages, tiles())
     draw_pipeline(pipeline)
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("hopper.png")
+    picture = Path(__file__).parent.parent / "docs" / "hopper.png"
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else picture
     figure.savefig(target, dpi=110)
     print(target)
 
