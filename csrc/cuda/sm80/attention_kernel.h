@@ -217,13 +217,20 @@ template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads, Traits::kMinBlocks)
     attention_kernel(const __grid_constant__ AttentionParams params) {
   auto& storage = arch::shared_storage<typename Traits::SharedStorage>();
-  if (threadIdx.x == 0) storage.queue.row_tile = load_item(params, blockIdx.x);
+  // First a value of its own: what a function writes as its result, emulated threads do not see.
+  if (threadIdx.x == 0) {
+    const device::RowTile first = load_item(params, blockIdx.x);
+    storage.queue.row_tile = first;
+  }
   __syncthreads();  // The first item stands.
 #pragma unroll 1
   while (device::warp_uniform(storage.queue.row_tile.num_row_blocks > 0)) {
     attend<Traits>(storage, params);
     __syncthreads();  // All have left the item's shared memory.
-    if (threadIdx.x == 0) storage.queue.row_tile = load_item(params, storage.next_item);
+    if (threadIdx.x == 0) {
+      const device::RowTile next = load_item(params, storage.next_item);
+      storage.queue.row_tile = next;
+    }
     __syncthreads();  // The next item stands.
   }
 }
