@@ -126,8 +126,8 @@ struct Backend {
   bool serves_float32;
   int32_t row_alignment;  // Bytes.
 
-  /// Fewer keys than this, and a whole vertical-slash call is no faster than a dense one. For those
-  /// who choose patterns: calls compute what they are asked for.
+  /// Below this seqlen_k, a whole call of vertical-slash (500, 700) is not faster than dense.
+  /// Advisory: no call reads it, callers that choose patterns may.
   int32_t min_sparse_seqlen;
 
   /// Looked up once per process, without side effects that a caller could see.

@@ -19,7 +19,7 @@
 
 namespace minference {
 
-/// What rows of the row block may not see all attended keys of a tile for.
+/// Why some rows must not see every attended key of the tile. Bit flags.
 enum TileMask : uint8_t {
   kMaskNone = 0,
   kMaskCausal = 1,  // Some key is after some row.

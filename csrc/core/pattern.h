@@ -52,7 +52,7 @@ struct HeadKeys {
   int32_t list_head = 0;
 };
 
-/// Lengths of one call. Positions count keys: row i stands at i + seqlen_k - seqlen_q.
+/// Lengths of one call. Positions count keys: row i is at i + seqlen_k - seqlen_q.
 struct Lengths {
   int32_t seqlen_q = 0;
   int32_t seqlen_k = 0;

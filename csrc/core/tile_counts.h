@@ -78,8 +78,9 @@ MINF_HOST_DEVICE inline int32_t count_run_tiles(const RunGrowth& growth, int32_t
   return max_of(0, min_of(row_block - growth.first + 1, growth.full));
 }
 
-/// No row block has more tiles, whatever its head's lists hold, but for a block list that is not
-/// ascending: all columns in tiles of their own list, all keys in tiles of runs, one of them cut.
+/// Upper bound on the tiles of a row block, whatever its head's lists hold: every key once as a
+/// column and once in a run, plus one cut run tile. It is not valid for block lists that do not
+/// ascend.
 MINF_HOST_DEVICE inline int32_t max_row_block_tiles(const Lengths& lengths) {
   return 2 * lengths.key_blocks() + 1;
 }

@@ -22,9 +22,9 @@ namespace {
 /// 128 in fp32, are then as large as a 1 MB L2 cache, beside 64 KB of values.
 constexpr int kMaxItemRows = 1024;
 
-/// Floats in which a thread holds a tile's values, and q^T and out^T of an item. Whoever provides
-/// them does not know head_dim_v, so they are as many for any: enough for kMaxItemRows where it is
-/// head_dim, and for one row block where it is the largest, which is less from head_dim 40 on.
+/// Floats in which a thread holds a tile's values, and q^T and out^T of an item. The size query
+/// does not see v, so this serves every head_dim_v: kMaxItemRows rows at head_dim_v == head_dim, or
+/// one row block at the largest, whichever is more. (From head_dim 40 on it is the former.)
 std::size_t value_and_row_floats(const KernelTable& kernels, int32_t head_dim) {
   const auto floats = [&](int64_t num_rows, int32_t head_dim_v) {
     return kernels.scratch_sizes(head_dim_v).values +

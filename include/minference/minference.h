@@ -15,7 +15,7 @@
  *   num_heads_q, seqlen_q] float32, natural logarithm. Strides are in elements. Only the innermost
  *   stride must be 1; the others may be any positive number, and 0 for inputs. Query head h reads
  *   KV head h / (num_heads_q / num_heads_kv).
- * - Causal, bottom-right aligned: row i stands at position p_i = i + seqlen_k - seqlen_q and sees
+ * - Causal, bottom-right aligned: row i is at position p_i = i + seqlen_k - seqlen_q and sees
  *   keys j <= p_i. seqlen_q > seqlen_k is an error.
  * - Granularity: row block r is query rows [64 r, 64 r + 64), end_r = 64 r + 64 + seqlen_k -
  *   seqlen_q; key block n is keys [64 n, 64 n + 64).

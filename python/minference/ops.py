@@ -8,7 +8,7 @@ float32, bfloat16 or float16. ``lse`` ``[batch, num_heads_q, seqlen_q]``, float3
 the innermost stride must be 1, so a transposed view of ``[batch, num_heads, seqlen, head_dim]`` is
 read in place.
 
-Attention is causal, and row ``i`` stands at position ``i + seqlen_k - seqlen_q``: a chunk of a
+Attention is causal, and row ``i`` is at position ``i + seqlen_k - seqlen_q``: a chunk of a
 prompt is simply ``seqlen_q < seqlen_k``. ``softmax_scale`` defaults to ``head_dim ** -0.5``. A row
 that sees no key has ``out == 0`` and ``lse == -inf``.
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which keys a query head attends: one frozen dataclass per pattern.
 
-Row ``i`` of a call stands at position ``p_i = i + seqlen_k - seqlen_q`` and never sees a key after
+Row ``i`` of a call is at position ``p_i = i + seqlen_k - seqlen_q`` and never sees a key after
 it. Sizes are tokens, ``top_k`` is blocks. Fields with a default are options of the estimator; heads
 of a call whose options are alike are estimated together. Nothing is checked here: the library
 checks every pattern that reaches it, and says which one is wrong.

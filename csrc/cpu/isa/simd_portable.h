@@ -1,5 +1,5 @@
 // Four-lane vectors in the compilers' own vector type: any processor (NEON on aarch64, SSE2 on
-// x86-64). Same names as simd_avx512.h; the contract stands in kernels_inl.h.
+// x86-64). Same names as simd_avx512.h; the contract is in kernels_inl.h.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

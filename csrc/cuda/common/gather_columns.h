@@ -6,7 +6,7 @@
 // 16 MB written and read, 0.01 ms, and each row tile then loads a tile by 4 instructions of one
 // thread; gathered anew, each tile of each row tile is 2048 copies of 16 bytes, 16 for every thread
 // of the producer, with a list read before and a proxy fence after. What that would save, the 16 MB
-// and a launch, is under 1 % of a call from 32K keys on (arithmetic, bench/hopper.md).
+// and a launch, is under 1 % of a call from 32K keys on (arithmetic, docs/hopper.md).
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -168,7 +168,7 @@ class TileWalk {
         queue_.batch = count;
       }
     }
-    Group::sync();  // The batch stands.
+    Group::sync();  // The batch is visible to all threads.
     return queue_.batch;
   }
 
@@ -203,12 +203,12 @@ class TileWalk {
       skip_unwanted();
       merge_walks();
     }
-    Group::sync();  // The batch stands.
+    Group::sync();  // The batch is visible to all threads.
     return queue_.batch;
   }
 
-  /// Only a row tile of one row block is a part of its tiles: no merging to think of. Of a list
-  /// that does not ascend (which is untrusted) each part begins anew.
+  /// Only the tiles of a single row block are split among items, so nothing is merged here. On a
+  /// list that does not ascend (lists are untrusted) the check restarts in each split.
   __device__ void skip_unwanted() {
     if (warp_uniform(queue_.to_skip > 0)) {
       if (lane_index() == 0) queue_.walk[0].skip(queue_.to_skip);

@@ -222,7 +222,7 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kMinBlocks)
     const device::RowTile first = load_item(params, blockIdx.x);
     storage.queue.row_tile = first;
   }
-  __syncthreads();  // The first item stands.
+  __syncthreads();  // The first item is visible to all threads.
 #pragma unroll 1
   while (device::warp_uniform(storage.queue.row_tile.num_row_blocks > 0)) {
     attend<Traits>(storage, params);
@@ -231,7 +231,7 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kMinBlocks)
       const device::RowTile next = load_item(params, storage.next_item);
       storage.queue.row_tile = next;
     }
-    __syncthreads();  // The next item stands.
+    __syncthreads();  // The next item is visible to all threads.
   }
 }
 

@@ -24,7 +24,7 @@ using cuda::Machine;
 
 constexpr Architecture kFirstArchitecture = 80;
 
-/// By arithmetic for an H200 (bench/cuda.md), 32 heads: at 4096 keys dense attention takes 0.41 ms
+/// By arithmetic for an H200 (docs/cuda.md), 32 heads: at 4096 keys dense attention takes 0.41 ms
 /// (0.137 TFLOP at 340 TFLOP/s), the estimate and its 14 launches 0.1 ms, and the tiles of (500,
 /// 700), a third of all, 0.14 ms; at 2048 dense takes 0.1 ms, no more than the estimate alone. Not
 /// measured: bench/PENDING.md.

@@ -43,10 +43,10 @@ int64_t num_row_tiles(const Shape& shape) {
   return int64_t{shape.batch} * shape.num_heads_q * ((shape.lengths.row_blocks() + 1) / 2);
 }
 
-/// Whether a multiprocessor's worth of row tiles is there for most of them. sm80 splits the keys of
-/// few row tiles over all multiprocessors; this kernel, some 1.7 times as fast on one (predicted:
-/// bench/hopper.md), leaves those idle that have no tile. A single row block would leave a consumer
-/// idle too.
+/// True if there are row tiles for at least 60 % of the resident blocks. Below that, sm80's split
+/// over keys keeps more multiprocessors busy; this kernel, some 1.7 times as fast on one
+/// (predicted: docs/hopper.md), leaves those idle that have no tile. A single row block would leave
+/// a consumer idle too.
 bool fills_device(const Shape& shape, int64_t resident) {
   return shape.lengths.row_blocks() > 1 && 5 * num_row_tiles(shape) >= 3 * resident;
 }

@@ -118,8 +118,8 @@ __device__ inline void exponentiate(RowState<Traits>& rows, Scores<kTiles>& scor
   for (int i = kBegin; i < kEnd; ++i) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      // Of a tile by itself: of 128K keys that weigh alike, one by one, the last digits of the sum
-      // would be off by 2e-4, and lse by more than 1e-5.
+      // Each tile is summed separately: adding 128K equal weights one by one in fp32 loses 2e-4,
+      // and pushes lse past 1e-5.
       float tile_sum = 0;
 #pragma unroll
       for (int n = 0; n < kBlock / 8; ++n) {

@@ -32,7 +32,7 @@ enum NamedBarrier : int {
 /// cycle.
 ///
 /// Keys and values. A joined tile is 32 KiB for 4.19 MFLOP at 128 dims: 1024 cycles of tensor
-/// cores, 1365 cycles of L2 at 24 bytes a cycle (5.5 TB/s, bench/cuda.md). A tile that one of the
+/// cores, 1365 cycles of L2 at 24 bytes a cycle (5.5 TB/s, docs/cuda.md). A tile that one of the
 /// row blocks attends alone costs the same load for 512 cycles.
 ///
 /// Registers of a consumer thread, of kConsumerRegisters: scores 64 (32), P half as many, sums of O

@@ -20,7 +20,7 @@ using cuda::Machine;
 /// wgmma is in no GPU before, and in none after.
 constexpr Architecture kArchitecture = 90;
 
-/// By arithmetic (bench/hopper.md), 32 heads: at 4096 keys dense attention takes 0.23 ms (0.137
+/// By arithmetic (docs/hopper.md), 32 heads: at 4096 keys dense attention takes 0.23 ms (0.137
 /// TFLOP at 600 TFLOP/s), the estimate 0.1 ms, and the tiles of (500, 700) 0.08 ms; at 2048 dense
 /// takes 0.06 ms. Not measured: bench/PENDING.md.
 constexpr int32_t kMinSparseSeqlen = 4096;

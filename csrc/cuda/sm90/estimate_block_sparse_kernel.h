@@ -4,7 +4,7 @@
 // A thread block takes 128 row blocks of one head, each of two warpgroups 64, with the queries in
 // registers; one thread brings pooled keys by bulk copies, for both. The products of the next tile
 // run while a warpgroup selects by those of this one. At 128 dims, 32 heads, 1M tokens:
-// bench/hopper.md.
+// docs/hopper.md.
 //
 // One accumulator: small products first, so that roundings are those of the large ones alone.
 //
@@ -251,7 +251,7 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
   }
   initialize<Traits>(storage);
 
-  // 2. Keys come,
+  // 2. Producer: stream pooled keys.
   if (device::warp_uniform(producer)) {
     arch::setmaxnreg_dec<Traits::kProducerRegisters>();
     if (threadIdx.x < Traits::kConsumers + device::kWarpThreads && arch::elect_one()) {
@@ -260,7 +260,7 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
     }
     return;
   }
-  // 3. and meet the queries.
+  // 3. Consumers: score and select.
   arch::setmaxnreg_inc<Traits::kConsumerRegisters>();
   WgmmaStream<Traits> stream{storage, params.multiplier, {}, {}};
   shared::load_queries(stream.queries,

@@ -1,5 +1,5 @@
 // Stage 1 of vertical-slash on sm90: sm80's, but for the two passes over K, which are products on
-// wgmma of keys that TMA fetches; bench/hopper.md has the arithmetic. sm80's passes
+// wgmma of keys that TMA fetches; docs/hopper.md has the arithmetic. sm80's passes
 // serve what TMA cannot address. No head_dim or number of heads is left to them: with few heads
 // both are bound by memory, and by exponentials at 64 dims, of which there are equally many.
 // SPDX-License-Identifier: Apache-2.0

@@ -113,7 +113,7 @@ class Finder {
         storage_.queue.row_tile = cuda::row_tile(params_.table, params_.lengths, item);
         item = gridDim.x + static_cast<int64_t>(atomicAdd(params_.next_item, 1ull));
       }
-      FinderGroup::sync();  // The item stands.
+      FinderGroup::sync();  // The item is visible to all finder warps.
       const bool exists = device::warp_uniform(storage_.queue.row_tile.num_row_blocks > 0);
       find_item(exists);
       if (!exists) return;
@@ -254,7 +254,7 @@ class Loader {
     keys_.advance();
   }
 
-  /// The values of the stage before, whose description still stands.
+  /// The values of the stage before, whose description is still valid.
   __device__ void load_held_values() {
     if (num_held_ == 0) return;
     arch::mbarrier_wait(storage_.value_empty[values_.stage], values_.parity ^ 1);
