@@ -195,9 +195,12 @@ void check_fields(int64_t head, const minf_pattern& pattern) {
       continue;
     }
     const auto value = value_of<int32_t>(pattern, field);
-    if (field.most == kMost) {
-      MINF_CHECK_ARG(value >= field.least, prefix(), field.name, ": expected >= ", field.least,
+    if (field.most == kMost && head != kNoHead) {
+      MINF_CHECK_ARG(value >= field.least, prefix(), "expected ", field.name, " >= ", field.least,
                      ", got ", value);
+    } else if (field.most == kMost) {
+      MINF_CHECK_ARG(value >= field.least, field.name, ": expected >= ", field.least, ", got ",
+                     value);
     } else {
       MINF_CHECK_ARG(value >= field.least && value <= field.most, prefix(), field.name,
                      ": expected ", field.least, " to ", field.most, ", got ", value);

@@ -281,9 +281,9 @@ inline void test_patterns() {
          [](Arguments& a) { a.patterns[0].kind = -1; });
   refuse(prefill, {"patterns[0] (dense): expected 0 in every byte that dense does not use, got 1"},
          [](Arguments& a) { a.patterns[0].as.a_shape.sink = 1; });
-  refuse(prefill, {"patterns[1] (a_shape): sink: expected >= 0, got -1"},
+  refuse(prefill, {"patterns[1] (a_shape): expected sink >= 0, got -1"},
          [](Arguments& a) { a.patterns[1].as.a_shape.sink = -1; });
-  refuse(prefill, {"patterns[1] (a_shape): window: expected >= 0, got -2"},
+  refuse(prefill, {"patterns[1] (a_shape): expected window >= 0, got -2"},
          [](Arguments& a) { a.patterns[1].as.a_shape.window = -2; });
   refuse(prefill, {"patterns[1] (a_shape): expected 0 in every byte", "got 3 at offset 16"},
          [](Arguments& a) { a.patterns[1].as.tri_shape.last = 3; });
@@ -291,15 +291,15 @@ inline void test_patterns() {
          [](Arguments& a) { a.patterns[1].as.bytes[55] = 9; });
   refuse(prefill, {"patterns[3] (block_sparse): expected 0 in every byte", "got 7 at offset 4"},
          [](Arguments& a) { a.patterns[3].reserved = 7; });
-  refuse(prefill, {"patterns[2] (vertical_slash): vertical_size: expected >= 0, got -1"},
+  refuse(prefill, {"patterns[2] (vertical_slash): expected vertical_size >= 0, got -1"},
          [](Arguments& a) { a.patterns[2].as.vertical_slash.vertical_size = -1; });
-  refuse(prefill, {"patterns[2] (vertical_slash): slash_size: expected >= 0, got -1"},
+  refuse(prefill, {"patterns[2] (vertical_slash): expected slash_size >= 0, got -1"},
          [](Arguments& a) { a.patterns[2].as.vertical_slash.slash_size = -1; });
   refuse(prefill, {"patterns[2] (vertical_slash): last_q: expected 1 to 64, got 65"},
          [](Arguments& a) { a.patterns[2].as.vertical_slash.last_q = 65; });
-  refuse(prefill, {"patterns[2] (vertical_slash): sink: expected >= 0, got -1"},
+  refuse(prefill, {"patterns[2] (vertical_slash): expected sink >= 0, got -1"},
          [](Arguments& a) { a.patterns[2].as.vertical_slash.sink = -1; });
-  refuse(prefill, {"patterns[2] (vertical_slash): local: expected >= 0, got -2"},
+  refuse(prefill, {"patterns[2] (vertical_slash): expected local >= 0, got -2"},
          [](Arguments& a) { a.patterns[2].as.vertical_slash.local = -2; });
   refuse(prefill, {"patterns[2] (vertical_slash): expected 0 in every byte", "got 5 at offset 28"},
          [](Arguments& a) { a.patterns[2].as.vertical_slash.reserved = 5; });
@@ -307,17 +307,17 @@ inline void test_patterns() {
          [](Arguments& a) { a.patterns[2].as.vertical_slash.vertical_p = 0; });
   refuse(prefill, {"patterns[2] (vertical_slash): slash_p: expected a share in (0, 1], got nan"},
          [](Arguments& a) { a.patterns[2].as.vertical_slash.slash_p = kNan; });
-  refuse(prefill, {"patterns[3] (block_sparse): top_k: expected >= 1, got 0"},
+  refuse(prefill, {"patterns[3] (block_sparse): expected top_k >= 1, got 0"},
          [](Arguments& a) { a.patterns[3].as.block_sparse.top_k = 0; });
   refuse(prefill, {"patterns[3] (block_sparse): top_p: expected a share in (0, 1], got 2"},
          [](Arguments& a) { a.patterns[3].as.block_sparse.top_p = 2; });
-  refuse(prefill, {"patterns[0] (tri_shape): last: expected >= 0, got -9"},
+  refuse(prefill, {"patterns[0] (tri_shape): expected last >= 0, got -9"},
          [](Arguments& a) { a.patterns[0] = minference::test::tri_shape(1, 2, -9); });
   accept(&Arguments::sparse, "fields of patterns with index lists are not read", [](Arguments& a) {
     a.patterns[2].as.vertical_slash.vertical_size = -5;
     a.patterns[3].as.block_sparse.top_k = -5;
   });
-  refuse(&Arguments::sparse, {"patterns[1] (a_shape): sink: expected >= 0, got -1"},
+  refuse(&Arguments::sparse, {"patterns[1] (a_shape): expected sink >= 0, got -1"},
          [](Arguments& a) { a.patterns[1].as.a_shape.sink = -1; });
 }
 

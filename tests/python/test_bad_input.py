@@ -304,7 +304,7 @@ NUMBERS: dict[str, tuple[Callable[[Api, Tensor, Tensor], object], str]] = {
     ),
     "top_k_0": (
         lambda api, q, kv: api.block_sparse_attn(q, kv, kv, 0),
-        "top_k: .* >= 1, got 0",
+        "top_k >= 1, got 0",
     ),
     "a_shape_sink": (
         lambda api, q, kv: api.a_shape_attn(q, kv, kv, -1, 5),
@@ -461,9 +461,9 @@ def test_sizes_of_patterns(make, message):
         ([[0, 0, 0, 0]] * 3, "num_patterns: expected num_heads_q = 4 or 1, got 3"),
         ([[5, 0, 0, 0]], r"patterns\[0\]: expected a kind in \[0, 4\], got 5"),
         ([[0, 0, 0, 0]] * 3 + [[-1, 0, 0, 0]], r"patterns\[3\]: expected a kind .*, got -1"),
-        ([[1, -2, 5, 0]], r"patterns\[0\] \(a_shape\): sink: expected >= 0, got -2"),
-        ([[3, 0, 0, 0]], r"patterns\[0\] \(block_sparse\): top_k: expected >= 1, got 0"),
-        ([[4, 0, 0, -1]], r"patterns\[0\] \(tri_shape\): last: expected >= 0, got -1"),
+        ([[1, -2, 5, 0]], r"patterns\[0\] \(a_shape\): expected sink >= 0, got -2"),
+        ([[3, 0, 0, 0]], r"patterns\[0\] \(block_sparse\): expected top_k >= 1, got 0"),
+        ([[4, 0, 0, -1]], r"patterns\[0\] \(tri_shape\): expected last >= 0, got -1"),
         ([[0, 7, 0, 0]], r"patterns\[0\]: \(dense\): expected 0 behind its 0 fields, got 7"),
         ([[1, 9, 9, 9]], r"patterns\[0\]: \(a_shape\): expected 0 behind its 2 fields, got 9"),
         ([[2, 9, 9, 99]], r"patterns\[0\] \(vertical_slash\): last_q: expected 1 to 64, got 99"),
