@@ -94,7 +94,7 @@ def dense_32k(run: Run) -> None:
     names = {size: f"minference bf16 {size}" for size in ("8k", "32k")}
     qkv = {size: inputs.random_qkv(rows.shape_of(run, size), rows.BF16) for size in names}
     run.measure([rows.own_dense(run, qkv[s], name=name) for s, name in names.items()])
-    row = "dense bf16 32K, rate vs rows.own 8K"
+    row = "dense bf16 32K, rate vs own 8K"
     run.executed_rate(row, names["32k"], names["8k"], at_least=0.97)
 
 
