@@ -76,8 +76,7 @@ def dense_8k(run: Run) -> None:
                 for d in (rows.FP32, rows.BF16)
             ),
             *(peak(run, kind) for kind in dict.fromkeys(peaks.values())),
-        ],
-        rounds=7,
+        ]
     )
     fp32, bf16, fp16 = (
         f"minference {rows.NAMES[dtype]}" for dtype in (rows.FP32, rows.BF16, rows.FP16)
@@ -94,8 +93,8 @@ def dense_32k(run: Run) -> None:
     """Dense attention, bf16: the rate at S 32768 against the rate at 8192."""
     names = {size: f"minference bf16 {size}" for size in ("8k", "32k")}
     qkv = {size: inputs.random_qkv(rows.shape_of(run, size), rows.BF16) for size in names}
-    run.measure([rows.own_dense(run, qkv[s], name=name) for s, name in names.items()], rounds=5)
-    row = "dense bf16 32K, rate vs rows.own 8K"
+    run.measure([rows.own_dense(run, qkv[s], name=name) for s, name in names.items()])
+    row = "dense bf16 32K, rate vs own 8K"
     run.executed_rate(row, names["32k"], names["8k"], at_least=0.97)
 
 
@@ -113,9 +112,7 @@ def avx2(run: Run) -> None:
     }
     own_names = {dtype: f"minference {rows.NAMES[dtype]}" for dtype in qkv}
     contenders = [rows.own_dense(run, qkv[dtype], name=name) for dtype, name in own_names.items()]
-    run.measure(
-        [*contenders, rows.sdpa(run, SDPA, qkv[rows.FP32]), peak(run, "avx2_fp32")], rounds=7
-    )
+    run.measure([*contenders, rows.sdpa(run, SDPA, qkv[rows.FP32]), peak(run, "avx2_fp32")])
     fp32 = own_names[rows.FP32]
     run.speedup("AVX2 dense fp32 8K vs SDPA fp32", fp32, SDPA, at_least=1.25)
     share_of_peak(run, "AVX2 dense fp32 8K, share of peak", fp32, "avx2_fp32", at_least=0.85)
@@ -147,45 +144,31 @@ def threads(run: Run) -> None:
         return run_on
 
     alone = [Contender(f"{c.name}, 1 thread", on(1, c.run), c.work) for c in contenders]
-    run.measure([*contenders, *alone], rounds=5)
+    run.measure([*contenders, *alone])
     for one, all_ in zip(alone, contenders, strict=True):
         # The demand is for two; more share caches and rows.memory.
         row, at_least = f"{many} threads vs 1: {all_.name}", 1.9 if many == 2 else None
         run.speedup(row, all_.name, one.name, at_least=at_least)
 
 
-SLASH_32K = {"peers": (), "rounds": 5}
-SLASH_128K = {
-    "peers": (),
-    "once": (SDPA,),
-    "demands": {rows.OWN: 5.0, SDPA: 25.0},
-    "rounds": 3,
-}
+SLASH_128K = {"peers": (), "once": (SDPA,), "demands": {rows.OWN: 5.0, SDPA: 25.0}}
 ROWS: Rows = {
     "dense-8k": dense_8k,
     "dense-32k": dense_32k,
     "avx2": avx2,
     "threads": threads,
     "sparse-8k": partial(
-        rows.sparse,
-        size="8k",
-        demands={"10 %": (0.85, 0.9, 0.85)},
-        dtypes=(rows.BF16, rows.FP32),
-        rounds=9,
+        rows.sparse, size="8k", demands={"10 %": (0.85, 0.9, 0.85)}, dtypes=(rows.BF16, rows.FP32)
     ),
     "sparse-32k": partial(
-        rows.sparse,
-        size="32k",
-        demands={"10 %": (0.9, 0.95, 0.9)},
-        dtypes=(rows.BF16, rows.FP32),
-        rounds=5,
+        rows.sparse, size="32k", demands={"10 %": (0.9, 0.95, 0.9)}, dtypes=(rows.BF16, rows.FP32)
     ),
-    "a-shape": partial(rows.a_shape, size="8k", dtype=rows.FP32, at_least=2.2, rounds=9),
-    "vs-32k": partial(rows.vertical_slash, size="32k", **SLASH_32K),
+    "a-shape": partial(rows.a_shape, size="8k", dtype=rows.FP32, at_least=2.2),
+    "vs-32k": partial(rows.vertical_slash, size="32k", peers=()),
     "vs-128k": partial(rows.vertical_slash, size="128k", **SLASH_128K),
-    "short": partial(rows.short_prompts, sizes=("1k", "2k", "4k", "8k"), rounds=7),
+    "short": partial(rows.short_prompts, sizes=("512", "1k", "2k", "4k", "8k")),
     "memory": partial(rows.memory, size="128k", at_most_mib=16.0),
-    "decode": partial(rows.few_rows, size="32k", counts=(1, 2, 4, 8, 16, 64), peer=SDPA, rounds=15),
+    "decode": partial(rows.few_rows, size="32k", counts=(1, 2, 4, 8, 16, 64), peer=SDPA),
 }
 
 if __name__ == "__main__":

@@ -28,8 +28,7 @@ from bench import machine
 SETTLE_S = 0.01  # Before a sample on the CPU: the previous contender's threads stop spinning.
 MIN_SAMPLE_S = 0.02  # A sample on the CPU repeats a short call until it lasts this long.
 FLUSH_BYTES = 512 * 2**20  # Several times any L2.
-MAX_ROUNDS, MIN_ROUNDS = 60, 3
-SECONDS_PER_CONTENDER = 0.6  # Where an experiment states no number of rounds.
+MIN_ROUNDS = 3
 COPY = "copy"
 
 
@@ -107,7 +106,9 @@ class Clock:
 
     def __init__(self, device: str) -> None:
         self._flush = None
+        self.seconds, self.max_rounds = 5.0, 15  # For each contender of an experiment.
         if device == "cuda":
+            self.seconds, self.max_rounds = 0.6, 60
             self._flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=device)
         self._fill = 0
 
@@ -146,8 +147,8 @@ def measure(
             repeats[contender.name] = clock.repeats(seconds)
             one_round += seconds
     if rounds is None:
-        rounds = int(SECONDS_PER_CONTENDER * len(contenders) / one_round)
-        rounds = min(MAX_ROUNDS, max(MIN_ROUNDS, rounds))
+        rounds = int(clock.seconds * len(contenders) / one_round)
+        rounds = min(clock.max_rounds, max(MIN_ROUNDS, rounds))
     gc.collect()
     gc.disable()
     try:
@@ -244,13 +245,13 @@ class Run:
         return (1000, 6096) if not self.quick else (100, 200)
 
     def seqlen(self, size: str) -> int:
-        """Of "8k" or "1m"; with --quick a length that only shows that everything runs."""
-        full = int(size[:-1]) * {"k": 2**10, "m": 2**20}[size[-1]]
+        """Of "512", "8k" or "1m"; with --quick a length that only shows that everything runs."""
+        full = int(size.rstrip("km")) * {"k": 2**10, "m": 2**20}.get(size[-1], 1)
         return min(full, 1024 + full // 1024) if self.quick else full
 
-    def measure(self, contenders: Sequence[Contender | None], *, rounds: int | None = None) -> None:
+    def measure(self, contenders: Sequence[Contender | None]) -> None:
         present = [c for c in contenders if c is not None]
-        rounds = 2 if self.quick else self.options.rounds or rounds
+        rounds = 2 if self.quick else self.options.rounds
         noise = machine.NoiseMeter()
         measured = measure(present, Clock(self.device), rounds)
         self.samples |= measured

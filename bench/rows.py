@@ -183,7 +183,6 @@ def sparse(
     *,
     demands: Mapping[str, Iterable[float]],
     dtypes: Iterable[torch.dtype] = (BF16,),
-    rounds: int | None = None,
 ) -> None:
     """Given runs, columns and blocks against own dense.
 
@@ -200,9 +199,7 @@ def sparse(
             name = f"{label} {NAMES[dtype]}"
             lists = given_lists(run, shape, qkv, min(density, 0.5), name)
             shares |= {c.name: (c, share) for c, share in zip(lists, wanted, strict=True)}
-        run.measure(
-            [own_dense(run, qkv, name=dense), *(c for c, _ in shares.values())], rounds=rounds
-        )
+        run.measure([own_dense(run, qkv, name=dense), *(c for c, _ in shares.values())])
         for name, (_, share) in shares.items():
             row = f"{name} {size}"
             run.executed_rate(f"{row}, executed rate vs own dense", name, dense, at_least=share)
@@ -217,7 +214,6 @@ def a_shape(
     *,
     dtype: torch.dtype = BF16,
     at_least: float | None = None,
-    rounds: int | None = None,
 ) -> None:
     """A-shape 128 + 1024 against FlexAttention compiled with the same mask."""
     shape = shape_of(run, size)
@@ -231,7 +227,7 @@ def a_shape(
         call = partial(minference.prefill_attn, *cast, AShape(**A_SHAPE))
         contenders.append(own(run, f"A-shape {NAMES[kind]}", call, cast, keys, density))
     peer = flex_contender(run, qkv, mask, keys, density)
-    run.measure([*contenders, own_dense(run, qkv), peer], rounds=rounds)
+    run.measure([*contenders, own_dense(run, qkv), peer])
     for contender in contenders:
         row, demand = f"{contender.name} {size}", at_least if contender is contenders[0] else None
         run.speedup(f"{row} vs {FLEX} {NAMES[dtype]}", contender.name, FLEX, at_least=demand)
@@ -264,7 +260,6 @@ def vertical_slash(
     peers: Iterable[str] = (FA2, CUDNN),
     once: Iterable[str] = (),
     demands: Mapping[str, float] = NO_DEMANDS,
-    rounds: int | None = None,
 ) -> None:
     """Vertical-slash, all stages, against own dense and others.
 
@@ -296,7 +291,7 @@ def vertical_slash(
         contenders += [own_dense(run, qkv), on_sm80(run, whole)]
         contenders.append(run.graph(f"{SLASH}, graph", whole.run))
         contenders.append(original_contender(run, qkv) if run.on_gpu else None)
-    run.measure(contenders, rounds=rounds)
+    run.measure(contenders)
     drop_if_wrong(run, qkv, kept)
 
     row = f"{SLASH} {run.budget} {size}, whole call"
@@ -316,7 +311,7 @@ def vertical_slash(
         run.add(Figure(f"{row}, share of {' + '.join(names)}", shares, "%", at_most=limit))
 
 
-def short_prompts(run: Run, sizes: Iterable[str], *, rounds: int | None = None) -> None:
+def short_prompts(run: Run, sizes: Iterable[str]) -> None:
     """Whole vertical-slash calls on short prompts against dense ones: where sparsity begins to pay.
 
     The backend's constant kMinSparseSeqlen is the first length at which (500, 700) is faster.
@@ -328,7 +323,7 @@ def short_prompts(run: Run, sizes: Iterable[str], *, rounds: int | None = None) 
         for budget in ((500, 700), run.budget):
             call = partial(minference.prefill_attn, *qkv, VerticalSlash(*budget))
             contenders.append(Contender(f"{budget} {size}", call))
-        run.measure(contenders, rounds=rounds)
+        run.measure(contenders)
         for contender in contenders[1:]:
             run.speedup(f"{SLASH} {contender.name} vs own dense", contender.name, dense)
 
@@ -389,9 +384,7 @@ def mixed(run: Run, size: str) -> None:
     run.rate(row, "together")
 
 
-def few_rows(
-    run: Run, size: str, *, counts: Iterable[int], peer: str, rounds: int | None = None
-) -> None:
+def few_rows(run: Run, size: str, *, counts: Iterable[int], peer: str) -> None:
     """Calls of few rows: what bounds a row is reading K and V, so a copy stands beside it."""
     q, k, v = inputs.random_qkv(shape_of(run, size), BF16, device=run.device)
     names = {f"{n} row{'s' * (n > 1)}": min(n, k.shape[1]) for n in counts}
@@ -402,7 +395,7 @@ def few_rows(
         contenders += [contender, run.graph(f"{name}, graph", contender.run)]
         if rows == 1 or run.on_gpu:  # Of a few rows torch makes a mask on the CPU.
             contenders.append(sdpa(run, peer, qkv, called=f"{name}, {peer}"))
-    run.measure(contenders, rounds=rounds)
+    run.measure(contenders)
     moved = k.nbytes + v.nbytes
     for name in names:
         row = f"{name} over {size} keys"

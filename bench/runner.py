@@ -172,7 +172,7 @@ def parse_args(description: str, rows: Rows, device: str) -> argparse.Namespace:
     add("--quick", action="store_true", help="small and meaningless: does it run?")
     add("--device", choices=("cuda", "cpu"), default=device)
     add("--seconds", type=float, default=1e9, help="start no further row after this long")
-    add("--rounds", type=int, help="instead of each row's own number")
+    add("--rounds", type=int, help="(default: as many as a contender's seconds allow)")
     add("--threads", type=int, default=len(machine.physical_cpus()), help="(default: all cores)")
     add("--isa", help="force minference's instruction set on a CPU, e.g. avx2")
     source = os.environ.get("MINFERENCE_SOURCE")
