@@ -41,7 +41,7 @@ endef
 export LINTED
 
 .NOTPARALLEL:
-.PHONY: demo test test-python test-oldest test-models test-cpp test-ptx bench-cpp build info lint format static static-check sanitize fuzz clean
+.PHONY: demo test test-python test-oldest test-models test-cpp test-simt test-ptx bench-cpp build info lint format static static-check sanitize fuzz clean
 
 demo: $(VENV)/demo.stamp build
 	minference demo --out out
@@ -61,6 +61,13 @@ test-models: $(VENV)/dev.stamp build
 
 test-cpp: $(VENV)/base.stamp
 	cmake --workflow --preset tests
+
+# The tests on emulated threads in full: `make test` runs a fourth of the long ones. The preset keeps
+# what it was told, so it is told again, however the tests end.
+test-simt: $(VENV)/base.stamp
+	cmake --preset tests -DMINF_SIMT_EXTENT=all
+	cmake --build --preset tests
+	ctest --preset tests -R '^simt_'; status=$$?; cmake --preset tests -UMINF_SIMT_EXTENT; exit $$status
 
 # The CUDA kernels as nvcc's PTX, on the interpreter of tests/ptx: needs nvcc, no GPU.
 test-ptx: $(VENV)/base.stamp

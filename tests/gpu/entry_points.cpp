@@ -259,8 +259,8 @@ int run_all(const std::vector<std::string>& backends, bool only_small) {
 }  // namespace
 }  // namespace minference::gpu_test
 
-/// Arguments: the backends, both if there are none; "small": without what takes an interpreter long,
-/// problems of many scores, and of more than a few in both dtypes.
+/// Arguments: the backends, both if there are none; "small": without what takes an interpreter
+/// long, problems of many scores, and of more than a few in both dtypes.
 int main(int argc, char** argv) {
   try {
     std::vector<std::string> backends(argv + 1, argv + argc);

@@ -399,8 +399,10 @@ int main(int argc, char** argv) {
   minf_capability first{};
   CHECK(minf_backend(0, &first) == MINF_OK && first.name == std::string_view("sm90"));
   CHECK(first.selected == (backend == "sm90" ? 1 : 0));
-  const std::size_t step = step_of(extent_of(argc, argv, /*index=*/2));
-  for (std::size_t i = 0; i < std::size(kProblems); i += step) compare(kProblems[i]);
+  const Extent extent = extent_of(argc, argv, /*index=*/2);
+  for (std::size_t i = 0; i < std::size(kProblems); ++i) {
+    if (is_checked(extent, i)) compare(kProblems[i]);
+  }
   CHECK(simt::num_allocations() == 0, simt::num_allocations());
   return finish();
 }

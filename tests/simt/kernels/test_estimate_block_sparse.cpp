@@ -169,12 +169,12 @@ class Comparison {
   std::size_t num_entries_ = 0;
 };
 
-std::size_t comparison_step = 1;  // Of all comparisons, every how many-th is made.
+test::Extent comparison_extent = test::Extent::kAll;
 std::size_t num_comparisons = 0;
 
 /// Both ways to select, and the CPU.
 void compare(const std::string& name, const Problem& problem) {
-  if (num_comparisons++ % comparison_step != 0) return;
+  if (!test::is_checked(comparison_extent, num_comparisons++)) return;
   Comparison comparison(problem);
   const std::vector<int32_t> cpu = comparison.on_cpu();
   const std::vector<int32_t> streamed = comparison.on_threads();
@@ -444,7 +444,7 @@ void test_stage(const Stage& under_test, test::Extent extent) {
 
 int main(int argc, char** argv) {
   const test::Extent extent = test::extent_of(argc, argv, /*index=*/1);
-  if (extent == test::Extent::kBrief) comparison_step = test::step_of(extent);
+  if (extent == test::Extent::kBrief) comparison_extent = extent;
   test_stage(kSm80, extent);
   test_stage(kSm90, extent);
   // A comparison that leaves out most lists would say little.

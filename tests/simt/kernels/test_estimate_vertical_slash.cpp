@@ -347,8 +347,8 @@ int main(int argc, char** argv) {
   check_division(kStages[1], /*parts=*/3);
   for (const Stage& stage : kStages) check_no_rows(stage);
   check_repeated_keys();
-  const std::size_t step = extent == test::Extent::kBrief ? test::step_of(extent) : 1;
-  for (std::size_t i = 0; i < std::size(kCases); i += step) {
+  for (std::size_t i = 0; i < std::size(kCases); ++i) {
+    if (extent == test::Extent::kBrief && !test::is_checked(extent, i)) continue;
     std::cout << kCases[i].name << '\n' << std::flush;
     check_case(kCases[i]);
   }
