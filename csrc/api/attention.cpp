@@ -52,8 +52,8 @@ AttentionArgs attention_args(const AttentionTensors& tensors, const Shape& shape
                              double softmax_scale) {
   return {.shape = shape,
           .q = const_tokens(tensors.q),
-          .k = const_tokens(tensors.k),
-          .v = const_tokens(tensors.v),
+          .k = {const_tokens(tensors.k)},
+          .v = {const_tokens(tensors.v)},
           .out = tokens(tensors.out),
           .lse = row_values(tensors.lse),
           .softmax_scale = softmax_scale,

@@ -176,7 +176,7 @@ IndexCall checked_index_call(const TensorArg& q, const TensorArg& k, const Shape
       .patterns = Patterns(patterns, num_patterns, shape.num_heads_q, PatternSizes::kRead),
       .shape = shape,
       .q = const_tokens(q),
-      .k = const_tokens(k),
+      .k = {const_tokens(k)},
       .softmax_scale = softmax_scale};
   check_rows(call.backend, {q, k});
   return call;

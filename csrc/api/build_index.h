@@ -24,7 +24,7 @@ struct IndexCall {
   Patterns patterns;
   Shape shape;
   ConstTokens q;
-  ConstTokens k;
+  KvRows k;
   double softmax_scale = 1;
 };
 

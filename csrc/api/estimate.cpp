@@ -59,7 +59,7 @@ class EstimateCall {
     const minf_pattern pattern = checked_pattern(options);
     args_ = {.shape = shape_,
              .q = const_tokens(q),
-             .k = const_tokens(k),
+             .k = {const_tokens(k)},
              .softmax_scale = checked_scale(options.softmax_scale, shape_.head_dim),
              .pattern = pattern,
              .targets = {}};

@@ -8,6 +8,7 @@
 
 #include "core/host_device.h"
 #include "core/pattern.h"
+#include "core/sequence.h"
 #include "minference/minference.h"
 
 namespace minference {
@@ -51,6 +52,7 @@ struct Shape {
 
   int32_t group_size() const { return num_heads_q / num_heads_kv; }
   int32_t kv_head(int32_t head) const { return head / group_size(); }
+  Sequences sequences() const { return {.count = batch, .max = lengths}; }
 };
 
 /// The pattern of a query head, and which head of the index tensors has its lists. patterns: one

@@ -14,6 +14,7 @@
 #include "core/arguments.h"
 #include "core/estimator.h"
 #include "core/host_device.h"
+#include "core/kv_rows.h"
 #include "core/pattern.h"
 #include "minference/minference.h"
 
@@ -79,8 +80,8 @@ struct CountTilesArgs {
 struct AttentionArgs {
   Shape shape;
   ConstTokens q;
-  ConstTokens k;
-  ConstTokens v;
+  KvRows k;
+  KvRows v;
   Tokens out;
   RowValues lse;
   double softmax_scale = 0;

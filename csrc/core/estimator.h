@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/arguments.h"
+#include "core/kv_rows.h"
 #include "core/pattern_info.h"
 
 namespace minference {
@@ -33,7 +34,7 @@ struct EstimateTarget {
 struct EstimateArgs {
   Shape shape;
   ConstTokens q;
-  ConstTokens k;
+  KvRows k;
   double softmax_scale = 0;
   minf_pattern pattern{};  // The options of all targets; their sizes are in the targets.
   std::span<const EstimateTarget> targets;  // Ordered by (batch, head).
@@ -62,7 +63,7 @@ struct VerticalSlashTarget {
 struct EstimateVerticalSlashArgs {
   Shape shape;
   ConstTokens q;
-  ConstTokens k;
+  KvRows k;
   double softmax_scale = 0;
   int32_t last_q = 0;  // Already clamped: <= min(64, seqlen_q). 0 without rows, when every score is
                        // 0; there is no workspace then.
@@ -85,7 +86,7 @@ struct BlockSparseTarget {
 struct EstimateBlockSparseArgs {
   Shape shape;
   ConstTokens q;
-  ConstTokens k;
+  KvRows k;
   double softmax_scale = 0;  // Only top_p < 1 reads it.
   double top_p = 1;
   std::span<const BlockSparseTarget> targets;  // Ordered by (batch, head).

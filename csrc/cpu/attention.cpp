@@ -107,9 +107,10 @@ int64_t max_items(const AttentionArgs& args) {
 /// Writes the items, of at most max_rows, longest first, and returns how many.
 int64_t plan_items(const CheckedArgs& args, int max_rows, const Executor& executor,
                    std::span<Item> items) {
-  const Lengths& lengths = args.shape.lengths;
+  const Sequences sequences = args.shape.sequences();
   int64_t count = 0;
-  for (int32_t batch = 0; batch < args.shape.batch; ++batch) {
+  for (int32_t batch = 0; batch < sequences.count; ++batch) {
+    const Lengths lengths = sequences.at(batch).lengths;
     for (int32_t head = 0; head < args.shape.num_heads_q;) {
       const HeadKeys& keys =
           args.heads[static_cast<std::size_t>(batch) * args.shape.num_heads_q + head];
@@ -133,6 +134,7 @@ int64_t plan_items(const CheckedArgs& args, int max_rows, const Executor& execut
       Item& item = items[i];
       const HeadKeys& keys =
           args.heads[static_cast<std::size_t>(item.batch) * args.shape.num_heads_q + item.head];
+      const Lengths lengths = sequences.at(item.batch).lengths;
       for (int r = 0; r < item.num_row_blocks; ++r) {
         item.tiles += item.num_heads * count_key_tiles(keys, lengths, item.first_row_block + r);
       }
@@ -178,7 +180,12 @@ int64_t num_workers(const AttentionArgs& args, const Executor& executor) {
 class Worker {
  public:
   Worker(const CheckedArgs& args, const KernelTable& kernels, const ThreadMemory& memory)
-      : args_(args), kernels_(kernels), memory_(memory), scale_(args.softmax_scale) {
+      : args_(args),
+        sequences_(args.shape.sequences()),
+        element_bytes_(dtype_bytes(args.shape.dtype)),
+        kernels_(kernels),
+        memory_(memory),
+        scale_(args.softmax_scale) {
     const Shape& shape = args.shape;
     memory_.scratch.values = memory_.values_and_rows;
     float* rows = memory_.values_and_rows + kernels.scratch_sizes(shape.head_dim_v).values;
@@ -196,14 +203,17 @@ class Worker {
     const int64_t first_head = int64_t{item.batch} * args_.shape.num_heads_q;
     const HeadKeys& keys = args_.heads[static_cast<std::size_t>(first_head + item.head)];
     const int32_t head_dim = args_.shape.head_dim, head_dim_v = args_.shape.head_dim_v;
-    const int num_units = set_up_units(item);
+    const Sequence sequence = sequences_.at(item.batch);
+    const int num_units = set_up_units(item, sequence);
 
-    AttendArgs attend{.visibility = visibility_of(keys),
+    AttendArgs attend{.visibility = visibility_of(keys, sequence.lengths),
                       .scale_log2 = scale_.log2,
                       .head_dim = head_dim,
                       .head_dim_v = head_dim_v};
-    TileBuilder builder(keys, args_.shape.lengths, item.first_row_block, item.num_row_blocks,
-                        key_value_rows(item));
+    const int32_t kv_head = args_.shape.kv_head(item.head);
+    TileBuilder builder(keys, sequence.lengths, item.first_row_block, item.num_row_blocks,
+                        args_.k.head(sequence, kv_head, element_bytes_),
+                        args_.v.head(sequence, kv_head, element_bytes_), element_bytes_);
     Tile* tile = &memory_.tiles[0];
     Tile* ahead = &memory_.tiles[1];
     for (bool more = builder.next(*tile); more; std::swap(tile, ahead)) {
@@ -222,22 +232,9 @@ class Worker {
   }
 
  private:
-  Visibility visibility_of(const HeadKeys& keys) const {
-    if (keys.form != Form::kShape || is_dense(keys, args_.shape.lengths)) return {};
-    return {keys.sink, keys.window, dense_from(keys, args_.shape.lengths)};
-  }
-
-  KeyValueRows key_value_rows(const Item& item) const {
-    const int64_t bytes = dtype_bytes(args_.shape.dtype);
-    const int64_t kv_head = args_.shape.kv_head(item.head);
-    const ConstTokens &k = args_.k, &v = args_.v;
-    return {.k = static_cast<const std::byte*>(k.data) +
-                 (item.batch * k.batch_stride + kv_head * k.head_stride) * bytes,
-            .v = static_cast<const std::byte*>(v.data) +
-                 (item.batch * v.batch_stride + kv_head * v.head_stride) * bytes,
-            .k_stride_bytes = k.token_stride * bytes,
-            .v_stride_bytes = v.token_stride * bytes,
-            .v_stride = v.token_stride};
+  static Visibility visibility_of(const HeadKeys& keys, const Lengths& lengths) {
+    if (keys.form != Form::kShape || is_dense(keys, lengths)) return {};
+    return {keys.sink, keys.window, dense_from(keys, lengths)};
   }
 
   /// After the last tile come the rows of out, and the queries of the next item: what attend
@@ -251,12 +248,13 @@ class Worker {
       }
     }
     if (next != nullptr) {
+      const Sequence sequence = sequences_.at(next->batch);
       const int32_t first_row = next->first_row_block * kBlock;
       const int32_t num_rows =
-          std::min(next->num_row_blocks * kBlock, args_.shape.lengths.seqlen_q - first_row);
+          std::min(next->num_row_blocks * kBlock, sequence.lengths.seqlen_q - first_row);
       for (int i = 0; i < std::min(rows, next->num_heads * num_rows); ++i) {
         ahead.value_row[i] =
-            query_row(next->batch, next->head + i / num_rows, first_row + i % num_rows);
+            queries(sequence, next->head + i / num_rows).row(first_row + i % num_rows);
       }
     }
     ahead.num_slots = (rows + kBlock - 1) / kBlock;
@@ -265,17 +263,14 @@ class Worker {
     }
   }
 
-  const void* query_row(int64_t batch, int64_t head, int64_t row) const {
-    const ConstTokens& q = args_.q;
-    return static_cast<const std::byte*>(q.data) +
-           (batch * q.batch_stride + row * q.token_stride + head * q.head_stride) *
-               dtype_bytes(args_.shape.dtype);
+  HeadRows queries(const Sequence& sequence, int32_t head) const {
+    return query_rows(args_.q, sequence, head, element_bytes_);
   }
 
   /// Deals the item's rows to units: row block by row block, head by head. Full row blocks give
   /// units of one head; few rows (a ragged end, a decode step) of several heads share one.
-  int set_up_units(const Item& item) {
-    const Lengths& lengths = args_.shape.lengths;
+  int set_up_units(const Item& item, const Sequence& sequence) {
+    const Lengths& lengths = sequence.lengths;
     int num_units = 0;
     for (int32_t stream = 0; stream < item.num_row_blocks; ++stream) {
       const int32_t first_row = (item.first_row_block + stream) * kBlock;
@@ -290,7 +285,7 @@ class Worker {
             unit->min_position = INT32_MAX;
             unit->max_position = 0;
           }
-          add_row(*unit, item.batch, head, row);
+          add_row(*unit, sequence, head, row);
         }
       }
     }
@@ -305,25 +300,28 @@ class Worker {
     return num_units;
   }
 
-  void add_row(Unit& unit, int64_t batch, int64_t head, int32_t row) const {
-    const int64_t bytes = dtype_bytes(args_.shape.dtype);
+  void add_row(Unit& unit, const Sequence& sequence, int32_t head, int32_t row) const {
     const Tokens& out = args_.out;
     const RowValues& lse = args_.lse;
     const int lane = unit.num_rows++;
-    const int32_t position = row + args_.shape.lengths.offset();
+    const int32_t position = row + sequence.lengths.offset();
+    const int64_t batch = sequence.index, out_row = sequence.first_row + row;
     unit.position[lane] = position;
     unit.min_position = std::min(unit.min_position, position);
     unit.max_position = std::max(unit.max_position, position);
-    unit.query_row[lane] = query_row(batch, head, row);
+    unit.query_row[lane] = queries(sequence, head).row(row);
     unit.out_row[lane] =
         static_cast<std::byte*>(out.data) +
-        (batch * out.batch_stride + row * out.token_stride + head * out.head_stride) * bytes;
+        (batch * out.batch_stride + out_row * out.token_stride + head * out.head_stride) *
+            element_bytes_;
     unit.lse[lane] = lse.data == nullptr ? nullptr
                                          : lse.data + batch * lse.batch_stride +
-                                               head * lse.head_stride + row * lse.row_stride;
+                                               head * lse.head_stride + out_row * lse.row_stride;
   }
 
   const CheckedArgs& args_;
+  const Sequences sequences_;
+  const int64_t element_bytes_;
   const KernelTable& kernels_;
   ThreadMemory memory_;
   QueryScale scale_;

@@ -129,17 +129,20 @@ class Estimator {
 
   void pool_keys(int32_t wave_head, int32_t begin, int32_t end) const {
     const BlockSparseTarget& target = args_.targets[first_of_head_[wave_head]];
+    const HeadRows keys =
+        args_.k.head(sequence_of(target), args_.shape.kv_head(target.head), element_bytes());
     for (int32_t block = begin; block < end; ++block) {
       const int32_t first = block * kBlock;
-      kernels_.mean_of_rows(row(args_.k, target.batch, first, args_.shape.kv_head(target.head)),
-                            args_.k.token_stride, std::min(kBlock, lengths_.seqlen_k - first),
-                            args_.shape.head_dim, pooled_key(wave_head, block));
+      kernels_.mean_of_rows(keys.row(first), args_.k.tensor.token_stride,
+                            std::min(kBlock, lengths_.seqlen_k - first), args_.shape.head_dim,
+                            pooled_key(wave_head, block));
     }
   }
 
   /// One unit of row blocks of one head: pool, score against all key blocks in sight, select.
   void select_blocks(ThreadMemory& thread, std::size_t t, int32_t row_group) const {
     const BlockSparseTarget& target = args_.targets[t];
+    const HeadRows queries = query_rows(args_.q, sequence_of(target), target.head, element_bytes());
     const int32_t head_dim = args_.shape.head_dim;
     const int32_t first_block = row_group * mean_kernels_.rows;
     Unit& unit = *thread.unit;
@@ -149,9 +152,8 @@ class Estimator {
       if (lane >= unit.num_rows) continue;
       const int32_t first_row = (first_block + lane) * kBlock;
       float* mean = thread.pooled + int64_t{lane} * head_dim;
-      kernels_.mean_of_rows(row(args_.q, target.batch, first_row, target.head),
-                            args_.q.token_stride, std::min(kBlock, lengths_.seqlen_q - first_row),
-                            head_dim, mean);
+      kernels_.mean_of_rows(queries.row(first_row), args_.q.token_stride,
+                            std::min(kBlock, lengths_.seqlen_q - first_row), head_dim, mean);
       unit.query_row[lane] = mean;
     }
     mean_kernels_.pack_query(unit, head_dim, QuerySign::kPositive);
@@ -229,11 +231,10 @@ class Estimator {
            (int64_t{wave_head} * lengths_.key_blocks() + block) * args_.shape.head_dim;
   }
 
-  const void* row(const ConstTokens& x, int64_t batch, int64_t token, int64_t head) const {
-    return static_cast<const std::byte*>(x.data) +
-           (batch * x.batch_stride + token * x.token_stride + head * x.head_stride) *
-               dtype_bytes(args_.shape.dtype);
+  Sequence sequence_of(const BlockSparseTarget& target) const {
+    return args_.shape.sequences().at(target.batch);
   }
+  int64_t element_bytes() const { return dtype_bytes(args_.shape.dtype); }
 
   const EstimateBlockSparseArgs& args_;
   const Executor& executor_;

@@ -323,6 +323,10 @@ class Estimator {
     return wave_.slash + int64_t{target - wave_first_} * seqlen_k_;
   }
 
+  Sequence sequence_of(const VerticalSlashTarget& target) const {
+    return args_.shape.sequences().at(target.batch);
+  }
+
   AttendArgs attend_args(const ThreadMemory& thread) const {
     return {.tile = thread.tile,
             .visibility = {},
@@ -332,13 +336,11 @@ class Estimator {
 
   /// Packs the last rows of the group's heads.
   void set_up_units(ThreadMemory& thread, const Group& group) const {
-    const ConstTokens& q = args_.q;
-    const int64_t bytes = dtype_bytes(args_.shape.dtype);
     const int32_t first_row = args_.shape.lengths.seqlen_q - args_.last_q;
     for (int32_t i = 0; i < group.num_targets; ++i) {
       const VerticalSlashTarget& target = args_.targets[group.first_target + i];
-      const auto* head = static_cast<const std::byte*>(q.data) +
-                         (target.batch * q.batch_stride + target.head * q.head_stride) * bytes;
+      const HeadRows queries =
+          query_rows(args_.q, sequence_of(target), target.head, dtype_bytes(args_.shape.dtype));
       for (int u = 0; u < units_per_head_; ++u) {
         Unit& unit = thread.units[i * units_per_head_ + u];
         const int32_t begin = u * kernels_.rows;
@@ -348,10 +350,8 @@ class Estimator {
         for (int32_t lane = 0; lane < kernels_.rows; ++lane) {
           const bool valid = lane < unit.num_rows;
           unit.position[lane] = valid ? unit.min_position + lane : unit.min_position;
-          unit.query_row[lane] = valid
-                                     ? static_cast<const void*>(head + (first_row + begin + lane) *
-                                                                           q.token_stride * bytes)
-                                     : kZeroRow;
+          unit.query_row[lane] =
+              valid ? static_cast<const void*>(queries.row(first_row + begin + lane)) : kZeroRow;
         }
         kernels_.pack_query(unit, args_.shape.head_dim, scale_.sign);
       }
@@ -361,11 +361,8 @@ class Estimator {
   /// Keys [begin, end) of the target's KV head, all seen but by rows before them.
   void set_tile(ThreadMemory& thread, const VerticalSlashTarget& target, int32_t begin,
                 int32_t end) const {
-    const ConstTokens& k = args_.k;
-    const int64_t bytes = dtype_bytes(args_.shape.dtype);
-    const auto* rows =
-        static_cast<const std::byte*>(k.data) +
-        (target.batch * k.batch_stride + args_.shape.kv_head(target.head) * k.head_stride) * bytes;
+    const HeadRows keys = args_.k.head(sequence_of(target), args_.shape.kv_head(target.head),
+                                       dtype_bytes(args_.shape.dtype));
     Tile& tile = *thread.tile;
     tile.num_slots = (end - begin + kBlock - 1) / kBlock;
     for (int32_t s = 0; s < tile.num_slots; ++s) {
@@ -380,8 +377,7 @@ class Estimator {
         const bool exists = t < slot.count;
         tile.position[s * kBlock + t] = exists ? first + t : INT32_MAX;
         tile.key_row[s * kBlock + t] =
-            exists ? static_cast<const void*>(rows + (first + t) * k.token_stride * bytes)
-                   : kZeroRow;
+            exists ? static_cast<const void*>(keys.row(first + t)) : kZeroRow;
       }
     }
     kernels_.load_keys(tile, thread.scratch, args_.shape.head_dim);

@@ -8,8 +8,13 @@
 namespace minference::cpu {
 
 TileBuilder::TileBuilder(const HeadKeys& head, const Lengths& lengths, int32_t first_row_block,
-                         int32_t num_streams, const KeyValueRows& rows)
-    : head_(head), rows_(rows), num_streams_(num_streams) {
+                         int32_t num_streams, const HeadRows& keys, const HeadRows& values,
+                         int64_t element_bytes)
+    : head_(head),
+      keys_(keys),
+      values_(values),
+      value_stride_(values.stride / element_bytes),
+      num_streams_(num_streams) {
   for (int s = 0; s < num_streams; ++s) {
     streams_[s].tiles = KeyTiles(head, lengths, first_row_block + s);
     streams_[s].advance();
@@ -18,7 +23,7 @@ TileBuilder::TileBuilder(const HeadKeys& head, const Lengths& lengths, int32_t f
 
 bool TileBuilder::next(Tile& tile) {
   tile.num_slots = 0;
-  tile.value_stride = rows_.v_stride;
+  tile.value_stride = value_stride_;
   while (tile.num_slots < kTileSlots && (add_column_slot(tile) || add_contiguous_slot(tile))) {
   }
   return tile.num_slots > 0;
@@ -90,8 +95,8 @@ bool TileBuilder::add_contiguous_slot(Tile& tile) {
 
 void TileBuilder::set_key(Tile& tile, int32_t key, int32_t position) const {
   tile.position[key] = position;
-  tile.key_row[key] = rows_.k + position * rows_.k_stride_bytes;
-  tile.value_row[key] = rows_.v + position * rows_.v_stride_bytes;
+  tile.key_row[key] = keys_.row(position);
+  tile.value_row[key] = values_.row(position);
 }
 
 /// Pads to a multiple of 4 keys that nobody sees, and says which streams attend the slot.

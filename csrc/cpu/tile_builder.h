@@ -4,24 +4,18 @@
 #pragma once
 
 #include "core/key_tiles.h"
+#include "core/kv_rows.h"
 #include "cpu/isa/kernels.h"
 
 namespace minference::cpu {
 
-/// K and V of one (batch, KV head), as bytes.
-struct KeyValueRows {
-  const std::byte* k = nullptr;
-  const std::byte* v = nullptr;
-  int64_t k_stride_bytes = 0;  // Between tokens.
-  int64_t v_stride_bytes = 0;
-  int64_t v_stride = 0;  // The same in elements.
-};
-
 class TileBuilder {
  public:
-  /// Streams are the row blocks [first_row_block, first_row_block + num_streams) of one head.
+  /// Streams are the row blocks [first_row_block, first_row_block + num_streams) of one head. keys,
+  /// values: its KV head's, whose elements have `element_bytes`.
   TileBuilder(const HeadKeys& head, const Lengths& lengths, int32_t first_row_block,
-              int32_t num_streams, const KeyValueRows& rows);
+              int32_t num_streams, const HeadRows& keys, const HeadRows& values,
+              int64_t element_bytes);
 
   /// Fills the next tile: slots, positions, row pointers. False when all keys have been given out.
   bool next(Tile& tile);
@@ -43,7 +37,9 @@ class TileBuilder {
   static void finish_slot(Tile& tile, Slot& slot);
 
   const HeadKeys& head_;
-  KeyValueRows rows_;
+  HeadRows keys_;
+  HeadRows values_;
+  int64_t value_stride_;  // Elements.
   int32_t num_streams_;
   Stream streams_[kMaxStreams];
 

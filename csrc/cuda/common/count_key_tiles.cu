@@ -34,9 +34,9 @@ __global__ void __launch_bounds__(Traits::kThreads)
   const HeadPlace place(chunk);
   const HeadKeys head = load_head_keys<Group>(storage.load, chunk, place);
   int64_t count = 0;
-  for (int32_t first = 0; first < chunk.lengths.row_blocks(); first += Traits::kThreads) {
-    count +=
-        device::count_tiles_of_row_blocks<Group>(storage.row_blocks, head, chunk.lengths, first);
+  const Lengths lengths = chunk.sequences.at(place.batch).lengths;
+  for (int32_t first = 0; first < lengths.row_blocks(); first += Traits::kThreads) {
+    count += device::count_tiles_of_row_blocks<Group>(storage.row_blocks, head, lengths, first);
   }
   const int64_t total = device::exclusive_scan<Group>(storage.sum, count).total;
   if (threadIdx.x == 0) *tiles.at(place.batch, place.head) = total;

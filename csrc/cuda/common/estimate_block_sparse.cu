@@ -33,6 +33,8 @@ struct Wave {
   std::size_t num_key_heads = 0;
 };
 
+constexpr int64_t kElementBytes = 2;
+
 class Estimator {
  public:
   Estimator(const EstimateBlockSparseArgs& args, const BlockSparseLimits& limits,
@@ -91,8 +93,8 @@ class Estimator {
       key_heads = std::max(key_heads, wave.num_key_heads);
     }
     targets_ = memory.take<SelectTarget>(args_.targets.size()).data();
-    query_begin_ = memory.take<int64_t>(args_.targets.size()).data();
-    key_begin_ = memory.take<int64_t>(key_heads_.size()).data();
+    query_rows_ = memory.take<HeadRows>(args_.targets.size()).data();
+    key_rows_ = memory.take<HeadRows>(key_heads_.size()).data();
     queries_ = memory.take<SplitFragment>(targets * static_cast<std::size_t>(fragments(row_slots_)))
                    .data();
     keys_ = memory.take<SplitFragment>(key_heads * static_cast<std::size_t>(fragments(key_slots_)))
@@ -101,7 +103,8 @@ class Estimator {
 
   void store_tables(cudaStream_t stream) const {
     std::vector<SelectTarget> targets;
-    std::vector<int64_t> query_begin, key_begin;
+    std::vector<HeadRows> query_heads, key_heads;
+    const Sequences sequences = args_.shape.sequences();
     for (const Wave& wave : waves_) {
       int32_t key_head = -1;
       for (std::size_t t = wave.first_target; t < wave.first_target + wave.num_targets; ++t) {
@@ -111,33 +114,31 @@ class Estimator {
                            .row_stride = target.row_stride,
                            .top_k = target.top_k,
                            .key_head = key_head});
-        query_begin.push_back(first_element(args_.q, target.batch, target.head));
+        query_heads.push_back(
+            query_rows(args_.q, sequences.at(target.batch), target.head, kElementBytes));
       }
     }
     for (const std::size_t t : key_heads_) {
       const BlockSparseTarget& target = args_.targets[t];
-      key_begin.push_back(first_element(args_.k, target.batch, args_.shape.kv_head(target.head)));
+      key_heads.push_back(args_.k.head(sequences.at(target.batch), args_.shape.kv_head(target.head),
+                                       kElementBytes));
     }
     store_table(targets.data(), targets.size(), targets_, stream);
-    store_table(query_begin.data(), query_begin.size(), query_begin_, stream);
-    store_table(key_begin.data(), key_begin.size(), key_begin_, stream);
+    store_table(query_heads.data(), query_heads.size(), query_rows_, stream);
+    store_table(key_heads.data(), key_heads.size(), key_rows_, stream);
   }
 
   void run_wave(const Wave& wave, cudaStream_t stream) const {
     const auto num_targets = static_cast<int32_t>(wave.num_targets);
-    const PoolParams pool = {.queries = {.data = static_cast<const uint16_t*>(args_.q.data),
-                                         .first_element = query_begin_ + wave.first_target,
+    const PoolParams pool = {.queries = {.rows = query_rows_ + wave.first_target,
                                          .num_heads = num_targets,
                                          .num_rows = args_.shape.lengths.seqlen_q,
-                                         .row_stride = args_.q.token_stride,
                                          .slots = row_slots_,
                                          .pooled = queries_,
                                          .order = SlotOrder::kAscending},
-                             .keys = {.data = static_cast<const uint16_t*>(args_.k.data),
-                                      .first_element = key_begin_ + wave.first_key_head,
+                             .keys = {.rows = key_rows_ + wave.first_key_head,
                                       .num_heads = static_cast<int32_t>(wave.num_key_heads),
                                       .num_rows = args_.shape.lengths.seqlen_k,
-                                      .row_stride = args_.k.token_stride,
                                       .slots = key_slots_,
                                       .pooled = keys_,
                                       .order = SlotOrder::kQuads},
@@ -164,10 +165,6 @@ class Estimator {
     return share_keys(args_.shape, args_.targets[a], args_.targets[b]);
   }
 
-  static int64_t first_element(const ConstTokens& x, int64_t batch, int64_t head) {
-    return batch * x.batch_stride + head * x.head_stride;
-  }
-
   int64_t fragments(int64_t slots) const { return num_fragments(slots, kernels_.padded_dim); }
 
   /// A pooled row: two bf16 per dim.
@@ -181,8 +178,8 @@ class Estimator {
   std::vector<Wave> waves_;
   std::vector<std::size_t> key_heads_;  // Per wave and KV head, a target that reads it.
   SelectTarget* targets_ = nullptr;     // [targets]
-  int64_t* query_begin_ = nullptr;      // [targets]: element of q where row 0 of the head begins.
-  int64_t* key_begin_ = nullptr;        // [key_heads_]: the same in k.
+  HeadRows* query_rows_ = nullptr;      // [targets]
+  HeadRows* key_rows_ = nullptr;        // [key_heads_]
   SplitFragment* queries_ = nullptr;    // [a wave's targets][row_slots_]
   SplitFragment* keys_ = nullptr;       // [a wave's KV heads][key_slots_]
 };

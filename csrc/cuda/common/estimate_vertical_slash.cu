@@ -208,7 +208,8 @@ void launch_scores(const EstimateVerticalSlashArgs& args, const ScoreKernels& ke
                    const ScoreDivision& division, const ScoreWave& wave, const ScoreMemory& memory,
                    cudaStream_t stream) {
   const device::QueryScale scale(args.softmax_scale);
-  const ScoreArgs scores{.q = args.q,
+  const ScoreArgs scores{.sequences = args.shape.sequences(),
+                         .q = args.q,
                          .k = args.k,
                          .seqlen_q = args.shape.lengths.seqlen_q,
                          .seqlen_k = args.shape.lengths.seqlen_k,

@@ -31,8 +31,9 @@ struct ScoreGroup {
 /// Arguments of the kernels for one wave of targets, whose memory they share. Chunks of
 /// `chunk_keys` keys, a multiple of 64; the last one is shorter.
 struct ScoreArgs {
+  Sequences sequences;
   ConstTokens q;
-  ConstTokens k;
+  KvRows k;
   int32_t seqlen_q;
   int32_t seqlen_k;
   int32_t head_dim;

@@ -16,9 +16,12 @@ struct GatherTraits {
   static constexpr int kThreads = 256;
 };
 
+constexpr int64_t kElementBytes = 2;
+
 struct GatherParams {
-  ConstTokens k;
-  ConstTokens v;
+  Sequences sequences;
+  KvRows k;
+  KvRows v;
   const HeadKeys* heads;
   GatheredRows keys;
   GatheredRows values;
@@ -30,14 +33,10 @@ struct GatherParams {
 /// Copies the rows of columns [first, first + 64), as far as there is room; zeros behind the last
 /// column.
 template <typename Traits>
-__device__ inline void gather_rows(const ConstTokens& from, const GatheredRows& to,
-                                   const HeadKeys& head, int64_t head_idx, int64_t batch,
-                                   int64_t head_kv, int32_t first) {
-  constexpr int kElementBytes = 2, kPieceBytes = 16;
+__device__ inline void gather_rows(const HeadRows& from, const GatheredRows& to,
+                                   const HeadKeys& head, int64_t head_idx, int32_t first) {
+  constexpr int kPieceBytes = 16;
   const int32_t row_pieces = to.dims * kElementBytes / kPieceBytes;
-  const auto* const source =
-      static_cast<const std::byte*>(from.data) +
-      (batch * from.batch_stride + head_kv * from.head_stride) * kElementBytes;
   auto* const target = static_cast<std::byte*>(to.data) +
                        (head_idx * to.num_columns + first) * to.dims * kElementBytes;
   const int32_t num_rows = min(kBlock, to.num_columns - first);
@@ -46,8 +45,7 @@ __device__ inline void gather_rows(const ConstTokens& from, const GatheredRows& 
     const int32_t row = i / row_pieces, piece = i % row_pieces;
     uint4 bits{};
     if (first + row < head.num_columns) {
-      const int64_t key = head.columns[first + row];
-      bits = *reinterpret_cast<const uint4*>(source + key * from.token_stride * kElementBytes +
+      bits = *reinterpret_cast<const uint4*>(from.row(head.columns[first + row]) +
                                              piece * kPieceBytes);
     }
     *reinterpret_cast<uint4*>(target + int64_t{i} * kPieceBytes) = bits;
@@ -62,10 +60,12 @@ __global__ void __launch_bounds__(Traits::kThreads)
   const int32_t first = static_cast<int32_t>(blockIdx.x) % params.num_tiles * kBlock;
   const HeadKeys& head = params.heads[head_idx];
   if (head.form != Form::kRuns || first >= head.num_columns) return;
-  const int32_t batch = head_idx / params.num_heads_q;
+  const Sequence sequence = params.sequences.at(head_idx / params.num_heads_q);
   const int32_t head_kv = head_idx % params.num_heads_q / params.group_size;
-  gather_rows<Traits>(params.k, params.keys, head, head_idx, batch, head_kv, first);
-  gather_rows<Traits>(params.v, params.values, head, head_idx, batch, head_kv, first);
+  gather_rows<Traits>(params.k.head(sequence, head_kv, kElementBytes), params.keys, head, head_idx,
+                      first);
+  gather_rows<Traits>(params.v.head(sequence, head_kv, kElementBytes), params.values, head,
+                      head_idx, first);
 }
 
 }  // namespace
@@ -78,7 +78,8 @@ void gather_columns(const AttentionArgs& args, const HeadKeys* heads, const Gath
   MINF_ASSERT(num_blocks <= std::numeric_limits<int32_t>::max());
   arch::launch("gather_columns", &gather_columns_kernel<GatherTraits>,
                {dim3(static_cast<unsigned>(num_blocks)), dim3(GatherTraits::kThreads)}, stream,
-               GatherParams{.k = args.k,
+               GatherParams{.sequences = shape.sequences(),
+                            .k = args.k,
                             .v = args.v,
                             .heads = heads,
                             .keys = keys,

@@ -31,7 +31,7 @@ struct HeadChunk {
   int32_t num_patterns;  // 1: one for all heads.
   int32_t first_head;
   int32_t num_heads;  // The chunk's grid has batch * num_heads blocks.
-  Lengths lengths;
+  Sequences sequences;
   IndexLists index;
 };
 
@@ -48,7 +48,7 @@ void for_each_head_chunk(const Shape& shape, std::span<const HeadKeys> patterns,
                     .num_patterns = num_patterns,
                     .first_head = static_cast<int32_t>(first),
                     .num_heads = patterns.size() == 1 ? shape.num_heads_q : num_patterns,
-                    .lengths = shape.lengths,
+                    .sequences = shape.sequences(),
                     .index = index};
     for (std::size_t i = 0; i < part.size(); ++i) {
       const HeadKeys& keys = part[i];
@@ -97,7 +97,7 @@ __device__ inline HeadKeys load_head_keys(LoadStorage<Group>& storage, const Hea
                                           const HeadPlace& place) {
   const HeadPattern pattern = chunk.patterns[chunk.num_patterns == 1 ? 0 : place.head_in_chunk];
   const int32_t list_head = pattern.list_head < 0 ? place.head : pattern.list_head;
-  const int32_t seqlen_k = chunk.lengths.seqlen_k;
+  const int32_t seqlen_k = chunk.sequences.at(place.batch).lengths.seqlen_k;
   HeadKeys keys{.form = pattern.form,
                 .sink = pattern.sink,
                 .window = pattern.window,

@@ -16,6 +16,7 @@
 #include <cstdint>
 
 #include "core/host_device.h"
+#include "core/kv_rows.h"
 #include "core/pattern.h"
 #include "cuda/arch/element.h"
 #include "cuda/arch/emulation.h"
@@ -60,11 +61,9 @@ MINF_HOST_DEVICE inline int64_t slot_of(SlotOrder order, int64_t block) {
 
 /// The heads of one tensor that a launch pools.
 struct PoolHeads {
-  const uint16_t* data;          // Rows are 16-byte aligned.
-  const int64_t* first_element;  // [num_heads], in device memory: where each head's row 0 begins.
+  const HeadRows* rows;  // [num_heads], in device memory; 16-byte aligned.
   int32_t num_heads;
   int32_t num_rows;
-  int64_t row_stride;     // Elements; a multiple of 8.
   int64_t slots;          // padded_slots() of the head's blocks.
   SplitFragment* pooled;  // [num_heads][num_fragments(slots, padded_dim)]
   SlotOrder order;

@@ -30,14 +30,17 @@ struct PoolTraits {
   static constexpr int kLoads = 8;
 };
 
-/// Sums dims [8 lane, 8 lane + 8) of up to 64 rows in `sum`, on the first kLanesPerRow lanes.
+/// Sums dims [8 lane, 8 lane + 8) of up to 64 rows from `first` on in `sum`, on the first
+/// kLanesPerRow lanes.
 template <typename Traits>
-__device__ inline void sum_rows(const uint16_t* rows, int64_t row_stride, int32_t num_rows,
+__device__ inline void sum_rows(const HeadRows& rows, int64_t first, int32_t num_rows,
                                 int32_t head_dim, float (&sum)[8]) {
   constexpr int kStep = Traits::kRowsPerLoad * Traits::kLoads;
   const int lane = device::lane_index();
   const int first_row = lane / Traits::kLanesPerRow;
   const int first_dim = lane % Traits::kLanesPerRow * 8;
+  const std::byte* const source =
+      rows.row(first) + first_dim * static_cast<int>(sizeof(typename Traits::Element));
   const bool loads = first_row < Traits::kRowsPerLoad && first_dim < head_dim;
 #pragma unroll 1
   for (int begin = 0; begin < num_rows; begin += kStep) {
@@ -47,7 +50,7 @@ __device__ inline void sum_rows(const uint16_t* rows, int64_t row_stride, int32_
       const int row = begin + i * Traits::kRowsPerLoad + first_row;
       pieces[i] = device::RowPiece{};
       if (loads && row < num_rows) {
-        pieces[i] = *reinterpret_cast<const device::RowPiece*>(rows + row * row_stride + first_dim);
+        pieces[i] = *reinterpret_cast<const device::RowPiece*>(source + row * rows.stride);
       }
     }
 #pragma unroll
@@ -130,8 +133,7 @@ __global__ void __launch_bounds__(Traits::kThreads)
   const int64_t left = heads.num_rows - block * kBlock;
   const int32_t num_rows = left > kBlock ? kBlock : left > 0 ? static_cast<int32_t>(left) : 0;
   float mean[8] = {};
-  sum_rows<Traits>(heads.data + heads.first_element[head] + block * kBlock * heads.row_stride,
-                   heads.row_stride, num_rows, params.head_dim, mean);
+  sum_rows<Traits>(heads.rows[head], block * kBlock, num_rows, params.head_dim, mean);
   const float inverse = num_rows > 0 ? 1.0f / static_cast<float>(num_rows) : 0.0f;
 #pragma unroll
   for (float& value : mean) value *= inverse;

@@ -86,7 +86,7 @@ void count_items(const Shape& shape, const HeadKeys* heads, Joining joining, int
   arch::launch("count_row_block_tiles", &count_row_block_tiles_kernel<Traits>,
                {dim3(static_cast<unsigned>(num_blocks)), dim3(Traits::kThreads),
                 sizeof(Traits::SharedStorage)},
-               stream, heads, shape.lengths, num_chunks, joining, tiles);
+               stream, heads, shape.sequences(), shape.num_heads_q, num_chunks, joining, tiles);
 }
 
 void sort_items(const Shape& shape, const SortPlan& plan, const TableMemory& memory,

@@ -87,12 +87,14 @@ __device__ inline RowBlockTiles join_row_blocks(const HeadKeys& head, const Leng
 /// Grid: chunks of row blocks x batch * num_heads_q, row blocks fastest.
 template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
-    count_row_block_tiles_kernel(const HeadKeys* heads, Lengths lengths, int32_t num_chunks,
-                                 Joining joining, int32_t* tiles) {
+    count_row_block_tiles_kernel(const HeadKeys* heads, const __grid_constant__ Sequences sequences,
+                                 int32_t num_heads_q, int32_t num_chunks, Joining joining,
+                                 int32_t* tiles) {
   auto& storage = arch::shared_storage<typename Traits::SharedStorage>();
   const int32_t head_idx = static_cast<int32_t>(blockIdx.x) / num_chunks;
   const int32_t first = static_cast<int32_t>(blockIdx.x) % num_chunks * Traits::kThreads;
   const HeadKeys& head = heads[head_idx];
+  const Lengths lengths = sequences.at(head_idx / num_heads_q).lengths;
   const int32_t count = device::count_tiles_of_row_blocks<typename Traits::Group>(
       storage.row_blocks, head, lengths, first);
   const int32_t row_block = first + static_cast<int32_t>(threadIdx.x);
@@ -101,7 +103,7 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
     result = join_row_blocks(head, lengths, row_block, count, joining);
   }
   if (row_block < lengths.row_blocks()) {
-    tiles[int64_t{head_idx} * lengths.row_blocks() + row_block] = result.code;
+    tiles[int64_t{head_idx} * sequences.max.row_blocks() + row_block] = result.code;
   }
 }
 

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstdint>
 
+#include "core/kv_rows.h"
 #include "core/pattern.h"
 #include "cuda/arch/async_copy.h"
 #include "cuda/arch/element.h"
@@ -26,11 +27,9 @@ struct KeyTile {
   alignas(16) Element rows[kBlock * kPitch];
 };
 
-/// The keys of one (batch, KV head).
-template <typename Element>
+/// The keys of one sequence and KV head, and how many there are.
 struct KeyHead {
-  const Element* keys;
-  int64_t token_stride;
+  HeadRows rows;
   int32_t seqlen_k;
   int32_t head_dim;
 };
@@ -39,7 +38,7 @@ struct KeyHead {
 /// rows it copies: blockDim.x is a multiple of 32. (At kHeadDim 96 and 192 a quarter of them idle;
 /// dividing by 12 or 24 would take longer.)
 template <typename Element, int kHeadDim>
-__device__ inline void load_key_tile(KeyTile<Element, kHeadDim>& tile, const KeyHead<Element>& head,
+__device__ inline void load_key_tile(KeyTile<Element, kHeadDim>& tile, const KeyHead& head,
                                      int32_t first_key) {
   using Tile = KeyTile<Element, kHeadDim>;
   const auto dim = static_cast<int>(threadIdx.x % Tile::kRowThreads * kPieceElements);
@@ -47,12 +46,13 @@ __device__ inline void load_key_tile(KeyTile<Element, kHeadDim>& tile, const Key
   const auto step = static_cast<int>(blockDim.x / Tile::kRowThreads);
   if (dim >= kHeadDim) return;
   const int num_rows = dim < head.head_dim ? head.seqlen_k - first_key : 0;
-  const Element* source = head.keys + (first_key + first_row) * head.token_stride + dim;
+  const std::byte* source =
+      head.rows.row(first_key + first_row) + dim * static_cast<int>(sizeof(Element));
   for (int row = first_row; row < kBlock; row += step) {
     const bool exists = row < num_rows;
-    arch::cp_async_16(&tile.rows[row * Tile::kPitch + dim], exists ? source : head.keys,
+    arch::cp_async_16(&tile.rows[row * Tile::kPitch + dim], exists ? source : head.rows.first,
                       exists ? 16 : 0);
-    source += step * head.token_stride;
+    source += step * head.rows.stride;
   }
 }
 
@@ -70,8 +70,7 @@ class KeyStream {
   };
   static_assert(kStages >= 2);
 
-  __device__ KeyStream(Buffers& buffers, const KeyHead<Element>& head, int32_t first_key,
-                       int32_t num_tiles)
+  __device__ KeyStream(Buffers& buffers, const KeyHead& head, int32_t first_key, int32_t num_tiles)
       : buffers_(buffers), head_(head), first_key_(first_key), num_tiles_(num_tiles) {
     for (int tile = 0; tile < kStages - 1; ++tile) prefetch(tile);
   }
@@ -94,7 +93,7 @@ class KeyStream {
   }
 
   Buffers& buffers_;
-  const KeyHead<Element> head_;
+  const KeyHead head_;
   const int32_t first_key_;
   const int32_t num_tiles_;
 };

@@ -130,12 +130,12 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
       args, memory.common, division.joins ? cuda::Joining::kWhereShared : cuda::Joining::kNone,
       stream);
   const device::QueryScale scale(args.softmax_scale);
-  const AttentionParams params{.q = args.q,
+  const AttentionParams params{.sequences = shape.sequences(),
+                               .q = args.q,
                                .k = args.k,
                                .v = args.v,
                                .out = args.out,
                                .lse = args.lse,
-                               .lengths = shape.lengths,
                                .num_heads_q = shape.num_heads_q,
                                .group_size = shape.group_size(),
                                .head_dim = shape.head_dim,

@@ -20,12 +20,12 @@ struct RowSteps {
 };
 
 struct AttentionParams {
+  Sequences sequences;
   ConstTokens q;
-  ConstTokens k;
-  ConstTokens v;
+  KvRows k;
+  KvRows v;
   Tokens out;
   RowValues lse;
-  Lengths lengths;
   int32_t num_heads_q;
   int32_t group_size;
   int32_t head_dim;

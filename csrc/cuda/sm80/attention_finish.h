@@ -165,7 +165,7 @@ __device__ inline void store_partial(const AttentionParams& params, const RowSta
   const int t = device::lane_index() % 4;
   const int64_t head_idx = int64_t{place.batch} * params.num_heads_q + place.head;
   const int64_t first_row =
-      (split * params.num_partial_heads + head_idx) * params.lengths.seqlen_q + place.first;
+      (split * params.num_partial_heads + head_idx) * params.sequences.max.seqlen_q + place.first;
   for_each_row<Traits>(place, [&](int m, int h, int row) {
     if (t == 0) params.partial.lse2[first_row + row] = row_lse2(rows, m, h);
     float* const out = params.partial.out + (first_row + row) * params.partial.dim_v;

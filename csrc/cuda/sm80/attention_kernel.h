@@ -35,14 +35,14 @@ __device__ inline uint32_t part_of(uint32_t count, uint32_t part, uint32_t parts
 /// The row tile of item number `item`, and its part of the tiles where keys are split: items are
 /// few then. num_row_blocks is 0 where there is no more to do.
 __device__ inline device::RowTile load_item(const AttentionParams& params, int64_t item) {
-  if (params.num_splits == 1) return cuda::row_tile(params.table, params.lengths, item);
+  if (params.num_splits == 1) return cuda::row_tile(params.table, params.sequences.max, item);
   const auto num_splits = static_cast<uint32_t>(params.num_splits);
   const uint32_t split = static_cast<uint32_t>(item) % num_splits;
   device::RowTile tile =
-      cuda::row_tile(params.table, params.lengths, static_cast<uint32_t>(item) / num_splits);
+      cuda::row_tile(params.table, params.sequences.max, static_cast<uint32_t>(item) / num_splits);
   if (tile.num_row_blocks == 0) return tile;
   const auto count = static_cast<uint32_t>(
-      cuda::tiles_of(params.table, params.lengths, tile.head_idx, tile.row_block).count());
+      cuda::tiles_of(params.table, params.sequences.max, tile.head_idx, tile.row_block).count());
   tile.first_tile = static_cast<int32_t>(part_of(count, split, num_splits));
   tile.end_tile = static_cast<int32_t>(part_of(count, split + 1, num_splits));
   tile.split = static_cast<int32_t>(split);
@@ -71,10 +71,11 @@ struct WarpShare {
 
   __device__ WarpRows rows_of(const AttentionParams& params, const device::RowTile& tile) const {
     const int32_t first = tile.row_block * kBlock + first_row;
-    return {.batch = tile.head_idx / params.num_heads_q,
+    const int32_t batch = tile.head_idx / params.num_heads_q;
+    return {.batch = batch,
             .head = tile.head_idx % params.num_heads_q,
             .first = first,
-            .count = params.lengths.seqlen_q - first};
+            .count = params.sequences.at(batch).lengths.seqlen_q - first};
   }
 };
 
@@ -87,6 +88,7 @@ __device__ inline uint64_t step_keep(const device::PairTile& tile, int r, int fi
 /// S of a step, masked, and of the sign of the scale. first_key: of the tile's.
 template <typename Traits>
 __device__ inline void finish_scores(Scores<Traits>& scores, const AttentionParams& params,
+                                     const Lengths& lengths,
                                      const device::TileWalk<typename Traits::Group>& walk,
                                      const device::PairTile& tile, const WarpShare<Traits>& share,
                                      int first_key) {
@@ -103,11 +105,11 @@ __device__ inline void finish_scores(Scores<Traits>& scores, const AttentionPara
   const int r = share.row_block;
   const uint64_t keep = step_keep<Traits>(tile, r, first_key);
   if (tile.mask[r] == 0 && keep == low_bits(Traits::kStepKeys)) return;
-  auto mask = device::KeyMask::of(tile, r, walk.head(), params.lengths);
+  auto mask = device::KeyMask::of(tile, r, walk.head(), lengths);
   mask.keep = keep;
   mask.first_key += first_key;
   mask_scores(scores, mask,
-              walk.row_tile().row_block * kBlock + share.first_row + params.lengths.offset());
+              walk.row_tile().row_block * kBlock + share.first_row + lengths.offset());
 }
 
 /// Computes the queue's row tile. What is not needed in step 2 is read anew after it.
@@ -119,15 +121,17 @@ __device__ inline void attend(typename Traits::SharedStorage& storage,
   constexpr int kSteps = Traits::kFillSteps;
 
   // 1. The first tiles, the queries, the first fills, the next item's number.
-  device::TileWalk<typename Traits::Group> walk(storage.queue, params.heads, params.lengths);
+  const Sequence sequence =
+      params.sequences.at(storage.queue.row_tile.head_idx / params.num_heads_q);
+  const Lengths& lengths = sequence.lengths;
+  device::TileWalk<typename Traits::Group> walk(storage.queue, params.heads, lengths);
   const device::RowTile& row_tile = walk.row_tile();
-  const int32_t batch = row_tile.head_idx / params.num_heads_q;
   const int32_t head_q = row_tile.head_idx % params.num_heads_q;
   const int32_t first_row = row_tile.row_block * kBlock;
-  load_query<Traits>(storage, HeadRows<Element>(params.q, batch, head_q, params.head_dim),
-                     first_row,
-                     min(row_tile.num_row_blocks * kBlock, params.lengths.seqlen_q - first_row));
-  Ring ring(storage, walk, params, batch, head_q / params.group_size);
+  load_query<Traits>(storage, query_rows(params.q, sequence, head_q, sizeof(Element)),
+                     params.head_dim, first_row,
+                     min(row_tile.num_row_blocks * kBlock, lengths.seqlen_q - first_row));
+  Ring ring(storage, walk, params, sequence, head_q / params.group_size);
 
   // Behind the copies, whose latency this one's hides in.
   if (threadIdx.x == 0) {
@@ -136,7 +140,7 @@ __device__ inline void attend(typename Traits::SharedStorage& storage,
 
   // 2. Fill by fill: scores and softmax of a step or two, then their values.
   const WarpShare<Traits> share(row_tile.num_row_blocks);
-  const int num_steps = first_row + share.first_row < params.lengths.seqlen_q ? share.num_steps : 0;
+  const int num_steps = first_row + share.first_row < lengths.seqlen_q ? share.num_steps : 0;
   const uint32_t query_rows = arch::shared_address(storage.query + share.first_row * Traits::kDim) +
                               device::row_offset<typename Traits::QueryRows>();
   const uint32_t key_place = device::key_offset<typename Traits::QueryRows>() +
@@ -169,7 +173,7 @@ __device__ inline void attend(typename Traits::SharedStorage& storage,
       Scores<Traits> scores;
       score_rows(scores, query, arch::opaque(query_rows),
                  keys + i * Traits::kStepKeys * Traits::QueryRows::kRowBytes);
-      if (!whole) finish_scores(scores, params, walk, tile, share, step_key);
+      if (!whole) finish_scores(scores, params, lengths, walk, tile, share, step_key);
       soften(rows, scores, params.scale_log2, p, i, /*num_before=*/i > 0 && active[0] ? 1 : 0);
     }
     const bool exposed = !whole && device::warp_uniform(is_exposed(tile, share.row_block));
@@ -244,9 +248,9 @@ int32_t resident_attention_blocks() {
 }
 
 template <typename Traits, typename Rows>
-RowSteps row_steps(const ConstTokens& tensor) {
+RowSteps row_steps(const KvRows& rows) {
   using Element = typename Traits::Element;
-  const int64_t next = tensor.token_stride * static_cast<int64_t>(sizeof(Element));
+  const int64_t next = rows.tensor.token_stride * static_cast<int64_t>(sizeof(Element));
   return {.next = next, .next_copied = CopyShare<Rows, Traits::kThreads>::kStep * next};
 }
 

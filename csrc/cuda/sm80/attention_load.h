@@ -14,26 +14,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/kv_rows.h"
 #include "cuda/arch/async_copy.h"
 #include "cuda/arch/opaque.h"
 #include "cuda/device/tile_walk.h"
 #include "cuda/sm80/attention.h"
 
 namespace minference::sm80 {
-
-/// The rows of one head of a tensor.
-template <typename Element>
-struct HeadRows {
-  const Element* rows;
-  int64_t stride;  // Elements; a multiple of 8, as is the address.
-  int32_t dims;
-
-  __device__ HeadRows(const ConstTokens& tensor, int64_t batch, int64_t head, int32_t head_dim)
-      : rows(static_cast<const Element*>(tensor.data) + batch * tensor.batch_stride +
-             head * tensor.head_stride),
-        stride(tensor.token_stride),
-        dims(head_dim) {}
-};
 
 /// Which 16 bytes of which rows a thread copies: piece `piece` of rows first, first + kStep, ...
 template <typename Rows, int kThreads>
@@ -60,10 +47,8 @@ struct CopyShare {
   /// Offset of the thread's piece of its first row in shared memory.
   __device__ uint32_t place() const { return Rows::offset(first, piece); }
   /// Where the thread's piece of its first row is read, of rows from `row` on.
-  template <typename Element>
-  __device__ const std::byte* source(const HeadRows<Element>& from, int64_t row) const {
-    return reinterpret_cast<const std::byte*>(from.rows + (row + first) * from.stride +
-                                              piece * device::kPieceElements);
+  __device__ const std::byte* source(const HeadRows& from, int64_t row) const {
+    return from.row(row + first) + piece * device::kPieceBytes;
   }
 };
 
@@ -81,21 +66,18 @@ __device__ inline void copy_rows(uint32_t to, const std::byte* from, int64_t ste
   }
 }
 
-/// The first `num_rows` of the kRows queries from row `first` on.
+/// The first `num_rows` of the kRows queries from row `first` on, of `dims` dimensions.
 template <typename Traits>
-__device__ inline void load_query(typename Traits::SharedStorage& storage,
-                                  const HeadRows<typename Traits::Element>& q, int32_t first,
-                                  int32_t num_rows) {
+__device__ inline void load_query(typename Traits::SharedStorage& storage, const HeadRows& q,
+                                  int32_t dims, int32_t first, int32_t num_rows) {
   using Rows = typename Traits::QueryRows;
   using Share = CopyShare<Rows, Traits::kThreads>;
   const Share share;
   if (!share.has_piece()) return;
-  const int piece_bytes = share.piece_bytes(q.dims);
-  const int64_t row_bytes = q.stride * static_cast<int64_t>(sizeof(typename Traits::Element));
+  const int piece_bytes = share.piece_bytes(dims);
   copy_rows<Rows, Traits::kRows, Share::kStep, 4>(
       arch::shared_address(storage.query) + share.place(), share.source(q, first),
-      Share::kStep * row_bytes,
-      [&](int i) { return share.first + i < num_rows ? piece_bytes : 0; });
+      Share::kStep * q.stride, [&](int i) { return share.first + i < num_rows ? piece_bytes : 0; });
 }
 
 /// The ring of buffers, filled for the tiles of a walk. All threads of the block call together.
@@ -108,11 +90,11 @@ class KeyValueRing {
   static constexpr int kParts = kBlock / Traits::kFillKeys;
 
   __device__ KeyValueRing(typename Traits::SharedStorage& storage, Walk& walk,
-                          const AttentionParams& params, int64_t batch, int64_t head_kv)
+                          const AttentionParams& params, const Sequence& sequence, int32_t head_kv)
       : storage_(storage),
         walk_(walk),
-        k_({params.k, batch, head_kv, params.head_dim}, params.k_steps),
-        v_({params.v, batch, head_kv, params.head_dim_v}, params.v_steps),
+        k_(params.k.head(sequence, head_kv, sizeof(Element)), params.head_dim, params.k_steps),
+        v_(params.v.head(sequence, head_kv, sizeof(Element)), params.head_dim_v, params.v_steps),
         last_(arch::shared_address(storage.fills[Traits::kFills - 1])) {
 #pragma unroll 1
     for (int fill = 0; fill < Traits::kFills - 1; ++fill) {
@@ -137,10 +119,11 @@ class KeyValueRing {
     uint32_t place;
     const RowSteps& steps;
 
-    __device__ Source(const HeadRows<Element>& from, const RowSteps& row_steps) : steps(row_steps) {
+    __device__ Source(const HeadRows& from, int32_t dims, const RowSteps& row_steps)
+        : steps(row_steps) {
       const CopyShare<Rows, Traits::kThreads> share;
       begin = share.source(from, 0);
-      piece_bytes = share.piece_bytes(from.dims);
+      piece_bytes = share.piece_bytes(dims);
       place = share.place();
     }
   };

@@ -80,12 +80,10 @@ struct ScoreWarp {
 };
 
 template <typename Traits>
-__device__ inline device::KeyHead<typename Traits::Element> key_head(const ScoreArgs& args,
-                                                                     const ScoreGroup& group) {
-  const int64_t kv_head = group.heads[0] / args.heads_per_kv_head;
-  return {.keys = static_cast<const typename Traits::Element*>(args.k.data) +
-                  group.batch * args.k.batch_stride + kv_head * args.k.head_stride,
-          .token_stride = args.k.token_stride,
+__device__ inline device::KeyHead key_head(const ScoreArgs& args, const ScoreGroup& group) {
+  const int32_t kv_head = group.heads[0] / args.heads_per_kv_head;
+  return {.rows = args.k.head(args.sequences.at(group.batch), kv_head,
+                              sizeof(typename Traits::Element)),
           .seqlen_k = args.seqlen_k,
           .head_dim = args.head_dim};
 }
@@ -95,10 +93,9 @@ template <typename Traits>
 __device__ inline void load_queries(typename Traits::Query& query, const ScoreArgs& args,
                                     const ScoreGroup& group, const ScoreWarp& warp) {
   const int64_t first_row = args.seqlen_q - args.last_q + warp.first_row;
-  const int64_t offset = group.batch * args.q.batch_stride +
-                         group.heads[warp.slot] * args.q.head_stride +
-                         first_row * args.q.token_stride;
-  query.load(static_cast<const uint32_t*>(args.q.data) + offset / 2, args.q.token_stride / 2,
+  const HeadRows rows = query_rows(args.q, args.sequences.at(group.batch), group.heads[warp.slot],
+                                   sizeof(typename Traits::Element));
+  query.load(reinterpret_cast<const uint32_t*>(rows.row(first_row)), args.q.token_stride / 2,
              args.last_q - warp.first_row, args.head_dim, args.query_bits);
 }
 

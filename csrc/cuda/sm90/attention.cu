@@ -119,7 +119,7 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
   const device::QueryScale scale(args.softmax_scale);
   const AttentionParams params{.maps = maps,
                                .lse = args.lse,
-                               .lengths = shape.lengths,
+                               .sequences = shape.sequences(),
                                .num_heads_q = shape.num_heads_q,
                                .group_size = shape.group_size(),
                                .scale_log2 = scale.log2,

@@ -62,7 +62,7 @@ __device__ inline void store_lse(const AttentionParams& params, const RowState<T
       params.lse.data + batch * params.lse.batch_stride + head * params.lse.head_stride;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    if (row + 8 * h >= params.lengths.seqlen_q) continue;
+    if (row + 8 * h >= params.sequences.at(batch).lengths.seqlen_q) continue;
     lse[(int64_t{row} + 8 * h) * params.lse.row_stride] =
         device::lse_of(device::lse2_of(rows.max[h], rows.sum[h]));
   }

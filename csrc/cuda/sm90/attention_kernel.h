@@ -77,7 +77,10 @@ class Consumer {
   __device__ typename Traits::QueryTile& query() const {
     return storage_.query[query_.stage][warpgroup_];
   }
-  /// The thread's first row, of the call.
+  __device__ Lengths lengths() const {
+    return params_.sequences.at(item().head_idx / params_.num_heads_q).lengths;
+  }
+  /// The thread's first row, of the sequence.
   __device__ int32_t first_row() const {
     const int thread = static_cast<int>(threadIdx.x) % device::kWarpgroupThreads;
     return (item().row_block + warpgroup_) * kBlock + thread / 32 * 16 + thread % 32 / 4;
@@ -223,8 +226,8 @@ class Consumer {
     // What the tiles say of it is in a register: read anew it would be four loads, one after the
     // other, with nothing else to do.
     if (device::warp_uniform(exposed)) {
-      mask_scores(scores, params_, params_.heads[item().head_idx], stage, first_tile, warpgroup_,
-                  first_row() + params_.lengths.offset());
+      mask_scores(scores, lengths(), params_.heads[item().head_idx], stage, first_tile, warpgroup_,
+                  first_row() + lengths().offset());
     }
     release(storage_.key_empty[keys_.stage]);
     return raise_maxima(rows, scores, params_.scale_log2);

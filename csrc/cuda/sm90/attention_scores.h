@@ -92,7 +92,7 @@ __device__ inline void mask_tile(Scores<kTiles>& scores, int tile, const device:
 /// Masks tiles, from `first_tile` of the stage on, where they need it. `position`: of the thread's
 /// first row.
 template <int kTiles>
-__device__ inline void mask_scores(Scores<kTiles>& scores, const AttentionParams& params,
+__device__ inline void mask_scores(Scores<kTiles>& scores, const Lengths& lengths,
                                    const HeadKeys& head, const StageTiles& stage, int first_tile,
                                    int row_block, int32_t position) {
 #pragma unroll
@@ -102,7 +102,7 @@ __device__ inline void mask_scores(Scores<kTiles>& scores, const AttentionParams
                              tile.keep[row_block] == low_bits(kBlock))) {
       continue;
     }
-    mask_tile(scores, i, device::KeyMask::of(tile, row_block, head, params.lengths), position);
+    mask_tile(scores, i, device::KeyMask::of(tile, row_block, head, lengths), position);
   }
 }
 

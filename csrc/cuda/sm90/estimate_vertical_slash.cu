@@ -36,7 +36,7 @@ std::size_t estimate_vertical_slash_bytes(const EstimateVerticalSlashArgs& args,
 
 void estimate_vertical_slash(const EstimateVerticalSlashArgs& args, Workspace workspace,
                              const Executor& executor) {
-  if (!tma::has_tensor_map(args.k, key_sizes(args.shape))) {
+  if (!tma::has_tensor_map(args.k.tensor, key_sizes(args.shape))) {
     return sm80::estimate_vertical_slash(args, workspace, executor);
   }
   cuda::estimate_vertical_slash(args, score_kernels(args.shape), workspace,

@@ -247,8 +247,8 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
 
 // ---- Host ---------------------------------------------------------------------------------------
 
-inline CUtensorMap key_map(const Shape& shape, const ConstTokens& k) {
-  return tma::tensor_map(k, key_sizes(shape),
+inline CUtensorMap key_map(const Shape& shape, const KvRows& k) {
+  return tma::tensor_map(k.tensor, key_sizes(shape),
                          {.dims = kPanelDims, .swizzle = arch::Swizzle::k128B, .rows = kStepKeys});
 }
 

@@ -89,9 +89,8 @@ template <typename Traits>
 __device__ inline void load_queries(typename Traits::Queries& tile, const cuda::ScoreArgs& args,
                                     const cuda::ScoreGroup& group, const Consumer& consumer) {
   constexpr int kPieces = Traits::kHeadDim / device::kPieceElements;
-  const auto* data = static_cast<const typename Traits::Element*>(args.q.data) +
-                     group.batch * args.q.batch_stride +
-                     int64_t{args.seqlen_q - args.last_q} * args.q.token_stride;
+  const Sequence sequence = args.sequences.at(group.batch);
+  const int32_t first_row = sequence.lengths.seqlen_q - args.last_q;
 #pragma unroll 8
   for (int i = consumer.thread; i < kWarpgroupHeads * kBlock * kPieces;
        i += device::kWarpgroupThreads) {
@@ -101,9 +100,10 @@ __device__ inline void load_queries(typename Traits::Queries& tile, const cuda::
     const int dim = i % kPieces * device::kPieceElements;
     device::RowPiece piece = {};
     if (head < consumer.num_heads && row < args.last_q && dim < args.head_dim) {
+      const HeadRows rows = query_rows(args.q, sequence, group.heads[consumer.slot_of(head)],
+                                       sizeof(typename Traits::Element));
       piece = *reinterpret_cast<const device::RowPiece*>(
-          data + group.heads[consumer.slot_of(head)] * args.q.head_stride +
-          row * args.q.token_stride + dim);
+          rows.row(first_row + row) + dim * static_cast<int>(sizeof(typename Traits::Element)));
     }
 #pragma unroll
     for (uint32_t& word : piece.words) {

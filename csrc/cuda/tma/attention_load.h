@@ -110,7 +110,7 @@ class Finder {
     int64_t item = blockIdx.x;  // Of the first thread.
     for (;;) {
       if (is_first()) {
-        storage_.queue.row_tile = cuda::row_tile(params_.table, params_.lengths, item);
+        storage_.queue.row_tile = cuda::row_tile(params_.table, params_.sequences.max, item);
         item = gridDim.x + static_cast<int64_t>(atomicAdd(params_.next_item, 1ull));
       }
       FinderGroup::sync();  // The item is visible to all finder warps.
@@ -130,7 +130,9 @@ class Finder {
       wait_for_room();
       return publish(/*count=*/0, /*starts_item=*/true);
     }
-    device::TileWalk<FinderGroup, kTileBatches> walk(storage_.queue, params_.heads, params_.lengths,
+    const int32_t batch = storage_.queue.row_tile.head_idx / params_.num_heads_q;
+    const Lengths lengths = params_.sequences.at(batch).lengths;
+    device::TileWalk<FinderGroup, kTileBatches> walk(storage_.queue, params_.heads, lengths,
                                                      num_found_);
     bool starts_item = true;
     int32_t count = 0;

@@ -28,8 +28,8 @@ AttentionTensors::AttentionTensors(const AttentionArgs& args) {
   const Shape& shape = args.shape;
   const auto& [seqlen_q, seqlen_k] = shape.lengths;
   q = {args.q, {shape.head_dim, seqlen_q, shape.num_heads_q, shape.batch}};
-  k = {args.k, {shape.head_dim, seqlen_k, shape.num_heads_kv, shape.batch}};
-  v = {args.v, {shape.head_dim_v, seqlen_k, shape.num_heads_kv, shape.batch}};
+  k = {args.k.tensor, {shape.head_dim, seqlen_k, shape.num_heads_kv, shape.batch}};
+  v = {args.v.tensor, {shape.head_dim_v, seqlen_k, shape.num_heads_kv, shape.batch}};
   out = {as_const(args.out), {shape.head_dim_v, seqlen_q, shape.num_heads_q, shape.batch}};
 }
 

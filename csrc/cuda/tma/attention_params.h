@@ -23,7 +23,7 @@ struct AttentionMaps {
 struct AttentionParams {
   AttentionMaps maps;
   RowValues lse;
-  Lengths lengths;
+  Sequences sequences;
   int32_t num_heads_q;
   int32_t group_size;
   float scale_log2;  // |softmax_scale| log2(e), or 1 where that is 0.

@@ -61,8 +61,8 @@ inline Output compute(const AttentionStage& stage, const AttentionCase& c, Atten
   const DeviceArray<float> lse_memory(std::vector<float>(static_cast<std::size_t>(lse_size), -7));
   AttentionArgs args{.shape = c.shape(),
                      .q = call.q.tokens,
-                     .k = call.k.tokens,
-                     .v = call.v.tokens,
+                     .k = {call.k.tokens},
+                     .v = {call.v.tokens},
                      .out = out,
                      .lse = {c.wants_lse ? lse_memory.data() : nullptr,
                              int64_t{c.seqlen_q} * (c.num_heads_q + 1), 1, c.num_heads_q + 1},

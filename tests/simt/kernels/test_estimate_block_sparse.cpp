@@ -153,12 +153,12 @@ class Comparison {
                                            .head_dim = problem_.head_dim,
                                            .lengths = problem_.lengths()},
                                  .q = q_.tokens,
-                                 .k = k_.tokens,
+                                 .k = {k_.tokens},
                                  .softmax_scale = problem_.softmax_scale,
                                  .top_p = problem_.top_p,
                                  .targets = targets_};
     args.q.data = q;
-    args.k.data = k;
+    args.k.tensor.data = k;
     return args;
   }
 

@@ -299,7 +299,7 @@ void check_no_rows(const Stage& stage) {
 void check_repeated_keys() {
   const Case c{.name = "repeated keys", .num_heads_q = 4, .num_heads_kv = 2, .seqlen_k = 300};
   Call call(c);
-  call.args.k.head_stride = 0;
+  call.args.k.tensor.head_stride = 0;
   simt::options() = {.max_shared_bytes = kStages[1].max_shared_bytes};
   const Indices sm80 = gpu_indices(kStages[0], call);
   const Indices sm90 = gpu_indices(kStages[1], call);

@@ -125,7 +125,7 @@ class Call {
                       .head_dim = c.head_dim,
                       .lengths = {c.seqlen_q, c.seqlen_k}},
             .q = q_.tokens,
-            .k = k_.tokens,
+            .k = {k_.tokens},
             .softmax_scale = scale(),
             .last_q = std::min(c.last_q, c.seqlen_q),
             .sink = std::min(30, c.seqlen_k),
