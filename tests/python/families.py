@@ -109,12 +109,17 @@ def assert_as_eager(
     torch.testing.assert_close(got[rows], want[rows], rtol=0, atol=1e-4 * largest)
 
 
+def row(*numbers: float) -> list[float]:
+    """A row of the tensor of patterns: these numbers, then zeros."""
+    return [*numbers, *[0] * (8 - len(numbers))]
+
+
 class KernelCalls(TorchDispatchMode):
     """Records q, k and the patterns of every call of the kernels."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[tuple[torch.Size, torch.Size, list[list[int]]]] = []
+        self.calls: list[tuple[torch.Size, torch.Size, list[list[float]]]] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func is torch.ops.minference.prefill_attn.default:

@@ -24,6 +24,7 @@ from families import (
     cache_argument,
     logits_of,
     random_ids,
+    row,
     tiny_model,
 )
 from hypothesis import given
@@ -55,7 +56,7 @@ def test_prefill_is_eager(family):
         got = logits_of(model, "minference", ids)
     assert_as_eager(model, got, ids)
 
-    dense, window = [[0, 0, 0, 0]], [[1, 0, 24, 0]]
+    dense, window = [row(0)], [row(1, 0, 24)]
     patterns = {
         "mistral": [window, window],
         "gemma2": [],  # softcap: the model's eager function.
@@ -240,8 +241,8 @@ def test_each_layer_has_its_patterns():
     with KernelCalls() as kernel:
         logits_of(model, "minference", ids)
     assert [patterns for _, _, patterns in kernel.calls] == [
-        [[1, 1, 5, 0]] * 4,
-        [[2, 40, 110, 0]] * 4,
+        [row(1, 1, 5)] * 4,
+        [row(2, 40, 110, 64, 30, 100, 1, 1)] * 4,
     ]
 
 
@@ -273,7 +274,7 @@ def test_sliding_window_wins_over_patterns():
     minference.set_patterns(model, minference.AShape(4, 40), min_seqlen=1)
     with KernelCalls() as kernel:
         logits_of(model, "minference", ids)
-    assert [patterns[0] for _, _, patterns in kernel.calls] == [[1, 0, 24, 0], [1, 4, 40, 0]]
+    assert [patterns[0] for _, _, patterns in kernel.calls] == [row(1, 0, 24), row(1, 4, 40)]
 
 
 @pytest.mark.parametrize(
@@ -284,7 +285,7 @@ def test_short_calls_are_dense(seqlen, min_seqlen, is_sparse):
     minference.set_patterns(model, minference.AShape(1, 3), min_seqlen=min_seqlen)
     with KernelCalls() as kernel:
         logits_of(model, "minference", random_ids(1, seqlen))
-    pattern = [1, 1, 3, 0] if is_sparse else [0, 0, 0, 0]
+    pattern = row(1, 1, 3) if is_sparse else row(0)
     assert {tuple(patterns[0]) for _, _, patterns in kernel.calls} == {tuple(pattern)}
 
 

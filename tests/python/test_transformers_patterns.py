@@ -19,6 +19,7 @@ from families import (
     assert_as_eager,
     logits_of,
     random_ids,
+    row,
     tiny_model,
     transformers,
 )
@@ -218,7 +219,7 @@ def test_config_counts_layers_without_attention():
     minference.set_patterns(model, HeadConfig(layers), min_seqlen=1)
     with KernelCalls() as kernel:
         logits_of(model, "minference", ids)
-    assert [patterns[0] for _, _, patterns in kernel.calls] == [[1, 1, 9, 0], [1, 3, 9, 0]]
+    assert [patterns[0] for _, _, patterns in kernel.calls] == [row(1, 1, 9), row(1, 3, 9)]
     with pytest.raises(ValueError, match="expected the model's 4 layers, got 2"):
         minference.set_patterns(model, HeadConfig(layers[:2]))
 
