@@ -140,19 +140,6 @@ void check_index_output(const TensorArg& index, const TensorArg& q, const Tensor
 using namespace minference;
 using namespace minference::api;
 
-minf_vertical_slash_options minf_vertical_slash_options_default(void) {
-  const minf_pattern pattern = default_pattern(MINF_VERTICAL_SLASH);
-  const minf_vertical_slash& defaults = pattern.as.vertical_slash;
-  return {.struct_size = sizeof(minf_vertical_slash_options),
-          .softmax_scale = nullptr,
-          .last_q = defaults.last_q,
-          .sink = defaults.sink,
-          .local = defaults.local,
-          .reserved = 0,
-          .vertical_p = defaults.vertical_p,
-          .slash_p = defaults.slash_p};
-}
-
 minf_status minf_estimate_vertical_slash(const minf_tensor* q, const minf_tensor* k,
                                          const minf_vertical_slash_options* options,
                                          const minf_tensor* vertical_index,
@@ -191,13 +178,6 @@ minf_status minf_estimate_vertical_slash_workspace_bytes(const minf_tensor* q, c
     const EstimateCall call({"q", q}, {"k", k}, read_options(options), exec);
     store_workspace_bytes(bytes, call.counted_bytes());
   });
-}
-
-minf_block_sparse_options minf_block_sparse_options_default(void) {
-  const minf_pattern pattern = default_pattern(MINF_BLOCK_SPARSE);
-  return {.struct_size = sizeof(minf_block_sparse_options),
-          .softmax_scale = nullptr,
-          .top_p = pattern.as.block_sparse.top_p};
 }
 
 minf_status minf_estimate_block_sparse(const minf_tensor* q, const minf_tensor* k,

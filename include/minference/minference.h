@@ -233,8 +233,19 @@ typedef struct minf_vertical_slash_options {
   double slash_p;
 } minf_vertical_slash_options;
 
-/* MINF_DEFAULT_*, no mass budget, default scale. */
-MINF_API minf_vertical_slash_options minf_vertical_slash_options_default(void);
+/* MINF_DEFAULT_*, no mass budget, default scale. Inline, as is the other default below: the size is
+ * that of the struct the program was built with. */
+static inline minf_vertical_slash_options minf_vertical_slash_options_default(void) {
+  const minf_vertical_slash_options options = {sizeof(minf_vertical_slash_options),
+                                               NULL,
+                                               MINF_DEFAULT_LAST_Q,
+                                               MINF_DEFAULT_SINK,
+                                               MINF_DEFAULT_LOCAL,
+                                               0,
+                                               1,
+                                               1};
+  return options;
+}
 
 /* Selects, per query head, the key columns and the distances that the last rows attend most.
  *
@@ -267,7 +278,10 @@ typedef struct minf_block_sparse_options {
   double top_p;                /* As in minf_block_sparse. */
 } minf_block_sparse_options;
 
-MINF_API minf_block_sparse_options minf_block_sparse_options_default(void);
+static inline minf_block_sparse_options minf_block_sparse_options_default(void) {
+  const minf_block_sparse_options options = {sizeof(minf_block_sparse_options), NULL, 1};
+  return options;
+}
 
 /* Selects, per query head and row block, the key blocks with the largest mean-pooled score.
  *
