@@ -1,4 +1,4 @@
-// The format is not documented; it is the one that cuobjdump prints, the same from nvcc 11 to 13.
+// The format is not documented. cuobjdump prints it, and it is the same from nvcc 11 to 13.
 // SPDX-License-Identifier: Apache-2.0
 #include "fat_binary.h"
 
@@ -36,8 +36,8 @@ std::string read_file(const std::string& path) {
   return text.str();
 }
 
-/// PTXSIM_FILTER: a command that reads PTX from its input and prints what is to run in its place.
-/// Planted faults come this way.
+/// PTXSIM_FILTER: a command that reads PTX from its input and prints the PTX to run instead. The
+/// planted faults use it.
 std::string filtered(const std::string& text) {
   const char* command = std::getenv("PTXSIM_FILTER");
   if (command == nullptr) return text;

@@ -37,7 +37,7 @@ Landing landing_of(const char* name) {
   throw Error(std::string(name) + "=" + text + ": at_once, late or random is meant");
 }
 
-/// A name that is written wrong would be a run with other options than meant.
+/// A misspelt name would otherwise run with other options than intended.
 void refuse_unknown_names() {
   const std::set<std::string> known = {
       "PTXSIM_LANDING",         "PTXSIM_SEED",    "PTXSIM_CHECK",           "PTXSIM_COUNT",

@@ -72,7 +72,7 @@ class Mbarriers {
   void finish_phase(Engine& engine, MbarrierState& barrier);
 
   std::unordered_map<std::size_t, MbarrierState> barriers_;  // By offset.
-  std::unordered_map<std::size_t, Stamp> fenced_;  // By offset: the fence of the init.
+  std::unordered_map<std::size_t, Stamp> fenced_;            // By offset: the fence of the init.
 };
 
 }  // namespace simt::engine

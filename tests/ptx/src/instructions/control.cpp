@@ -1,4 +1,4 @@
-// Control flow (section 9.7.12) and what has no effect but on time (9.7.19). Calls: call.cpp.
+// Control flow (section 9.7.12), and instructions that only affect time (9.7.19). Calls: call.cpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "decoder.h"
 #include "instructions/instructions.h"
@@ -40,7 +40,7 @@ void decode_brx(Decoder& decoder) {
   decoder.nothing(Flow::kBranchTable);
 }
 
-// Functions other than kernels are not run: to return is to exit.
+// Only kernels run, so a return is an exit.
 void decode_exit(Decoder& decoder) {
   decoder.expect_operands(0);
   decoder.nothing(Flow::kExit);
@@ -57,7 +57,7 @@ void decode_nanosleep(Decoder& decoder) {
   decoder.nothing(Flow::kYield);
 }
 
-// A grid starts when the one before it is over: there is nobody to wait for or to wake.
+// A grid starts when the one before it has ended, so there is nobody to wait for or to wake.
 void decode_griddepcontrol(Decoder& decoder) {
   decoder.expect_operands(0);
   decoder.nothing();
