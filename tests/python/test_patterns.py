@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pattern dataclasses, and the table the ops take."""
+"""The pattern dataclasses, and the tensor that the ops take."""
 
 from __future__ import annotations
 

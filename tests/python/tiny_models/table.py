@@ -66,6 +66,6 @@ def _row(verdict: Verdict) -> str:
 
 
 def _cell(text: str, width: int = 200) -> str:
-    """Short, without what would end a cell or name a place on this machine."""
+    """Shorten text, and remove what would end a cell or name a path of this machine."""
     text = re.sub(r"(/[\w.+-]+){2,}/", "", text.replace("|", "/"))
     return text if len(text) <= width else text[: width - 3] + "..."
