@@ -201,7 +201,7 @@ struct Row {
   std::vector<mi::Pattern> patterns;
   std::function<void(const mi::Exec&)> before, call;
   std::size_t workspace_bytes = 0, bytes_read = 0;  // Read: of q and k, by a stage that only reads.
-  std::vector<double> seconds = {};  // Sorted.
+  std::vector<double> seconds = {};                 // Sorted.
 };
 
 std::vector<Row> make_rows(const Inputs& inputs, const Tensor& out, const mi::Exec& exec) {
