@@ -1,5 +1,5 @@
 // An attention call with random inputs and key sets in emulated device memory: its arguments, and
-// what float64 makes of it.
+// its float64 result.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
