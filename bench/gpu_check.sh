@@ -87,7 +87,7 @@ part_instructions() {
 
 # Leaves out tests of the CPU alone, and modules that need packages that are not installed.
 part_tests() {
-  [ -n "$GPU" ] || { echo "no GPU: all would be left out" && return 77; }
+  [ -n "$GPU" ] || { echo "no GPU: all tests would be skipped" && return 77; }
   local parallel=()
   "$PYTHON" -c 'import xdist' 2>/dev/null && parallel=(-n 8 --dist loadgroup)
   "$PYTHON" -m pytest -q -k cuda -p no:cacheprovider --continue-on-collection-errors -W default \

@@ -248,7 +248,7 @@ def test_rows_without_keys(device, isa, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_all_keys_by_every_road(device, isa, dtype, shape):
+def test_all_keys_in_every_form_is_dense(device, isa, dtype, shape):
     """All columns, all distances, all blocks, a window past the start: all are dense attention."""
     seqlen_q, seqlen_k = shape
     q, k, v = make_qkv(1, seqlen_q, seqlen_k, dtype=dtype, device=device)

@@ -569,7 +569,7 @@ def test_every_backend_is_listed_and_says_why_not():
         ("CUDA", RuntimeError),
     ],
 )
-def test_what_cuda_says_becomes_a_type(prefix, error):
+def test_cuda_errors_become_exception_types(prefix, error):
     """The texts are those of csrc/torch/interop.h, which only a machine with a GPU can raise."""
 
     def op() -> None:

@@ -231,7 +231,7 @@ def test_mass_budget_stays_within_the_size(device, isa):
 
 
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf])
-def test_rows_that_are_not_finite_do_not_vote(device, isa, poison):
+def test_rows_that_are_not_finite_are_ignored(device, isa, poison):
     """NaN in one of the last rows: the other rows decide as if it were not there."""
     q, k, _, _ = planted_qk(64, 700, torch.float32)
     q[:, 20] = poison

@@ -309,7 +309,7 @@ def test_patterns_may_come_from_a_file(tmp_path):
     assert minference.set_patterns(tiny_model("llama"), tmp_path / "patterns.json") == config
 
 
-def test_falling_back_to_dense_is_said():
+def test_falling_back_to_dense_warns():
     model, ids = tiny_model("llama"), random_ids(1, 80)
     minference.set_patterns(model, minference.AShape(1, 3), min_seqlen=1)
     with pytest.warns(UserWarning, match="LlamaAttention runs dense"):

@@ -357,7 +357,7 @@ def test_what_may_change_the_result_is_refused_by_name(arguments, error, message
 
 
 @pytest.mark.parametrize("lists", [0, 3])
-def test_lists_that_are_of_no_heads_are_refused(lists):
+def test_lists_for_a_wrong_number_of_heads_are_refused(lists):
     index = torch.zeros(2, lists, 40, 1, dtype=torch.int64)
     with pytest.raises(ValueError, match=rf"block_indices: .*, got \(2, {lists}, 40, 1\)"):
         attend(Layer(block_size=64), *make_qkv(), None, block_indices=index)
@@ -371,13 +371,13 @@ def test_harmless_arguments_change_nothing():
     assert torch.equal(got, attend(Layer(), q, k, v, None)[0])
 
 
-def test_an_argument_that_a_user_invents_reaches_the_refusal():
+def test_unknown_argument_of_a_model_call_is_refused():
     model = tiny_model("llama")
     with pytest.raises(NotImplementedError, match="LlamaAttention: attention_boost: not known"):
         logits_of(model, "minference", random_ids(1, 9), attention_boost=2.0)
 
 
-def test_attention_weights_are_said_to_be_none():
+def test_output_attentions_warns_and_gives_none():
     model, ids = tiny_model("llama"), random_ids(1, 9)
     with pytest.warns(UserWarning, match="output_attentions=True gives none; set the model to"):
         got = logits_of(model, "minference", ids, output_attentions=True)

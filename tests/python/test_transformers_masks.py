@@ -156,7 +156,7 @@ DTYPES = [torch.bool, torch.float32, torch.bfloat16]
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("window", [0, 3])
 @pytest.mark.parametrize("name", READS)
-def test_reading_gives_what_it_would_of_the_elements(name, window, dtype):
+def test_reading_equals_reading_the_written_out_mask(name, window, dtype):
     if (name, dtype) == ("numpy", torch.bfloat16):
         pytest.skip("numpy has no bfloat16")
     read, stays = READS[name]
@@ -243,12 +243,12 @@ def test_a_write_is_never_lost(write, dtype):
 
 
 @pytest.mark.parametrize("name", ["data_ptr", "untyped_storage", "share_memory_"])
-def test_memory_that_is_not_there_is_refused(name):
+def test_memory_of_a_mask_not_written_out_is_refused(name):
     with pytest.raises(NotImplementedError, match=r"the mask is not written out; mask\.clone"):
         getattr(make(), name)()
 
 
-def test_it_says_what_it_is():
+def test_repr_names_shape_and_first_key():
     assert "shape=(2, 1, 7, 11)" in repr(make())
     assert "first_key=3" in str(make())
 

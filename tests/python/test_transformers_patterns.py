@@ -243,7 +243,7 @@ def test_several_decoders_share_one_pattern():
 
 
 @pytest.mark.parametrize("patterns", [[SPARSE] * 4, HeadConfig(((SPARSE,) * 4,) * 2)])
-def test_several_decoders_want_to_be_told_apart(patterns):
+def test_patterns_that_do_not_fit_several_decoders_are_refused(patterns):
     pair = Pair()
     message = (
         r"the model has several decoders: large.model.layers \(2 layers\), small.model.layers"

@@ -120,7 +120,7 @@ def main() -> int:
         key: kernel for key, kernel in kernels.items() if re.search(arguments.only, names[key[0]])
     }
     if not chosen:
-        print(f"no kernel has run, by {arguments.folder}")
+        print(f"no kernel has run, according to {arguments.folder}")
         return 1
     below = 0
     for (name, _), kernel in sorted(chosen.items(), key=lambda item: names[item[0][0]]):

@@ -218,7 +218,7 @@ void Parser::parse_function(bool is_entry) {
   parse_body();
   const std::string missing = names_->finish_labels(function_->labels);
   if (!missing.empty()) {
-    scanner_.fail("the label '" + missing + "' stands nowhere in " + function_->name);
+    scanner_.fail("the label '" + missing + "' is not defined in " + function_->name);
   }
   module_->functions[function_->name] = std::move(function_);
 }
@@ -301,7 +301,7 @@ bool Parser::parse_label() {
   if (scanner_.accept(".branchtargets")) {
     instructions_->parse_branch_targets(name);
   } else if (!names_->place_label(name, function_->code.size())) {
-    scanner_.fail("the label '" + std::string(name) + "' stands twice");
+    scanner_.fail("the label '" + std::string(name) + "' is defined twice");
   }
   return true;
 }

@@ -10,7 +10,7 @@ u32 place_of_label(Decoder& decoder, s64 label) {
   const auto& labels = decoder.function().labels;
   if (label < 0 || static_cast<std::size_t>(label) >= labels.size()) decoder.fail("no label");
   const s64 place = labels[static_cast<std::size_t>(label)];
-  if (place < 0) decoder.fail("a label that stands nowhere");
+  if (place < 0) decoder.fail("a label that is not defined");
   return static_cast<u32>(place);
 }
 
