@@ -16,12 +16,12 @@ namespace {
 struct Header {
   u32 magic;
   u16 version, header_bytes;
-  u64 bytes;  // Of all entries.
+  u64 bytes;  // Total of all entries.
 };
 struct Entry {
   u16 kind, attributes;
   u32 header_bytes;
-  u64 bytes;  // Of what follows the header.
+  u64 bytes;  // Size of what follows the header.
   u32 compressed_bytes, options;
   u16 minor, major;
   u32 architecture;

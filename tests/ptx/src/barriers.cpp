@@ -326,7 +326,7 @@ std::string describe_register_pool(const Warp& warp, u32 count) {
 u32 registers_of_launch(const Function& function) {
   if (function.max_registers != 0) return function.max_registers;
   if (function.max_threads == 0) return 0;
-  constexpr u32 kFile = 65536;  // Of a multiprocessor.
+  constexpr u32 kFile = 65536;  // Per multiprocessor.
   constexpr u32 kMost = 255;
   constexpr u32 kStep = 8;
   const u32 blocks = std::max(function.min_blocks, 1u);

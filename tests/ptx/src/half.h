@@ -56,7 +56,7 @@ u32 round_to(double x, Rounding rounding) {
   const u64 fraction = magnitude & ((u64{1} << kDoubleMantissa) - 1);
   const bool is_normal = (magnitude >> kDoubleMantissa) != 0;
   const u64 mantissa = fraction | (is_normal ? u64{1} << kDoubleMantissa : 0);
-  constexpr int kLeast = 1 - kFormat.bias();  // Of normal numbers.
+  constexpr int kLeast = 1 - kFormat.bias();  // Exponent of the smallest normal number.
   const int dropped =
       std::min(std::max(exponent, kLeast) - exponent + kDoubleMantissa - kFormat.mantissa_bits, 63);
   const u64 kept = mantissa >> dropped;

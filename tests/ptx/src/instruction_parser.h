@@ -42,7 +42,7 @@ class InstructionParser {
   Names& names_;
   std::map<std::tuple<Source, u64, u8>, Reg> initials_;
   std::map<const Variable*, u64> shared_offsets_;
-  std::map<std::string, u32, std::less<>> tables_;  // Of branch targets, by name.
+  std::map<std::string, u32, std::less<>> tables_;  // Branch target tables by name.
 };
 
 }  // namespace ptxsim

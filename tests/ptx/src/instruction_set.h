@@ -16,7 +16,7 @@ class Decoder;
 /// "and(.b16|.b32|.b64)".
 struct Form {
   const char* syntax;
-  const char* section;  // Of the PTX ISA manual.
+  const char* section;  // In the PTX ISA manual.
   void (*decode)(Decoder& decoder);
 };
 

@@ -59,7 +59,7 @@ struct Op {
   bool has_guard = false;
   bool guard_negated = false;
   Reg guard;
-  std::vector<u32> targets;  // Of branches: instructions.
+  std::vector<u32> targets;  // For branches: instructions.
   Reg index;                 // For kBranchTable.
   Reg members;               // For kMeetMask and kWarpBarrier.
   std::unique_ptr<const BarrierOperands> barrier;

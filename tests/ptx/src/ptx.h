@@ -98,7 +98,7 @@ struct Operand {
     kLabel,     // `value`: its number; with `is_table`: of a .branchtargets list.
     kSink,      // _
     kClock,     // Reads %clock, %clock64, %globaltimer.
-    kFunction,  // Of call: `name`; `parts`: the parameters' addresses. The operands that follow are
+    kFunction,  // call: `name`; `parts`: the parameters' addresses. The operands that follow are
                 // the results' addresses.
   };
   Kind kind = Kind::kRegister;
@@ -139,7 +139,7 @@ struct Function {
   std::vector<Initial> initial;
   std::vector<Parameter> parameters;
   u64 parameter_bytes = 0;
-  u32 register_bytes = 0;  // Of one warp's register file.
+  u32 register_bytes = 0;  // Size of one warp's register file.
   u32 num_registers = 0;
   u64 local_bytes = 0;   // Per lane.
   u64 shared_bytes = 0;  // Static.

@@ -56,7 +56,7 @@ struct Warp {
   u8* registers = nullptr;   // The register file.
   std::vector<u32> defined;  // By register number, if checked: the lanes that hold a value.
   u8* local = nullptr;       // Lane 0's; the others' follow.
-  u64 local_bytes = 0;       // Of a lane.
+  u64 local_bytes = 0;       // Per lane.
   u32 num_registers = 0;     // Per thread, changed by setmaxnreg. 0: not known.
 
   // barrier.cluster: lanes that arrived in the current phase; lanes that arrived in a finished
@@ -64,7 +64,7 @@ struct Warp {
   u32 cluster_arrived = 0, cluster_passed = 0;
 
   ThreadCopies copies;     // cp.async.
-  BulkGroups bulk_groups;  // Of bulk stores.
+  BulkGroups bulk_groups;  // For bulk stores.
   Fences fences;           // fence.proxy.async, per lane.
   Products products;       // wgmma.
 

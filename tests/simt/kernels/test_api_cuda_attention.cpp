@@ -33,7 +33,7 @@ using namespace minference::test;
 constexpr int64_t kBlock = 64;
 std::size_t max_shared_bytes = 0;      // Per thread block of the machine's GPU.
 constexpr unsigned char kDirt = 0xff;  // As float NaN, as int -1.
-constexpr double kMaxValue = 2;        // Of TestTensor::fill_random().
+constexpr double kMaxValue = 2;        // The largest of TestTensor::fill_random().
 
 using Patterns = std::vector<minf_pattern>;
 

@@ -34,7 +34,7 @@ class BlockBarriers {
 
  private:
   struct Barrier {
-    int threads = 0;  // As the first thread to arrive said.
+    int threads = 0;  // As the first thread to arrive specified.
     BarrierVote vote = BarrierVote::kNone;
     int num_arrived = 0;
     int num_true = 0;

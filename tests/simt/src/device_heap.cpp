@@ -11,7 +11,7 @@
 namespace simt::engine {
 namespace {
 
-constexpr std::size_t kAlignment = 256;  // As cudaMalloc's allocations.
+constexpr std::size_t kAlignment = 256;  // Like cudaMalloc's.
 // A gap between two allocations, so that an index that is off by a row or so does not hit a
 // neighbour.
 constexpr std::size_t kGapBytes = 4096;

@@ -16,7 +16,7 @@ namespace simt::engine {
 
 struct BulkCopy {
   std::size_t shared_offset = 0;
-  std::size_t bytes = 0;  // Of shared memory.
+  std::size_t bytes = 0;  // In shared memory.
   std::vector<Piece> pieces;
   int agent = 0;
   const char* what = "";

@@ -46,7 +46,7 @@ class ProxyFences {
   /// Whether any thread that knew of the access has one.
   bool any_fence_covers(Stamp access, int actor, const Clocks& clocks) const;
 
-  Stamp first_stamp_ = 0;                               // Of this block.
+  Stamp first_stamp_ = 0;                               // The block's first.
   std::array<std::vector<Fence>, kMaxThreads> fences_;  // Per thread, in its order.
   std::vector<int> fencing_;                            // Threads that have fenced.
 };

@@ -83,7 +83,7 @@ class Warpgroup {
     int64_t issued = 0;               // Products; their numbers count from 0 in each block.
     bool fenced = false;              // Since the last wait.
     int64_t group = 0;                // Committed groups.
-    std::vector<int64_t> group_ends;  // Of each committed group: products before its end.
+    std::vector<int64_t> group_ends;  // Per committed group: products before its end.
   };
 
   Product& product(int64_t number) { return *products_[static_cast<std::size_t>(number - first_)]; }

@@ -28,7 +28,7 @@ class RegisterPool {
  private:
   struct WarpgroupState {
     int registers = 0;  // Per thread; 0 if unknown.
-    int wanted = 0;     // As the call that its warps are in asks for.
+    int wanted = 0;     // What the call that its warps are in asks for.
     bool increases = false;
     unsigned warps = 0;  // A bit for each warp that has made this call.
   };

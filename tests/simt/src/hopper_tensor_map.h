@@ -18,7 +18,7 @@ struct TensorMap {
   uint64_t tag = 0;       // Distinguishes a map from other bytes.
   uint64_t checksum = 0;  // Over all that follows.
   uint64_t base = 0;
-  std::array<uint64_t, kMaxTensorRank - 1> stride_bytes{};  // Of dimensions 1 and up.
+  std::array<uint64_t, kMaxTensorRank - 1> stride_bytes{};  // Dimensions 1 and up.
   std::array<uint32_t, kMaxTensorRank> last{};              // Sizes minus one: sizes go to 2^32.
   std::array<uint8_t, kMaxTensorRank> box_last{};           // Box sizes minus one: these go to 256.
   uint8_t rank = 0;

@@ -35,7 +35,7 @@ struct SharedFault {
 class SharedMemory {
  public:
   static constexpr std::size_t kWindowBytes = 256 * 1024;
-  static constexpr uint32_t kFirstAddress = 1024;  // Of the window, as instructions see it.
+  static constexpr uint32_t kFirstAddress = 1024;  // Where the window begins.
 
   SharedMemory();
   ~SharedMemory();
