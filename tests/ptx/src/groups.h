@@ -16,7 +16,6 @@ std::size_t num_ready(const Warp& warp);
 
 /// The instruction at or after which the current group must look for others: there it meets one, or
 /// is no longer the furthest behind. kAlone: never.
-/// there, or is no longer the furthest behind. kAlone: never.
 constexpr u32 kAlone = ~0u;
 u32 next_meeting(const Warp& warp);
 

@@ -50,7 +50,6 @@ void run_thread(int thread, const std::function<void()>& body);
 /// Runs `body` as the 32 threads of a warp, one after the other, and does so twice: what ldmatrix
 /// and shuffles give a lane comes from other lanes, so the first run only records it. Products of
 /// the first run do not count. `body` must not choose addresses by what it loads.
-/// first time do not count. `body` must not choose addresses by what it loads.
 void run_warp(int warp, const std::function<void(int lane)>& body);
 
 }  // namespace judges
