@@ -78,7 +78,7 @@ def select(q: Tensor, k: Tensor, budget: tuple[int, int]) -> tuple[Tensor, Tenso
 
 
 def diagonal_sums(p: Tensor) -> Tensor:
-    """Entry t of ``[heads, seqlen]``: the sum of the entries ``t - (rows - 1) + m`` of rows m.
+    """Entry t of ``[heads, seqlen]``: the sum over rows m of ``t - (rows - 1) + m``, if in range.
 
     As in the original: pads both sides with zeros, and reads with rows that are one longer.
     """

@@ -6,8 +6,8 @@ One function per pattern makes a bool mask that says which keys each row attends
 is written to be read.
 
 Shapes: q ``[batch, seqlen_q, num_heads_q, head_dim]``, k and v ``[batch, seqlen_k, num_heads_kv,
-head_dim]``, a mask ``[..., seqlen_q, seqlen_k]``. Query row ``i`` is at position ``p_i = i +
-seqlen_k - seqlen_q`` and sees the keys ``j <= p_i``.
+head_dim]``, a mask ``[..., seqlen_q, seqlen_k]``. Query row ``i`` is at position
+``p_i = i + seqlen_k - seqlen_q`` and sees the keys ``j <= p_i``.
 """
 
 from __future__ import annotations
