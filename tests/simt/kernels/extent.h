@@ -11,7 +11,7 @@ namespace minference::test {
 
 enum class Extent {
   kAll,
-  kFew,    // A fourth of the cases where there are most.
+  kFew,    // A fourth of the cases of the longest tests.
   kBrief,  // A twelfth: seconds, for many runs or under sanitizers.
 };
 
