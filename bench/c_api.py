@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Python does not offer: stage 2 by itself."""
+"""Stage 2 by itself, which the Python package does not offer."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class _Exec(ctypes.Structure):  # minf_exec
 
 
 class Plan:
-    """minf_plan_vertical_slash on the current stream, as a call of few microseconds.
+    """minf_plan_vertical_slash on the current stream, as a call of a few microseconds.
 
-    Calling it with another ``slash_index`` of the same shape plans that; the results are in
+    Called with another ``slash_index`` of the same shape, it plans that one; the results are in
     ``runs`` and ``run_count``.
     """
 

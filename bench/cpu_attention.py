@@ -3,8 +3,8 @@
 
     python -m bench.cpu_attention --json bench/results/<machine>/cpu_attention.json
 
-Each row is described in README.md. What a figure should be at least or at most stands beside it;
-the report says whether it was reached. 8 query heads on 2 KV heads, head_dim 128, batch 1.
+README.md describes each row. Each figure is printed with the bound that it should reach, and
+whether it did. 8 query heads on 2 KV heads, head_dim 128, batch 1.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SDPA = "SDPA"
 
 
 def peak_kind(isa: str, dtype: torch.dtype) -> str | None:
-    """The arithmetic that bounds minference on this instruction set."""
+    """The peak that bounds minference on this instruction set."""
     if isa == "avx512_bf16" and dtype is rows.BF16:
         return "avx512_bf16"
     return {"avx512_bf16": "avx512_fp32", "avx512": "avx512_fp32", "avx2": "avx2_fp32"}.get(isa)
 
 
 def peak(run: Run, kind: str | None) -> Contender | None:
-    """The arithmetic peak as a contender; None where this machine has no such instruction."""
+    """The arithmetic peak as a contender; None if this machine lacks the instruction."""
 
     def make() -> Contender:
         flops = partial(Peak().flops, kind, num_threads=run.options.threads)
@@ -102,7 +102,7 @@ def avx2(run: Run) -> None:
     """Dense attention, fp32, S 8192, with AVX2 alone."""
     try:
         _C.set_cpu_isa("avx2")
-    except NotImplementedError as error:  # Not of this machine.
+    except NotImplementedError as error:  # Not on this machine.
         run.missing.append(str(error))
         return
     run.isa = "avx2"
@@ -146,7 +146,7 @@ def threads(run: Run) -> None:
     alone = [Contender(f"{c.name}, 1 thread", on(1, c.run), c.work) for c in contenders]
     run.measure([*contenders, *alone])
     for one, all_ in zip(alone, contenders, strict=True):
-        # The demand is for two; more share caches and rows.memory.
+        # The bound is for two threads; more of them share caches and memory.
         row, at_least = f"{many} threads vs 1: {all_.name}", 1.9 if many == 2 else None
         run.speedup(row, all_.name, one.name, at_least=at_least)
 

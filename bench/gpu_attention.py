@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention on a GPU: rates, against its own dense, against torch, and against the original.
+"""Attention on a GPU: rates, compared with its own dense, torch, and the original.
 
     python -m bench.gpu_attention --json bench/results/<machine>/gpu_attention.json
     python -m bench.gpu_attention --original minference-0.1.6.0    # with MInference's own kernels
 
 bf16, head_dim 128, 32 query heads on 8 KV heads, batch 1 unless said. Most important rows first.
-What a figure should be at least or at most stands beside it. Results are checked before timing.
+Each figure is printed with the bound that it should reach. Results are checked before timing.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def merge(run: Run, size: str) -> None:
 
 
 def slash(size: str, **demands: float) -> partial[None]:
-    """``demands``: by own (dense), cudnn, original, sm80."""
+    """``demands``: lower bounds on the speedup over own dense, cudnn, original, sm80."""
     names = {
         "own": rows.OWN,
         "cudnn": CUDNN,

@@ -1,5 +1,5 @@
-// Ceilings of the instructions that index kernels spend their time in: mma.sync, ex2, and loads
-// that only read. Compiled by gpu_ceilings.py for the GPU at hand, which times the launches.
+// Ceilings of the instructions on which index kernels spend their time: mma.sync, ex2, and loads
+// that only read. gpu_ceilings.py compiles this for the GPU at hand and times the launches.
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/arch/launch.h"
 #include "cuda/arch/math.h"
@@ -9,14 +9,14 @@ namespace minference {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kChains = 8;  // Independent instructions of a thread: more than cover the latency.
+constexpr int kChains = 8;  // Independent instructions per thread: more than the latency needs.
 constexpr int kMmaBlocks = 2, kPowerBlocks = 4;  // Per multiprocessor.
 
-/// Never true of the values here, but the compiler does not know.
+/// Never true for the values here, but the compiler cannot know.
 __device__ inline bool is_impossible(float value) { return value == 123456789.0f; }
 
 __global__ void __launch_bounds__(kThreads, kMmaBlocks) mma_kernel(int iterations, float* sink) {
-  // Bits of all kinds, exponents near 1: power, and with it the clock, depend on the data.
+  // Random bits with exponents near 1, because power, and so the clock, depends on the data.
   uint32_t seed = threadIdx.x * 2654435761u + blockIdx.x * 40503u + 1;
   uint32_t a[4];
   uint32_t b[2];
@@ -83,15 +83,15 @@ double launch(int kind, int64_t size, const Words* source, float* sink, cudaStre
                {dim3(static_cast<unsigned>(blocks)), dim3(kThreads)}, stream,
                static_cast<int>(size), sink);
   const double done = double{kThreads} * kChains * blocks * static_cast<double>(size);
-  return kind == 0 ? done / 32 * (2.0 * 16 * 8 * 16) : done;  // A product is a warp's.
+  return kind == 0 ? done / 32 * (2.0 * 16 * 8 * 16) : done;  // A product belongs to a warp.
 }
 
 }  // namespace
 }  // namespace minference
 
 /// Enqueues one launch of `kind` (0: mma.sync, 1: ex2, 2: reads `size` bytes, rounded down to whole
-/// blocks; the others iterate `size` times). Returns the FLOP, exponentials or bytes of it;
-/// negative if it could not. `sink`: 4 bytes of device memory.
+/// blocks; the others iterate `size` times). Returns its FLOP, exponentials or bytes; negative on
+/// failure. `sink`: 4 bytes of device memory.
 extern "C" __attribute__((visibility("default"))) double minf_bench_ceiling(
     int kind, long long size, const void* source, float* sink, void* stream) try {
   return minference::launch(kind, size, static_cast<const minference::Words*>(source), sink,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a GPU reaches: copies, matrix products, single instructions.
+"""What a GPU can reach: copies, matrix products, single instructions.
 
     python -m bench.gpu_ceilings --json bench/results/<machine>/gpu_ceilings.json
 
-The denominators of every share elsewhere. Attention of other libraries: gpu_attention.py.
+These are the denominators of the shares elsewhere. Attention of other libraries: gpu_attention.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bench.runner import Rows, main
 ROOT = Path(__file__).parent.parent
 SOURCES = ("bench/gpu_ceilings.cu", "csrc/cuda/check.cpp", "csrc/core/error.cpp")
 READ_BYTES = 2**32
-# What gpu_ceilings.cu measures: unit, and how much of it a launch does (about 2 ms).
+# What gpu_ceilings.cu measures: the unit, and how much of it a launch does (about 2 ms).
 KERNELS = {"mma.sync bf16": ("TFLOP/s", 20_000), "ex2": ("T/s", 10_000), "read only": ("TB/s", 0)}
 
 

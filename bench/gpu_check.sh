@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can show, in one go within 9 minutes: build (or load), instructions,
-# entry points, tests/python on CUDA, compute-sanitizer, then timings, most important first.
+# Everything that only a GPU can show, within 9 minutes: build (or load), instructions, entry points,
+# tests/python on CUDA, compute-sanitizer, then benchmarks; the most important parts first.
 #
 #     bench/gpu_check.sh                    all parts
 #     bench/gpu_check.sh build attention    these parts; see PARTS
-#     bench/gpu_check.sh build pack         on any machine: build, and lay a tree for PREBUILT
+#     bench/gpu_check.sh build pack         on any machine: build, and pack a tree for PREBUILT
 #
 #     OUT=dir          where results go: check.json, check.log, a JSON per benchmark (default out)
 #     PYTHON=path      with torch and pybind11 (default .venv's, else python3)
-#     PREBUILT=dir     a tree that `pack` laid: `build` loads it
+#     PREBUILT=dir     a tree that `pack` made: `build` loads it
 #     SECONDS_MAX=n    time for all parts (default 530)
-#     QUICK=1          where there is no GPU, run the benchmarks on the CPU at tiny shapes
-#     BENCH_COMMIT=id  the commit, where the tree came without its history
-#     MINFERENCE_SOURCE=dir  MInference's source package, unpacked: attention is timed against it
+#     QUICK=1          without a GPU, run the benchmarks on the CPU at tiny shapes
+#     BENCH_COMMIT=id  the commit, if the tree comes without its history
+#     MINFERENCE_SOURCE=dir  MInference's source package, unpacked, to time attention against it
 #                      (bench/original.py says how to get it)
 #
-# Each part has its own time limit, is recorded, and stops no other. Exit status: 0 all good, 1 some part
-# failed, 2 no GPU, 3 unknown part.
+# Each part has its own time limit and is recorded; a failure does not stop the others. Exit status: 0 all good,
+# 1 some part failed, 2 no GPU, 3 unknown part.
 # SPDX-License-Identifier: Apache-2.0
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -39,7 +39,7 @@ part_build() {
     mkdir -p $TESTS
     cp "$PREBUILT"/*.so python/minference/
     cp "$PREBUILT"/tests/* $TESTS
-    # The libraries serve every Python, the extension module one.
+    # The libraries work with every Python, the extension module with one version.
     "$PYTHON" -c 'import minference._C' 2>/dev/null || build_module
   else
     cmake -S . -B $BUILD -G Ninja -DCMAKE_BUILD_TYPE=Release -DMINF_TESTS=ON -DSIMT_TESTS=OFF \
@@ -47,7 +47,7 @@ part_build() {
       -Dpybind11_DIR="$("$PYTHON" -m pybind11 --cmakedir)"
     cmake --build $BUILD --parallel "${MAX_JOBS:-$(nproc)}" \
       --target minference_torch _C instructions_emulated
-    # Absent where there is no nvcc; then the parts that need them say so.
+    # Not built without nvcc; then the parts that need them say so.
     cmake --build $BUILD --parallel "${MAX_JOBS:-$(nproc)}" --target instructions entry_points || true
     for component in library python; do
       cmake --install $BUILD --prefix python/minference --component $component >/dev/null
@@ -85,9 +85,9 @@ part_instructions() {
   $TESTS/instructions --expected $TESTS/instructions.bin
 }
 
-# Not: tests of the CPU alone, and modules that need packages which are not here.
+# Leaves out tests of the CPU alone, and modules that need packages that are not installed.
 part_tests() {
-  [ -n "$GPU" ] || { echo "no GPU: all would be left out" && return 77; }
+  [ -n "$GPU" ] || { echo "no GPU: all tests would be skipped" && return 77; }
   local parallel=()
   "$PYTHON" -c 'import xdist' 2>/dev/null && parallel=(-n 8 --dist loadgroup)
   "$PYTHON" -m pytest -q -k cuda -p no:cacheprovider --continue-on-collection-errors -W default \
@@ -96,7 +96,7 @@ part_tests() {
 
 part_entry_points() { $TESTS/entry_points; }
 
-# Skipped where the tool is absent or does not serve this GPU, which some machines' drivers forbid.
+# Skipped if the tool is absent or does not support this GPU, as with some machines' drivers.
 sanitize() {
   command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer on PATH" && return 77; }
   local log=$TESTS/$1.log status
@@ -116,7 +116,7 @@ part_attention() { bench gpu_attention 140; }
 part_index() { bench gpu_index 75; }
 part_ceilings() { bench gpu_ceilings 30; }
 
-# bench MODULE SECONDS: starts no further row after so many.
+# bench MODULE SECONDS: starts no further row after that many seconds.
 bench() {
   local options=()
   if [ -z "$GPU" ]; then
@@ -172,7 +172,7 @@ for part in "${chosen[@]}"; do
   esac
 done
 
-# ---- What came out -----------------------------------------------------------------------------------
+# ---- Results -----------------------------------------------------------------------------------------
 
 printf '\n==== %s, %d s in all\n' "${GPU:-no GPU}" "$SECONDS" | tee -a "$log"
 for module in gpu_attention gpu_index gpu_ceilings; do

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Index kernels on a GPU: estimate, select and plan; against the original's pipeline.
+"""Index kernels on a GPU: estimate, select and plan, compared with the original's pipeline.
 
     python -m bench.gpu_index --json bench/results/<machine>/gpu_index.json
 
-bf16, head_dim 128, 32 query heads on 8 KV heads, batch 1. Most important rows first. What a figure
-should be at least or at most stands beside it. Results are checked before they are timed.
+bf16, head_dim 128, 32 query heads on 8 KV heads, batch 1. Most important rows first. Each figure is
+printed with the bound that it should reach. Results are checked before they are timed.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def blocks(run: Run, size: str, *, at_most_ms: float) -> None:
     estimate = partial(minference.estimate_blocks, q, k, top_k)
     reference.check_blocks(q, k, estimate())
     run.checked.append("block ids against float64 scores, sampled heads and row blocks")
-    # At 1M its scores of all heads together take 34 GB: head by head there.
+    # At 1M the scores of all heads together take 34 GB, so it runs head by head there.
     whole = k.shape[1] <= GRAPHED
     select = original.select_blocks if whole else original.select_blocks_per_head
     run.measure(
@@ -99,9 +99,9 @@ def against_original(run: Run, size: str, *, at_least: float | None = None) -> N
             Contender("index", index),
             run.graph("index, graph", index),
             Contender("original, per head", looped),
-            # Called here, so that too little memory leaves out this contender alone.
+            # Called here, so that a lack of memory leaves out only this contender.
             run.peer(contender.name, lambda: batched() and contender),
-            # A graph keeps all of its memory: at 1M more than there is.
+            # A graph keeps all of its memory, which at 1M is more than there is.
             run.graph("original, graph", batched) if k.shape[1] <= GRAPHED else None,
         ]
     )

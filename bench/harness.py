@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Timing: contenders take turns in one process, so that their ratios are paired.
+"""Timing: contenders alternate in one process, so that their ratios are paired.
 
-A shared or throttling machine changes speed by tens of percent within a minute. Two programs timed
-one after the other compare two moments; two that alternate within a second compare themselves. So
-a ratio here is the median over rounds of the ratio within a round, never a quotient of medians.
+The speed of a shared or throttling machine changes by tens of percent within a minute. Two programs
+timed one after the other compare two moments; two that alternate within a second compare
+themselves. So a ratio here is the median over rounds of the ratio within a round, never a quotient
+of medians.
 
-On a GPU a sample is one call between two CUDA events. The L2 is overwritten before it, so that a
-call reads its inputs from memory as it would behind another layer's work; that also keeps the GPU
-busy while the host enqueues, so that a call of a few launches is timed by its kernels.
+On a GPU a sample is one call between two CUDA events. The L2 is overwritten first, so that a call
+reads its inputs from memory, as it would after another layer's work. This also keeps the GPU busy
+while the host enqueues, so that a call of a few launches is timed by its kernels.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ import torch
 
 from bench import machine
 
-SETTLE_S = 0.01  # Before a sample on the CPU: the previous contender's threads stop spinning.
-MIN_SAMPLE_S = 0.02  # A sample on the CPU repeats a short call until it lasts this long.
+SETTLE_S = 0.01  # Before a CPU sample: lets the previous contender's threads stop spinning.
+MIN_SAMPLE_S = 0.02  # A CPU sample repeats a short call until it takes this long.
 FLUSH_BYTES = 512 * 2**20  # Several times any L2.
 MIN_ROUNDS = 3
 COPY = "copy"
@@ -34,7 +35,7 @@ COPY = "copy"
 
 @dataclass(frozen=True)
 class Work:
-    """FLOPs of one call, by design: masked-out keys of a row and padding are not work."""
+    """FLOPs of one call by definition: a row's masked keys and padding are not work."""
 
     dense: float  # What dense causal attention of this shape needs.
     density: float = 1.0  # Keys that 64-row blocks attend, over those of dense.
@@ -47,12 +48,12 @@ def causal_flops(seqlen_q: int, seqlen_k: int, *, heads: int, head_dim: int) -> 
 
 @dataclass
 class Contender:
-    """One thing to time. ``run`` does the call; ``warm_up`` replaces it before the first round."""
+    """One thing to time. ``run`` makes the call; ``warm_up`` replaces it before the first round."""
 
     name: str
     run: Callable[[], object]
     work: Work | None = None
-    max_rounds: int | None = None  # For a contender of minutes: sit out later rounds.
+    max_rounds: int | None = None  # A contender that takes minutes skips later rounds.
     warm_up: Callable[[], object] | None = None
     is_rate: bool = False  # run() times itself and returns FLOP/s, as the peak kernels do.
 
@@ -102,7 +103,7 @@ class Samples:
 
 
 class Clock:
-    """Seconds of one call: by events on a GPU, by the host's clock on a CPU."""
+    """Times one call: by events on a GPU, by the host's clock on a CPU."""
 
     def __init__(self, device: str) -> None:
         self._flush = None
@@ -113,7 +114,7 @@ class Clock:
         self._fill = 0
 
     def repeats(self, seconds: float) -> int:
-        """How often a sample does a call of so many seconds."""
+        """How often a sample repeats a call that takes so many seconds."""
         return 1 if self._flush is not None else max(1, math.ceil(MIN_SAMPLE_S / seconds))
 
     def sample(self, contender: Contender, repeat: int = 1) -> float:
@@ -123,7 +124,7 @@ class Clock:
             for _ in range(repeat):
                 result = contender.run()
             return result if contender.is_rate else (time.perf_counter() - start_s) / repeat
-        self._fill = (self._fill + 1) % 100  # Not zeros: they are cheaper to move.
+        self._fill = (self._fill + 1) % 100  # Not zeros, which are cheaper to move.
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         self._flush.fill_(self._fill)
         start.record()
@@ -136,7 +137,7 @@ class Clock:
 def measure(
     contenders: Sequence[Contender], clock: Clock, rounds: int | None
 ) -> dict[str, Samples]:
-    """Warm every contender up once, then time them in turn; odd rounds go in reverse order."""
+    """Warm every contender up once, then alternate them; odd rounds run in reverse order."""
     results = {c.name: Samples(c.name, c.work, c.is_rate) for c in contenders}
     repeats = dict.fromkeys(results, 1)
     one_round = 1e-9
@@ -166,13 +167,13 @@ def measure(
 
 
 def paired(numerator: Sequence[float], denominator: Sequence[float]) -> list[float]:
-    """Ratio per round, over the rounds that both took part in."""
+    """Ratio per round, over the rounds in which both took part."""
     return [a / b for a, b in zip(numerator, denominator, strict=False)]
 
 
 @dataclass
 class Figure:
-    """One line of the report: what was measured, per round, and what was asked for."""
+    """One line of the report: what was measured, per round, and the bound for it."""
 
     row: str
     rounds: list[float]
@@ -214,13 +215,13 @@ class Figure:
 
 @dataclass
 class Run:
-    options: argparse.Namespace  # runner.py has them.
+    options: argparse.Namespace  # See runner.py.
     samples: dict[str, Samples] = field(default_factory=dict)
     figures: list[Figure] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # What was not measured, and why.
     checked: list[str] = field(default_factory=list)  # Against float64, before it was timed.
-    others_share: float | None = None  # Of the machine's CPU time, while measuring.
-    isa: str = ""  # The instruction set that minference uses, by its own word.
+    others_share: float | None = None  # Others' share of CPU time while measuring.
+    isa: str = ""  # The instruction set that minference reports to use.
 
     @property
     def device(self) -> str:
@@ -236,16 +237,16 @@ class Run:
 
     @property
     def copy_bytes(self) -> int:
-        """Read by ``copy``, and as many written."""
+        """Bytes that ``copy`` reads; it writes as many."""
         return 2**30 if not self.quick else 2**22
 
     @property
     def budget(self) -> tuple[int, int]:
-        """Of vertical-slash: columns and distances."""
+        """Columns and distances of vertical-slash."""
         return (1000, 6096) if not self.quick else (100, 200)
 
     def seqlen(self, size: str) -> int:
-        """Of "512", "8k" or "1m"; with --quick a length that only shows that everything runs."""
+        """Parse "512", "8k" or "1m"; with --quick a length that only shows that everything runs."""
         full = int(size.rstrip("km")) * {"k": 2**10, "m": 2**20}.get(size[-1], 1)
         return min(full, 1024 + full // 1024) if self.quick else full
 
@@ -268,17 +269,17 @@ class Run:
             return None
 
     def graph(self, name: str, call: Callable[[], object]) -> Contender | None:
-        """The same call as a CUDA graph, which is replayed by one launch; absent on a CPU."""
+        """The same call as a CUDA graph, replayed by one launch; absent on a CPU."""
         return self.peer(name, lambda: Contender(name, captured(call))) if self.on_gpu else None
 
     def copy(self) -> Contender:
-        """The yardstick of bandwidth: a copy of a gigabyte, not zeros."""
+        """The reference for bandwidth: a copy of a gigabyte, not zeros."""
         source = torch.randint(-128, 128, (self.copy_bytes,), dtype=torch.int8, device=self.device)
         target = torch.empty_like(source)
         return Contender(COPY, lambda: target.copy_(source))
 
     def peak_bytes(self, call: Callable[[], object]) -> int:
-        """How far memory rises in a call: the allocator's on a GPU, else the resident set."""
+        """How far memory rises in a call: the allocator's on a GPU, otherwise the resident set."""
         if not self.on_gpu:
             return machine.peak_bytes(call)
         torch.cuda.synchronize()
@@ -308,7 +309,7 @@ class Run:
             self.add(Figure(row, ratio, at_least=at_least))
 
     def executed_rate(self, row: str, of: str, over: str, *, at_least: float | None = None) -> None:
-        """Rate of the work done, over the same of another contender: what sparsity costs."""
+        """Rate of the work done, over that of another contender: what sparsity costs."""
         if self.has(row, of, over):
             share = paired(*(self.samples[name].rates() for name in (of, over)))
             note = f"density {100 * self.samples[of].work.density:.1f} %"
@@ -320,7 +321,7 @@ class Run:
             self.add(Figure(row, values, unit="ms", at_most=at_most_ms))
 
     def rate(self, row: str, name: str) -> None:
-        """Of the work done; beside it what dense attention in the same time would be."""
+        """Rate of the work done, and the rate if dense attention had taken the same time."""
         if self.has(row, name):
             samples, note = self.samples[name], ""
             if samples.work.density != 1:
@@ -332,7 +333,7 @@ class Run:
     def bandwidth(
         self, row: str, name: str, num_bytes: float, *, at_least: float | None = None
     ) -> None:
-        """Share of what a copy reaches that was measured in the same rounds."""
+        """Share of the bandwidth of a copy that was measured in the same rounds."""
         if self.has(row, name, COPY):
             rates = [num_bytes / value for value in self.samples[name].values]
             copies = [2 * self.copy_bytes / value for value in self.samples[COPY].values]

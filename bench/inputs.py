@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tensors and index tensors to benchmark on, and the density they come to.
+"""Tensors and index tensors for benchmarks, and their density.
 
-All are drawn from a seed. Layout as everywhere: ``[batch, seqlen, heads, head_dim]``, batch 1.
+All are drawn from a seed. The layout is ``[batch, seqlen, heads, head_dim]``, batch 1.
 """
 
 from __future__ import annotations
@@ -41,27 +41,28 @@ def random_qkv(shape: Shape, dtype: torch.dtype, *, device: str = "cpu") -> Qkv:
 # ---- Vertical-slash structure --------------------------------------------------------------------
 
 ROPE_THETA = 500_000.0
-NOISE = 0.5  # Standard deviation of a query's and a key's own part.
+NOISE = 0.5  # Standard deviation of the noise in each query and key.
 BAND_TOKENS = 64.0  # Frequencies that turn faster than once in this many tokens fade.
-CONTENT_DIMS = 16  # Last dims: not rotated, they carry what makes a column strong.
-NUM_PEAKS = 12  # Distances that a head looks back to, beside distance 0.
+CONTENT_DIMS = 16  # The last dims: they are not rotated, and hold what makes a column strong.
+NUM_PEAKS = 12  # Distances that a head looks back to, besides distance 0.
 SLASH_LOGIT = 9.0  # Logit at the strongest peak.
 COLUMN_LOGIT = 11.0  # Logit of the strongest columns.
-COLUMN_SHARE = 1 / 512  # Of all columns are strong.
+COLUMN_SHARE = 1 / 512  # Share of strong columns.
 
 
 def vertical_slash_qkv(shape: Shape, dtype: torch.dtype, *, device: str = "cpu") -> Qkv:
     """Draw q, k, v whose attention has verticals and clustered slashes, as rotary heads have.
 
-    Each key is a direction shared by its head, rotated by position, plus noise; each query is that
-    direction rotated back by several distances. Their product depends on the distance alone: a peak
-    around each, wide at the foot and ragged from the noise, so that the largest distances form
-    bands of all widths (slashes). A few keys answer a constant part of every query (verticals).
+    Each key is a direction shared by its head, rotated by position, plus noise. Each query is that
+    direction rotated back by several distances. Their product depends only on the distance: it has
+    a peak around each of these, wide at the foot and ragged from the noise, so that the largest
+    distances form bands of all widths (slashes). A few keys respond to a constant part of every
+    query (verticals).
 
-    The values are not those of a model; what matters for time is how many 64-wide runs the kept
+    The values are not those of a model. What matters for time is how many 64-wide runs the kept
     distances fall into. The runs of (1000, 6096) cover about 1.3 times as many keys as the kept
-    distances themselves would side by side; heads of a real model were seen at 1.1 to 1.9. Every
-    report prints the density that came out.
+    distances would if they were adjacent; heads of a real model were seen at 1.1 to 1.9. Every
+    report prints the resulting density.
     """
     generator = torch.Generator(device).manual_seed(0)
     rotary = shape.head_dim - CONTENT_DIMS
@@ -78,7 +79,7 @@ def vertical_slash_qkv(shape: Shape, dtype: torch.dtype, *, device: str = "cpu")
         return torch.rand(size, generator=generator, device=device)
 
     def row(spectrum: Tensor, content: Tensor) -> Tensor:
-        """``[seqlen, head_dim]``: rotated dims, then those of content."""
+        """``[seqlen, head_dim]``: rotated dims, then content dims."""
         turned = torch.view_as_real(turn * spectrum).flatten(1)
         rest = content.expand(shape.seqlen, CONTENT_DIMS)
         rest = rest + 0.1 * noise(shape.seqlen, CONTENT_DIMS)
@@ -98,7 +99,7 @@ def vertical_slash_qkv(shape: Shape, dtype: torch.dtype, *, device: str = "cpu")
             strength = torch.where(uniform(shape.seqlen) < COLUMN_SHARE, uniform(shape.seqlen), 0.0)
             strength[0] = 1.0  # The attention sink.
             k[0, :, head // group] = row(direction, content * strength[:, None])
-        # Distances are drawn evenly in their logarithm: heads look near more often than far.
+        # Distances are drawn uniformly in their logarithm: heads look near more often than far.
         distance = torch.cat([0 * one[None], (shape.seqlen / 2) ** uniform(NUM_PEAKS).double()])
         weight = torch.cat([one[None], 0.4 + 0.5 * uniform(NUM_PEAKS).double()])
         looks_back = torch.polar(weight[:, None], -distance[:, None] * frequency).sum(0)
@@ -113,7 +114,7 @@ def vertical_slash_qkv(shape: Shape, dtype: torch.dtype, *, device: str = "cpu")
 def random_runs(shape: Shape, density: float) -> Tensor:
     """Return ``slash_index [1, heads, n]``: the diagonal, and runs of 64 keys that never touch.
 
-    The hardest layout for a kernel: many short runs that start at any alignment, other ones in each
+    The hardest layout for a kernel: many short runs that start at any alignment, different in each
     head. A distance covers ``64 / seqlen`` of causal attention on average.
     """
     generator = torch.Generator().manual_seed(0)
@@ -163,8 +164,9 @@ def no_index(shape: Shape) -> Tensor:
 
 
 # ---- Density -------------------------------------------------------------------------------------
-# Keys that row blocks attend, over those they attend when dense. Counted here from the definition
-# and not asked of the library: padding that a kernel computes is its own loss, not work done.
+# Keys that row blocks attend, over those that they attend when dense. Counted here from the
+# definition instead of asking the library: padding that a kernel computes is its own loss, not work
+# done.
 
 
 def _ends(seqlen: int) -> Tensor:
@@ -177,7 +179,7 @@ def vertical_slash_density(seqlen: int, vertical_index: Tensor, slash_index: Ten
     attended = 0
     for columns, distances in zip(vertical_index[0], slash_index[0], strict=True):
         ascending = columns[columns >= 0].long()
-        # Columns before the row block's end, less those inside one of its runs.
+        # Columns before the row block's end, except those inside one of its runs.
         attended += int(torch.searchsorted(ascending, ends).sum())
         for near, far in runs_of(distances[distances >= 0].tolist()):
             first, last = (ends - far).clamp(min=0), (ends - near).clamp(min=0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine under the benchmark: which cores, what it is, who else uses it, how much memory."""
+"""The machine of the benchmark: its cores, what it is, who else uses it, how much memory."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ def physical_cpus() -> list[int]:
 def bind(num_threads: int) -> None:
     """Confine the process to ``num_threads`` physical cores.
 
-    NOTE: not by OMP_PROC_BIND, which pins the main thread alone to one core: every thread that
-    another library starts from it (onnxruntime's pool, the peak kernels) then inherits that core.
+    NOTE: OMP_PROC_BIND would not do: it pins only the main thread, to one core, and every thread
+    that another library starts from it (onnxruntime's pool, the peak kernels) then inherits that
+    core.
     """
     cpus = physical_cpus()
     if num_threads > len(cpus):
@@ -40,7 +41,7 @@ def bind(num_threads: int) -> None:
 
 
 class NoiseMeter:
-    """Share of the machine's CPU time that went to others: other processes, or the hypervisor."""
+    """Share of the machine's CPU time that other processes or the hypervisor used."""
 
     def __init__(self) -> None:
         self._start = self._read()
@@ -78,7 +79,7 @@ def environment() -> dict[str, object]:
 
 
 def gpu_environment() -> dict[str, object]:
-    """The GPU, its clocks as found (nothing here changes them) and what drives it."""
+    """The GPU, its current clocks (nothing here changes them) and its driver."""
     import torch
 
     properties = torch.cuda.get_device_properties(0)
@@ -113,7 +114,7 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    if commit := os.environ.get("BENCH_COMMIT"):  # A copy of the tree without its history.
+    if commit := os.environ.get("BENCH_COMMIT"):  # For a copy of the tree without its history.
         return commit
     commit = _output("git", "rev-parse", "--short=12", "HEAD") or "unknown"
     return commit + "+changes" if _output("git", "status", "--porcelain") else commit
@@ -135,16 +136,16 @@ M_MMAP_THRESHOLD, M_MMAP_MAX, M_TRIM_THRESHOLD = -3, -4, -1  # glibc, malloc.h.
 
 
 def reuse_freed_memory() -> None:
-    """Let malloc keep what is freed, as the allocators of serving processes do.
+    """Make malloc keep freed memory, as the allocators of serving processes do.
 
-    By default glibc maps a result of more than 32 MiB afresh in each call and the kernel clears it
-    page by page: milliseconds that belong to neither contender.
+    By default glibc maps a result above 32 MiB anew in each call, and the kernel clears it page by
+    page: milliseconds that belong to no contender.
     """
     _mallopt((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def return_freed_memory() -> None:
-    """Let malloc return freed memory at once, so that none hides from a measurement of its use."""
+    """Make malloc return freed memory at once, so that a measurement of memory sees all of it."""
     libc = _mallopt((M_MMAP_THRESHOLD, 64 * 1024), (M_TRIM_THRESHOLD, 64 * 1024))
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)

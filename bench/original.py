@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MInference as published, the peer: its index pipeline anew, its attention from its own package.
+"""MInference as published: its index pipeline rewritten here, its attention from its package.
 
 The index, per query head, in torch: scores of the last 64 queries in the model's dtype, a softmax
-in float32, column sums and diagonal sums, two top-k, two sorts, and the conversion to lists per row
-block: one of 64-wide blocks, one of columns. ``per_head`` loops over the heads as the original
-does; ``all_heads`` does the same for all at once, which is the best that this formulation gives. K
-comes repeated to all query heads, untimed. The conversion is a kernel of CUDA C++ there; here one
-of Triton, with one program per row block and head where the original has one thread.
+in float32, column sums and diagonal sums, two top-k, two sorts, and the conversion to two lists per
+row block: 64-wide blocks, and columns. ``per_head`` loops over the heads as the original does.
+``all_heads`` does the same for all at once, the best that this formulation allows. K is repeated to
+all query heads beforehand, untimed. The original's conversion is a CUDA C++ kernel with one thread
+per row block and head; here it is a Triton kernel with one program.
 
-Its Triton attention and the code around it are imported from its source package, never copied:
+Its Triton attention and the code around it are imported from its source package, and never copied:
 
     export MINFERENCE_SKIP_CUDA_BUILD=TRUE
     pip download --no-deps --no-binary :all: --no-build-isolation minference
@@ -33,7 +33,7 @@ from torch import Tensor
 from bench.inputs import BLOCK
 from bench.reference import LAST_Q, LOCAL, SINK, Keys, causal
 
-PACKAGE = "minference_original"  # `minference` is ours as well.
+PACKAGE = "minference_original"  # Our package is also called `minference`.
 MODULE = "pit_sparse_flash_attention_v2"
 
 
@@ -78,9 +78,9 @@ def select(q: Tensor, k: Tensor, budget: tuple[int, int]) -> tuple[Tensor, Tenso
 
 
 def diagonal_sums(p: Tensor) -> Tensor:
-    """Entry t of ``[heads, seqlen]``: the sum of row m's entry ``t - (rows - 1) + m``, where it is.
+    """Entry t of ``[heads, seqlen]``: the sum over rows m of ``t - (rows - 1) + m``, if in range.
 
-    The original's way: pad both sides with zeros, and read with rows that are one longer.
+    As in the original: pads both sides with zeros, and reads with rows that are one longer.
     """
     heads, rows, seqlen = p.shape
     padded = torch.nn.functional.pad(p, (rows, rows))
@@ -90,7 +90,7 @@ def diagonal_sums(p: Tensor) -> Tensor:
 
 
 def convert_heads(columns: Tensor, distances: Tensor, seqlen: int) -> Lists:
-    """Lists of all row blocks, by one launch."""
+    """Lists of all row blocks, in one launch."""
     shape = columns.shape[0], math.ceil(seqlen / BLOCK)
     lists = Lists(
         columns.new_zeros(shape),
@@ -136,12 +136,12 @@ def convert_row(
 
 
 def all_heads(q: Tensor, k: Tensor, budget: tuple[int, int]) -> Lists:
-    """Estimate, select and convert, for all heads together."""
+    """Estimate, select and convert for all heads together."""
     return convert_heads(*select(q, k, budget), k.shape[1])
 
 
 def per_head(q: Tensor, k: Tensor, budget: tuple[int, int]) -> None:
-    """The same, head after head, as in the original; a head's lists are freed before the next."""
+    """The same, head by head, as in the original; frees a head's lists before the next."""
     for one_q, one_k in zip(q.split(1), k.split(1), strict=True):
         all_heads(one_q, one_k, budget)
 
@@ -168,7 +168,7 @@ def select_blocks_per_head(q: Tensor, k: Tensor, top_k: int) -> None:
 # ---- Attention -----------------------------------------------------------------------------------
 
 
-@functools.cache  # Modules are loaded once in a process.
+@functools.cache  # Modules are loaded once per process.
 class Source:
     """The package in ``folder``, which holds ``minference/ops``."""
 
@@ -189,11 +189,11 @@ class Source:
             module.convert_vertical_slash_indexes = _convert
             sys.modules[module.__name__] = module
         self._ops = importlib.import_module(f"{PACKAGE}.ops.{MODULE}")
-        # Else other libraries' kernels, where they are installed, take the place of the Triton one.
+        # Otherwise kernels of other installed libraries would replace the Triton one.
         self._ops.sparse_attn_func = self._ops.convert_vertical_slash_indexes_opt = None
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, budget: tuple[int, int]) -> Tensor:
-        """A layer, head after head; ``[heads, seqlen, head_dim]``, K and V repeated."""
+        """One layer, head by head; ``[heads, seqlen, head_dim]``, K and V repeated."""
         out = torch.empty_like(q)
         for head in range(q.shape[0]):
             one = [x[head : head + 1] for x in (q, k, v)]
@@ -206,7 +206,7 @@ class Source:
 def _convert(
     seqlens: Tensor, columns: Tensor, distances: Tensor, context: int, block_m: int, block_n: int
 ) -> tuple[Tensor, ...]:
-    """In place of the compiled function of this name, for one sequence."""
+    """Replaces the compiled function of this name, for one sequence."""
     if len(seqlens) != 1 or (block_m, block_n) != (BLOCK, BLOCK):
         msg = "only one sequence, in blocks of 64"
         raise ValueError(msg)
@@ -214,7 +214,7 @@ def _convert(
 
 
 def keys_of(q: Tensor, k: Tensor, budget: tuple[int, int]) -> Keys:
-    """What the original's own selection attends, by the slow reference of the conversion."""
+    """The keys that the original's own selection attends, by the slow reference conversion."""
 
     def keys(position: Tensor, head: int) -> Tensor:
         one = [x[head : head + 1] for x in (q, k)]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conversion of sorted columns and distances to lists per row block: see original.py.
 
-One program walks the two sorted lists of its head as two pointers, serially as the original does.
-The lists hold zeros before.
+One program walks the two sorted lists of its head with two pointers, serially as in the original.
+The lists must hold zeros before.
 """
 
 import triton

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What minference is compared with: torch SDPA by backend, FlexAttention, onnxruntime.
 
-Each takes ``[batch, seqlen, heads, head_dim]`` as minference does; the layout that it wants is made
-before the clock starts. What it computes must be checked before it is timed.
+Each takes ``[batch, seqlen, heads, head_dim]`` as minference does, and converts it to its own
+layout before the clock starts. Results must be checked before they are timed.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from bench.reference import Head
 
 FA2, CUDNN = "FlashAttention-2", "cuDNN"
 BACKENDS = {FA2: SDPBackend.FLASH_ATTENTION, CUDNN: SDPBackend.CUDNN_ATTENTION}
-# Kernels with 32-bit offsets exist; longer tensors go in groups of heads, each copied together.
+# Some kernels have 32-bit offsets, so longer tensors are split into groups of heads, each copied
+# together.
 MAX_ELEMENTS = 2**31 - 1
 
 
 class Sdpa:
     """Causal attention by a backend of BACKENDS, or by torch's choice; the last row sees all keys.
 
-    Strided views cost a CPU nothing: measured equal to copies.
+    Strided views cost a CPU nothing: they measured the same as copies.
     """
 
     def __init__(self, name: str, q: Tensor, k: Tensor, v: Tensor) -> None:
         self._backend = BACKENDS.get(name)
-        # One row sees all keys; is_causal would align the first row with the first key.
+        # One row sees all keys, but is_causal would align the first row with the first key.
         rows, keys = q.shape[1], k.shape[1]
         self._mask = causal_lower_right(rows, keys) if 1 < rows < keys else None
         self._is_causal = rows == keys
@@ -52,7 +53,7 @@ class Sdpa:
             self._groups = list(zip(*chunks, strict=True))
 
     def _serves_gqa(self, heads_first: list[Tensor]) -> bool:
-        rows = min(256, heads_first[0].shape[2])  # Square: that is_causal is served is not asked.
+        rows = min(256, heads_first[0].shape[2])  # Square: asks about GQA, not is_causal.
         try:
             self._attend(*(x[:, :, -rows:] for x in heads_first), mask=None, causal=True)
         except RuntimeError:
@@ -80,7 +81,7 @@ class Sdpa:
         return lambda head: results[head // heads][0, head % heads]
 
     def short(self, rows: int) -> Callable[[], object]:
-        """The first rows alone: to warm up where a whole call takes long."""
+        """Only the first rows: a warm-up where a whole call takes long."""
         first = [x[:, :, :rows] for x in self._groups[0]]
         return lambda: self._attend(*first, mask=None, causal=True)
 
@@ -109,13 +110,14 @@ def a_shape_mask(seqlen: int, device: str, *, sink: int, window: int) -> object:
     def keep(_batch: Tensor, _head: Tensor, row: Tensor, key: Tensor) -> Tensor:
         return (key <= row) & ((key < sink) | (row - key < window))
 
-    # Compiled it looks at blocks; else at all pairs at once, which at 128K no memory holds.
+    # Compiled, it only looks at blocks; otherwise at all pairs at once, which at 128K fit no
+    # memory.
     make_mask = torch.compile(create_block_mask) if device == "cuda" else create_block_mask
     return make_mask(keep, None, None, seqlen, seqlen, device=device)
 
 
 def block_mask(block_index: Tensor) -> object:
-    """Blocks of 64, those on the diagonal masked, the others whole; seqlen a multiple of 64.
+    """Blocks of 64, masked on the diagonal, otherwise whole; seqlen is a multiple of 64.
 
     ``block_index``: as ``minference.block_index_attn`` takes it.
     """
@@ -125,14 +127,14 @@ def block_mask(block_index: Tensor) -> object:
         return key <= row
 
     batch, heads, row_blocks, _ = block_index.shape
-    # As many columns as there are key blocks: BlockMask transposes the lists.
+    # As many columns as there are key blocks, because BlockMask transposes the lists.
     room = torch.full((batch, heads, row_blocks, row_blocks + 1), -1, device=block_index.device)
     listed = torch.where(block_index < 0, row_blocks, block_index).long()
     room = room.scatter_(-1, listed, listed)[..., :row_blocks]
     diagonal = torch.arange(row_blocks, device=room.device)[:, None]
     whole = (room >= 0) & (room != diagonal)
     partial = (room == diagonal).any(dim=-1).to(torch.int32)
-    # Listed ones first, in order; what follows the count is not read, but must be an id.
+    # Listed blocks first, in order. What follows the count is not read, but must be valid ids.
     order = whole.logical_not().to(torch.int8).argsort(dim=-1, stable=True).to(torch.int32)
     own = diagonal.to(torch.int32).expand(batch, heads, -1, row_blocks).contiguous()
     count = whole.sum(dim=-1).to(torch.int32)
@@ -147,8 +149,8 @@ def block_mask(block_index: Tensor) -> object:
 class OrtAttention:
     """onnxruntime's GroupQueryAttention, fp32: dense causal, one graph of one node.
 
-    NOTE: the outputs present_key and present_value must be bound. Without them the operator takes
-    a path of half the speed.
+    NOTE: the outputs present_key and present_value must be bound. Without them the operator runs at
+    half the speed.
     """
 
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, *, num_threads: int) -> None:
@@ -182,12 +184,12 @@ class OrtAttention:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
         options.log_severity_level = 3
-        # Its threads would go on spinning after a call, on the cores of the next contender.
+        # Its threads would keep spinning after a call, on the next contender's cores.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         self._session = onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]
         )
-        self._memory = (inputs, outputs)  # The binding holds addresses only.
+        self._memory = (inputs, outputs)  # Kept alive, because the binding only holds addresses.
         self._binding = self._session.io_binding()
         for bind, tensors in (
             (self._binding.bind_input, inputs),

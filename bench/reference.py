@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks before timing: what a contender selects and attends, against float64, sampled.
+"""Checks before timing: what a contender selects and attends, against float64, on samples.
 
-Which keys a row attends is written anew here, row by row, so that a million keys need no square
-mask. Not a test: what must hold for every input is in tests/python.
+The keys that a row attends are defined anew here, row by row, so that a million keys need no square
+mask. This is not a test: tests/python checks what must hold for every input.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from bench.inputs import BLOCK, Qkv, runs_of
 LAST_Q, SINK, LOCAL = 64, 30, 100
 # float32 sums of products, exponentials and 64 probabilities: a few 1e-5 at logits of 20.
 SCORE_ERROR = 1e-3
-# Share of the largest possible score sum; for who rounds scores to 16 bits before the softmax.
+# Share of the largest possible score sum, for peers that round scores to 16 bits before the
+# softmax.
 ROUNDED_MASS = 0.95
 
-# Positions of rows, and a head -> bool [rows, seqlen_k].
+# Maps positions of rows and a head to bool [rows, seqlen_k].
 Keys = Callable[[Tensor, int], Tensor]
-# Of a result of batch 0: a head -> [seqlen_q, head_dim].
+# Maps a head of batch 0 to its result [seqlen_q, head_dim].
 Head = Callable[[int], Tensor]
 
 
@@ -36,7 +37,7 @@ def sampled_heads(heads: int) -> list[int]:
     return sorted({0, heads // 2 + 1, heads - 1} & set(range(heads)))
 
 
-# ---- Which keys a row attends: for calls whose first row stands at a multiple of 64 --------------
+# ---- Which keys a row attends: for calls whose first row is at a multiple of 64 ------------------
 
 
 def causal(position: Tensor, seqlen_k: int) -> Tensor:
@@ -62,7 +63,7 @@ def vertical_slash(seqlen_k: int, columns: Tensor, distances: Tensor) -> Keys:
     def keys(position: Tensor, head: int) -> Tensor:
         listed = distances[0, head]
         runs = torch.tensor(runs_of(listed[listed >= 0].tolist()), device=position.device)
-        # How far a key lies before the end of its row block, from 1: run [lo, hi) has lo + 1 to hi.
+        # Distance of a key from the end of its row block, from 1: run [lo, hi) has lo + 1 to hi.
         end = (position // BLOCK + 1) * BLOCK
         back = end[:, None] - 1 - torch.arange(seqlen_k, device=position.device)
         mask = torch.zeros_like(back, dtype=torch.bool)
@@ -77,7 +78,7 @@ def vertical_slash(seqlen_k: int, columns: Tensor, distances: Tensor) -> Keys:
 
 
 def blocks(seqlen_k: int, block_index: Tensor) -> Keys:
-    """``[1, heads, row_blocks, n]`` key blocks, -1 fills; of a square call."""
+    """``[1, heads, row_blocks, n]`` key blocks of a square call, -1 fills."""
 
     def keys(position: Tensor, head: int) -> Tensor:
         listed = block_index[0, head, position // BLOCK].long()
@@ -96,10 +97,10 @@ def blocks(seqlen_k: int, block_index: Tensor) -> Keys:
 def check_attention(
     name: str, qkv: Qkv, keys: Keys, out: Head, lse: Head | None = None, *, rounds_q: bool = False
 ) -> None:
-    """Sampled rows of sampled heads. ``rounds_q``: q times the scale is rounded to the dtype."""
+    """Check sampled rows and heads. ``rounds_q``: q times the scale is rounded to the dtype."""
     count = qkv[0].shape[1]
     middle = count // 2 // BLOCK * BLOCK
-    # First and last ones, ends of blocks and of tiles, and some that nothing distinguishes.
+    # First and last rows, ends of blocks and of tiles, and some ordinary ones.
     chosen = {0, 1, 63, 64, 127, 128, middle - 1, middle, middle + 37, 5 * count // 7}
     chosen |= {count - 130, count - 64, count - 2, count - 1}
     rows = torch.tensor(sorted(chosen & set(range(count))), device=qkv[0].device)
@@ -114,7 +115,7 @@ def check_attention(
 def _attention(
     qkv: Qkv, keys: Keys, rows: Tensor, head: int, rounds_q: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """out, lse and how far an element of out may be off."""
+    """out, lse and the bound of out's error, per element."""
     seqlen_q, seqlen_k = qkv[0].shape[1], qkv[1].shape[1]
     head_kv = head // (qkv[0].shape[2] // qkv[1].shape[2])
     q = qkv[0][0, rows, head].double()
@@ -124,13 +125,13 @@ def _attention(
     logits = (scale * (q @ k.T)).masked_fill_(~mask, -torch.inf)
     lse = logits.logsumexp(dim=-1)
     p = (logits - lse[:, None]).exp()
-    # Roundings of p and of out to the dtype; twice that, for the arithmetic in float32.
+    # p and out are rounded to the dtype; twice that, for the arithmetic in float32.
     eps = torch.finfo(qkv[0].dtype).eps
     share = torch.full_like(lse, 2 * eps)
     if rounds_q:
         largest = (scale * (q.abs() @ k.abs().T)).masked_fill_(~mask, 0).amax(dim=-1)
         share += 2 * torch.expm1(eps / 2 * largest)
-    # Without 16-bit roundings what counts is the error of logits in float32.
+    # Without 16-bit roundings, the float32 error of logits dominates.
     least = 1e-5 if qkv[0].dtype is torch.float32 else 1e-7
     return p @ v, lse, share[:, None] * (p @ v.abs()) + least
 
@@ -140,7 +141,7 @@ def _require_close(name: str, got: Tensor, want: Tensor, bound: Tensor) -> None:
     require(error <= 1, f"{name} is {error:.3g} times as far off as rounding allows")  # NaN too.
 
 
-# ---- Selections: no entry left out has a larger score than one chosen, but for rounding ----------
+# ---- Selections: no entry left out scores higher than one chosen, up to rounding -----------------
 
 
 def vertical_slash_scores(q: Tensor, k: Tensor, head: int) -> tuple[Tensor, Tensor]:
@@ -159,7 +160,7 @@ def vertical_slash_scores(q: Tensor, k: Tensor, head: int) -> tuple[Tensor, Tens
 
 
 def check_selection(name: str, kept: Tensor, score: Tensor, forced: Tensor, error: Tensor) -> None:
-    """One head's list without fill; what is ``forced`` must be in it. ``error``: of a score."""
+    """Check one head's list without fill, which must hold ``forced``. ``error`` is a score's."""
     require(bool((kept.diff() > 0).all()), f"{name}: not ascending")
     require(int(kept[0]) >= 0 and int(kept[-1]) < len(score), f"{name}: out of range")
     is_kept = torch.zeros_like(score, dtype=torch.bool).index_fill_(0, kept.long(), True)
@@ -171,7 +172,7 @@ def check_selection(name: str, kept: Tensor, score: Tensor, forced: Tensor, erro
 
 
 def check_mass(name: str, index: Tensor, score: Tensor, num_forced: int) -> None:
-    """The selection's score sum, against that of the best of its size with the forced entries."""
+    """Compare the selection's score sum with the best of its size with the forced entries."""
     best = score[:num_forced].sum() + score[num_forced:].topk(len(index) - num_forced).values.sum()
     share = (score[index.long()].sum() / best).item()
     require(share >= ROUNDED_MASS, f"{name}: selected {share:.4f} of the possible score sum")
@@ -197,7 +198,7 @@ def check_plan(distances: Tensor, runs: Tensor, run_count: Tensor) -> None:
 
 
 def check_blocks(q: Tensor, k: Tensor, block_index: Tensor) -> None:
-    """A few row blocks of a few heads. Pooled rows may be rounded to the dtype."""
+    """Check a few row blocks of a few heads. Pooled rows may be rounded to the dtype."""
     group, last = q.shape[2] // k.shape[2], math.ceil(k.shape[1] / BLOCK) - 1
     for head in sampled_heads(q.shape[2]):
         parts = k[0, :, head // group].double().split(BLOCK)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of cpu_attention.py and gpu_attention.py: what is compared, and the figures that come of it.
+"""Rows of cpu_attention.py and gpu_attention.py: what is compared, and the resulting figures.
 
-Every call of ours, and every peer's, is checked when its contender is made: sampled rows of out and
-lse against float64, into memory that held NaN.
+Every call of ours and of a peer is checked when its contender is made: sampled rows of out and lse
+against float64, in memory that held NaN.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def work_of(q: Tensor, k: Tensor, density: float = 1.0) -> Work:
 
 
 def poison(run: Run, like: Tensor) -> None:
-    """Fill memory that the next results of this shape will get: what they leave out is NaN."""
+    """Fill memory that the next results of this shape will get: unwritten parts are NaN."""
     held = [torch.full_like(like, torch.nan) for _ in range(2)]
     if run.on_gpu:
         held.append(torch.full((2**28,), 255, dtype=torch.uint8, device=run.device))
@@ -71,7 +71,7 @@ def own_dense(run: Run, qkv: Qkv, *, name: str = OWN) -> Contender:
 
 
 def on_sm80(run: Run, contender: Contender) -> Contender | None:
-    """A call of ours by mma.sync kernels, on a GPU whose own backend is another."""
+    """Our call with mma.sync kernels, on a GPU whose own backend is another one."""
     if not any(b["name"] == "sm90" and b["selected"] for b in _C.backends()):
         return None
 
@@ -86,7 +86,7 @@ def on_sm80(run: Run, contender: Contender) -> Contender | None:
 
 
 def sdpa(run: Run, name: str, qkv: Qkv, *, called: str = "") -> Contender | None:
-    """Dense attention by torch; absent where the backend does not serve these tensors."""
+    """Dense attention by torch; absent if the backend does not serve these tensors."""
 
     def make() -> Contender:
         call = Sdpa(name, *qkv)
@@ -97,12 +97,12 @@ def sdpa(run: Run, name: str, qkv: Qkv, *, called: str = "") -> Contender | None
 
 
 def sdpa_once(run: Run, name: str, qkv: Qkv, kept: dict[str, list[Tensor]]) -> Contender | None:
-    """A single round, warmed up on a short call; its result is kept, to be checked afterwards."""
+    """A single round, warmed up on a short call; keeps the result, to be checked afterwards."""
 
     def make() -> Contender:
         call = Sdpa(name, *qkv)
         warm_up = call.short(min(8192, qkv[0].shape[1]))
-        warm_up()  # Here, so that a backend that does not serve this is left out.
+        warm_up()  # Called here, so that a backend that does not serve this is left out.
         work = work_of(*qkv[:2])
         return Contender(name, lambda: kept.update({name: call()}), work, 1, warm_up)
 
@@ -133,7 +133,7 @@ def flex_contender(
 
 
 def given_lists(run: Run, shape: Shape, qkv: Qkv, density: float, label: str) -> list[Contender]:
-    """Runs, columns and blocks, each alone, of about this density."""
+    """Runs, columns and blocks, each alone, with about this density."""
     seqlen, none = shape.seqlen, inputs.no_index(shape)
     slash, columns = inputs.random_runs(shape, density), inputs.random_columns(shape, density)
     blocks = inputs.random_blocks(shape, density, device=run.device)
@@ -151,7 +151,7 @@ def given_lists(run: Run, shape: Shape, qkv: Qkv, density: float, label: str) ->
 
 
 def original_contender(run: Run, qkv: Qkv) -> Contender | None:
-    """MInference's own pipeline, from the sources of --original."""
+    """MInference's own pipeline, from the sources in --original."""
 
     def make() -> Contender:
         if run.options.original is None:
@@ -163,7 +163,7 @@ def original_contender(run: Run, qkv: Qkv) -> Contender | None:
             source = original.Source(run.options.original)
             call = partial(source.attention, q, k, v, run.budget)
             out = call()
-        except Exception as error:  # Triton has exceptions of its own.
+        except Exception as error:  # Triton has its own exceptions.
             msg = f"{type(error).__name__}: {error}"
             raise RuntimeError(msg) from error
         keys = original.keys_of(q, k, run.budget)
@@ -186,8 +186,8 @@ def sparse(
 ) -> None:
     """Given runs, columns and blocks against own dense.
 
-    ``demands``: "10 %" of the keys, or "16 tiles" of 64 keys per row block, which is the fewest at
-    which a tile should cost what it costs in dense attention -> shares for runs, columns, blocks.
+    ``demands``: "10 %" of the keys, or "16 tiles" of 64 keys per row block, the fewest at which a
+    tile should cost as much as in dense attention -> lower bounds for runs, columns, blocks.
     """
     shape = shape_of(run, size)
     for dtype in dtypes:
@@ -263,8 +263,8 @@ def vertical_slash(
 ) -> None:
     """Vertical-slash, all stages, against own dense and others.
 
-    ``once``: peers for which a call takes long, as then own dense does: one round, a short warm-up.
-    ``demands``: how many times as fast as a contender the whole call should be.
+    ``once``: peers for which a call takes long, as own dense then does too: one round, a short
+    warm-up. ``demands``: how many times as fast as a contender the whole call should be.
     """
     q, k, v = qkv = inputs.vertical_slash_qkv(shape_of(run, size), BF16, device=run.device)
     estimate = partial(minference.estimate_vs, q, k, *run.budget)
@@ -303,7 +303,7 @@ def vertical_slash(
         if name in run.samples:
             run.time(f"{name} {run.budget} {size}, per layer", name)
     run.executed_rate(f"{row}, executed rate vs own dense", "plan + compute", OWN)
-    # An upper bound with the plan: it is timed inside a call for the last row alone.
+    # An upper bound, because the plan is timed inside a call for the last row alone.
     at_most = 0.05 if not run.on_gpu or k.shape[1] >= 2**17 else None
     for names, limit in ((("estimate", PLAN), at_most), (("estimate",), None)):
         rounds_of = [run.samples[name].values for name in (*names, SLASH)]
@@ -393,7 +393,7 @@ def few_rows(run: Run, size: str, *, counts: Iterable[int], peer: str) -> None:
         qkv = q[:, -rows:], k, v
         contender = own_dense(run, qkv, name=name)
         contenders += [contender, run.graph(f"{name}, graph", contender.run)]
-        if rows == 1 or run.on_gpu:  # Of a few rows torch makes a mask on the CPU.
+        if rows == 1 or run.on_gpu:  # For a few rows torch makes a mask on the CPU.
             contenders.append(sdpa(run, peer, qkv, called=f"{name}, {peer}"))
     run.measure(contenders)
     moved = k.nbytes + v.nbytes

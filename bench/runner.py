@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the rows of a benchmark in processes of their own, and reports their figures.
+"""Runs the rows of a benchmark in separate processes, and reports their figures.
 
     python -m bench.runner FILE...    print the figures of result files
 
-On a CPU each row has its process: torch.compile specialises on the thread count, pools do not
-shrink, and a forced instruction set holds for the process. On a GPU all rows share one, most
-important first; a kernel that faults breaks CUDA for the process, and a new one goes on with the
-rows that are left. What has been measured is on disk after each row.
+On a CPU each row has its own process: torch.compile specialises on the thread count, pools do not
+shrink, and a forced instruction set lasts for the process. On a GPU all rows share one process,
+most important first; after a kernel faults, CUDA is broken for the process, and a new one runs the
+remaining rows. Results are on disk after each row.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ import torch
 from bench import machine
 from bench.harness import Figure, Run
 
-Rows = dict[str, Callable[[Run], None]]  # By name, in the order in which they are run.
+Rows = dict[str, Callable[[Run], None]]  # By name, in the order of execution.
 
 
 def title_of(row: Callable[[Run], None]) -> str:
-    """Of a function, or of a functools.partial with the axes that it binds."""
+    """The title of a function, or of a functools.partial with the axes that it binds."""
     bound = getattr(row, "keywords", {})
     axes = [str(bound[key]) for key in ("size", "head_dim", "dtype") if key in bound]
     doc = (getattr(row, "func", row).__doc__ or "").strip().splitlines()[0]
@@ -41,14 +41,14 @@ def title_of(row: Callable[[Run], None]) -> str:
 def write_json(path: Path, report: dict[str, object]) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(report, indent=1) + "\n")
-    partial.replace(path)  # A process that is stopped here leaves the file of the row before.
+    partial.replace(path)  # A process stopped here leaves the file of the row before.
 
 
 # ---- The process that measures -------------------------------------------------------------------
 
 
 def run_row(name: str, row: Callable[[Run], None], args: argparse.Namespace) -> dict[str, object]:
-    """Results of a row; what failed of it is printed, what it had measured is kept."""
+    """Run a row and return its results; print what failed, and keep what was measured."""
     from minference import _C
 
     run = Run(args)
@@ -58,7 +58,7 @@ def run_row(name: str, row: Callable[[Run], None], args: argparse.Namespace) -> 
         _C.set_cpu_isa(args.isa)
         run.isa = next((isa["name"] for isa in _C.cpu_isas() if isa["selected"]), "")
         row(run)
-    except Exception as error:  # One row must not take the others with it.
+    except Exception as error:  # One row must not end the others.
         traceback.print_exc()
         failure = f"{type(error).__name__}: {error}".splitlines()[0]
         run.missing.append(failure)
@@ -80,7 +80,7 @@ def run_row(name: str, row: Callable[[Run], None], args: argparse.Namespace) -> 
 
 
 def work(rows: Rows, args: argparse.Namespace) -> None:
-    """Run the rows of --only, each added to the file ``args.worker``, until the time is spent."""
+    """Run the rows of --only, add each to the file ``args.worker``, until the time is spent."""
     end = time.perf_counter() + args.seconds
     report = json.loads(args.worker.read_text())
     if args.device == "cuda":
@@ -99,7 +99,7 @@ def work(rows: Rows, args: argparse.Namespace) -> None:
 
 
 def cuda_is_broken() -> bool:
-    """After a fault of a kernel every call fails, until the process ends."""
+    """After a kernel's fault every call fails until the process ends."""
     if not torch.cuda.is_initialized():
         return False
     try:
@@ -134,7 +134,7 @@ def print_report(report: dict) -> None:
 
 
 def run_all(rows: Rows, args: argparse.Namespace, path: Path) -> dict:
-    """Hand rows to processes until none is left; one that dies fails the row that it was at."""
+    """Hand rows to processes until none is left; one that dies fails its current row."""
     left, end = list(args.only or rows), time.perf_counter() + args.seconds
     env = machine.environment()
     print(", ".join(f"{key} {value}" for key, value in env.items()), flush=True)
@@ -180,7 +180,7 @@ def parse_args(description: str, rows: Rows, device: str) -> argparse.Namespace:
         help="MInference's source package, unpacked (default: $MINFERENCE_SOURCE)")  # fmt: skip
     add("--json", type=Path, metavar="OUT", help="write everything measured")
     add("--worker", type=Path, help=argparse.SUPPRESS)
-    add("--only-row", action="append", help=argparse.SUPPRESS)  # In place of --only, to a worker.
+    add("--only-row", action="append", help=argparse.SUPPRESS)  # For a worker, in place of --only.
     return parser.parse_args()
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the transformers integration costs: time of a prefill that is spent outside torch's ops.
+"""What the transformers integration costs: time of a prefill spent outside torch's ops.
 
     python -m bench.transformers_overhead --tokens 8192
 
 Prefills a real text with SmolLM2 under torch's profiler. Every call of minference's mask function
-and attention function is a range of the profile; its time outside the ops is the range less the ops
-that it holds. The profiler's own cost is in these figures, so they are upper bounds.
+and attention function is a range of the profile; its time outside the ops is that of the range
+minus that of the ops in it. These figures include the profiler's own cost, so they are upper
+bounds.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def ranged(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def outermost_ops(event: Any) -> Iterator[Any]:
-    """The ops that a range holds, but not those inside other ops."""
+    """The ops in a range, except those inside other ops."""
     for child in event.cpu_children:
         if child.name in RANGES.values():
             yield from outermost_ops(child)
@@ -87,7 +88,7 @@ def main() -> None:
     rows = {}
     for name, pattern in PATTERNS.items():
         minference.set_patterns(loaded.model, pattern, min_seqlen=1)
-        measure(loaded.model, ids[:, :256])  # Threads are started, memory is mapped.
+        measure(loaded.model, ids[:, :256])  # Starts threads and maps memory.
         rounds = [measure(loaded.model, ids) for _ in range(args.rounds)]
         row = {key: median(r[key] for r in rounds) for key in rounds[0]}
         row["share"] = (row["mask"] + row["attention"]) / row["total"]

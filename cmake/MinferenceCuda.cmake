@@ -1,5 +1,6 @@
-# Whether the CUDA backends are built. After this file: minference_no_cuda_reason is empty if they are
-# and CUDA is an enabled language, else it says why not, for the build's log and for minf_backend().
+# Decides whether the CUDA backends are built. After this file minference_no_cuda_reason is empty if
+# they are, and CUDA is an enabled language; otherwise it says why not, for the build's log and for
+# minf_backend().
 # SPDX-License-Identifier: Apache-2.0
 include_guard()
 
@@ -11,7 +12,7 @@ set_property(CACHE MINF_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(minference_min_nvcc 12.4) # C++20 in device code; older ones were not tried.
 set(minference_no_cuda_reason "")
 
-# Not on PATH, an nvcc is often still where NVIDIA's installer puts it.
+# An nvcc that is not on PATH is often where NVIDIA's installer puts it.
 if(MINF_CUDA AND NOT DEFINED CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
   find_program(MINF_NVCC nvcc PATHS ENV CUDA_HOME ENV CUDA_PATH /usr/local/cuda PATH_SUFFIXES bin)
   mark_as_advanced(MINF_NVCC)
@@ -20,13 +21,13 @@ if(MINF_CUDA AND NOT DEFINED CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
   endif()
 endif()
 
-# Whatever speeds up the C++ compiler, ccache say, knows nvcc too.
+# A launcher that speeds up the C++ compiler, such as ccache, usually handles nvcc too.
 if(NOT DEFINED CMAKE_CUDA_COMPILER_LAUNCHER AND DEFINED CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CUDA_COMPILER_LAUNCHER "${CMAKE_CXX_COMPILER_LAUNCHER}")
 endif()
 
-# Before the language is enabled, which would set a default of its own. Machine code for every GPU
-# generation so far, and PTX for those to come. For the interpreter: PTX of the oldest alone.
+# Set before the language is enabled, which would set its own default. Machine code for every GPU
+# generation so far, and PTX for those to come. For the interpreter: only PTX of the oldest.
 if(MINF_PTXSIM)
   set(CMAKE_CUDA_ARCHITECTURES "80-virtual" CACHE STRING "GPU architectures of the CUDA backends")
 elseif(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
@@ -60,13 +61,13 @@ else()
   endif()
 endif()
 
-# The Hopper kernels, whose code serves sm_90 alone.
+# The Hopper kernels, whose code runs on sm_90 only.
 set(minference_sm90_architectures "90a-real")
 if(MINF_PTXSIM)
   set(minference_sm90_architectures "90a-virtual")
 endif()
 
-# They are built where some code for sm_90 is asked for. Empty if they are.
+# They are built if any code for sm_90 is asked for. Empty if they are.
 set(minference_no_sm90_reason "${minference_no_cuda_reason}")
 if(minference_no_sm90_reason STREQUAL "")
   set(architectures ${CMAKE_CUDA_ARCHITECTURES})

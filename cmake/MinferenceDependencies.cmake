@@ -17,8 +17,8 @@ if(NOT MINF_TORCH)
   return()
 endif()
 
-# Not find_package(Torch): that brings torch's own flags, its CUDA search and every torch library,
-# where the stable ABI needs an include path and two library names.
+# Not find_package(Torch): it adds torch's own flags, its search for CUDA and every torch library,
+# but the stable ABI needs only an include path and two library names.
 set(torch_dir "${MINF_TORCH_DIR}")
 if(NOT torch_dir)
   execute_process(
@@ -40,8 +40,9 @@ if(torch_version VERSION_LESS 2.11)
 endif()
 message(STATUS "torch ${torch_version}: ${torch_dir}")
 
-# One binary for every torch from 2.11 on. Both libraries are named, and kept although nothing may
-# refer to the first: through libtorch a weak reference to a CUDA function resolves where torch has it.
+# One binary serves every torch from 2.11 on. Both libraries are linked by name, and kept even if
+# nothing refers to the first: through libtorch a weak reference to a CUDA function resolves where
+# torch has it.
 add_library(minference_torch_sdk INTERFACE)
 target_include_directories(minference_torch_sdk SYSTEM INTERFACE "${torch_dir}/include")
 target_compile_definitions(minference_torch_sdk INTERFACE TORCH_TARGET_VERSION=0x020B000000000000)

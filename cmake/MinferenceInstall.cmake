@@ -54,7 +54,7 @@ function(minference_install_library target)
   minference_install_package_files()
 endfunction()
 
-# A library or module that loads libminference from beside itself.
+# A library or module that loads libminference from its own folder.
 function(minference_install_beside_library target)
   set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN" BUILD_WITH_INSTALL_RPATH ON)
   install(TARGETS ${target} LIBRARY DESTINATION ${minference_library_dir} COMPONENT python)
@@ -78,7 +78,8 @@ function(minference_install_package_files)
     COMPONENT development
   )
 
-  # Relative to the .pc file, so that the tree may be moved, and wheels work wherever they land.
+  # Relative to the .pc file, so that the tree can be moved and a wheel works wherever it is
+  # installed.
   file(RELATIVE_PATH pc_prefix "/${minference_pkgconfig_dir}" "/")
   string(REGEX REPLACE "/$" "" pc_prefix "${pc_prefix}")
   configure_file("${PROJECT_SOURCE_DIR}/cmake/minference.pc.in" "${build_dir}/minference.pc" @ONLY)

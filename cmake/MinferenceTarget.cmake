@@ -1,5 +1,5 @@
 # The only file that names a compile or link flag. Every target of the project calls
-# minference_configure_target(); the library also states its instruction sets, its CUDA sources and its
+# minference_configure_target(); the library also sets its instruction sets, CUDA sources and
 # exports here.
 # SPDX-License-Identifier: Apache-2.0
 include_guard()
@@ -8,8 +8,8 @@ include(CheckCXXSymbolExists)
 
 set(MINF_EXPORTS_FILE "${CMAKE_CURRENT_LIST_DIR}/exports.map")
 
-# Warnings, visibility, include path and language level of one of our targets. C++20 inside; the
-# public headers stay C++17, which tests/cpp compiles them as.
+# Warnings, visibility, include path and language level of one of our targets. Internals are C++20;
+# the public headers stay C++17, and tests/cpp compiles them as such.
 function(minference_configure_target target)
   target_include_directories(
     ${target}
@@ -28,13 +28,13 @@ function(minference_configure_target target)
       VISIBILITY_INLINES_HIDDEN ON
       POSITION_INDEPENDENT_CODE ON
   )
-  # -Wno-sign-conversion: clang counts it to -Wconversion, gcc does not.
+  # -Wno-sign-conversion: clang includes it in -Wconversion, gcc does not.
   set(flags -Wall -Wextra -Wconversion -Wno-sign-conversion ${minference_sanitize_flags})
   target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:C,CXX>:${flags}>")
   target_link_options(${target} PRIVATE ${minference_sanitize_flags})
 endfunction()
 
-# Exports minf_* and nothing else: hidden visibility alone leaves instantiations of std templates.
+# Exports only minf_*: hidden visibility alone would leave instantiations of std templates.
 function(minference_export_c_api_only target)
   if(NOT APPLE)
     target_link_options(${target} PRIVATE "LINKER:--version-script=${MINF_EXPORTS_FILE}")
@@ -60,7 +60,7 @@ endfunction()
 # Never -march or -mtune: a build must not depend on the machine that made it.
 function(minference_cpu_isa_flags name result)
   set(avx2 -mavx2 -mfma -mf16c)
-  # GCC 12 takes the deliberately undefined lanes inside its own AVX-512 intrinsics for a mistake.
+  # GCC 12 warns about the deliberately undefined lanes inside its own AVX-512 intrinsics.
   set(quiet "$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>")
   set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq ${quiet})
   set(avx512_bf16 ${avx512} -mavx512bf16)
@@ -71,9 +71,9 @@ function(minference_cpu_isa_flags name result)
   set(${result} ${${name}} PARENT_SCOPE)
 endfunction()
 
-# Language level, flags and runtime of a target with .cu sources. The runtime is linked statically, and
-# reaches the driver through dlopen: the library loads on machines that have neither. With MINF_PTXSIM it
-# is the interpreter's, and the kernels are PTX.
+# Language level, flags and runtime of a target with .cu sources. The runtime is linked statically
+# and reaches the driver through dlopen, so the library loads on machines that have neither. With
+# MINF_PTXSIM the runtime is the interpreter's, and the kernels are PTX.
 function(minference_configure_cuda target)
   set_target_properties(${target} PROPERTIES CUDA_VISIBILITY_PRESET hidden)
   list(JOIN CMAKE_CUDA_ARCHITECTURES "," architectures)
@@ -86,11 +86,12 @@ function(minference_configure_cuda target)
   endif()
   set_target_properties(${target} PROPERTIES CUDA_RUNTIME_LIBRARY Static)
   minference_share_front_ends(${target})
-  # Spills: a warning, for users have an nvcc that may not be ours. In development they are errors, of
-  # tests/python/test_machine_code.py and `make static-check`: flags of their own would compile all anew.
-  # The standard as a flag: CMake 3.25 does not know that nvcc has C++20.
+  # Spills are only a warning, because a user's nvcc may differ from ours. In development they are
+  # errors of tests/python/test_machine_code.py and `make static-check`; a separate flag would
+  # recompile everything. The standard is a flag because CMake 3.25 does not know that nvcc supports
+  # C++20.
   set(flags -std=c++20 -lineinfo -Xptxas=-warn-spills -Xcompiler=-Wall,-Wextra)
-  # Line numbers of five architectures: a seventh of the size.
+  # Compresses the line numbers of five architectures to a seventh of their size.
   if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
     list(APPEND flags --compress-mode=size)
   endif()
@@ -98,9 +99,10 @@ function(minference_configure_cuda target)
   target_link_libraries(${target} PUBLIC CUDA::cudart_static)
 endfunction()
 
-# Adds the objects of a CUDA backend, target minference_<name>_objects, from minference_<name>_sources for
-# the given architectures. With a reason why they are not built, cuda/<name>/not_built.cpp tells it; "cuda",
-# what all backends share, has no such file and is empty then.
+# Adds the objects of a CUDA backend, target minference_<name>_objects, from
+# minference_<name>_sources for the given architectures. If there is a reason why they are not
+# built, cuda/<name>/not_built.cpp reports it; "cuda", which all backends share, has no such file
+# and is empty then.
 function(minference_add_cuda_backend name architectures no_reason)
   set(target minference_${name}_objects)
   if(NOT no_reason STREQUAL "" AND NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/cuda/${name}/not_built.cpp")
@@ -120,10 +122,10 @@ function(minference_add_cuda_backend name architectures no_reason)
   minference_configure_cuda(${target})
 endfunction()
 
-# Machine code of one generation from one PTX, that of its lowest architecture asked for: 86-real and
-# 89-real from compute_80. CMake would run nvcc's front end, half of the time, once for each; no source
-# here asks for the architecture (__CUDA_ARCH__), so it would write the same. Call it after
-# CUDA_ARCHITECTURES is set.
+# Compiles the machine code of one generation from one PTX, that of its lowest requested
+# architecture: 86-real and 89-real from compute_80. CMake would run nvcc's front end, half of the
+# time, once for each. No source here depends on the architecture (__CUDA_ARCH__), so the front end
+# would write the same. Must be called after CUDA_ARCHITECTURES is set.
 function(minference_share_front_ends target)
   get_target_property(architectures ${target} CUDA_ARCHITECTURES)
   set(reals ${architectures})
@@ -143,7 +145,7 @@ function(minference_share_front_ends target)
   set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES "${architectures}")
 endfunction()
 
-# Hands `source` the flags of this build, for minf_build_info(). The compiler names itself.
+# Passes the flags of this build to `source`, for minf_build_info(). The compiler names itself.
 function(minference_define_build_flags source)
   string(TOUPPER "${CMAKE_BUILD_TYPE}" type)
   list(JOIN minference_sanitize_flags " " sanitize_flags)
@@ -160,8 +162,9 @@ function(minference_define_build_flags source)
   )
 endfunction()
 
-# no-recover: undefined behaviour ends the test that met it. Frame pointers: readable reports.
-# Assertions: indexing past a span or vector is caught even where the memory happens to be ours.
+# no-recover: undefined behaviour ends the test that runs into it. Frame pointers make reports
+# readable. Assertions catch an index past a span or vector even where the memory happens to be
+# ours.
 set(minference_sanitize_flags "")
 if(MINF_SANITIZE)
   set(

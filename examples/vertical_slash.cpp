@@ -1,5 +1,5 @@
 // Vertical-slash attention from C++. Keeping as many columns as there are keys keeps everything, so
-// the result must be that of the dense pattern, which prefill_attention computes another way.
+// the result must equal that of the dense pattern, which prefill_attention computes another way.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>

@@ -1,7 +1,8 @@
-// Vertical-slash attention on a GPU, as an inference engine calls it: device memory allocated once,
-// the stages enqueued on a stream, then captured into a CUDA graph that is replayed on new inputs.
-// Sampled rows of both results are checked against the definition, in float64 on the host.
-// vertical_slash_cuda [seqlen num_heads_q num_heads_kv] exits with 77 where no GPU can be used.
+// Vertical-slash attention on a GPU, as an inference engine calls it: device memory is allocated
+// once, the stages are enqueued on a stream, then captured into a CUDA graph that is replayed on
+// new inputs. Sampled rows of both results are checked against the definition, in float64 on the
+// host. Usage: vertical_slash_cuda [seqlen num_heads_q num_heads_kv]; exits with 77 if no GPU can
+// be used.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime_api.h>
 
@@ -23,7 +24,7 @@ void check_cuda(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
 }
 
-/// Device memory, kept until the process ends: an engine has an allocator of its own.
+/// Device memory that lives until the process ends; an engine has its own allocator.
 void* allocate(std::size_t bytes) {
   void* data = nullptr;
   check_cuda(cudaMalloc(&data, bytes));
@@ -41,19 +42,20 @@ mi::TensorView device_tensor(mi::DType dtype, const mi::Dims& shape) {
 }
 
 template <typename T>
-std::vector<T> download(const mi::TensorView& tensor) {  // Once what writes it has been waited for.
+std::vector<T> download(const mi::TensorView& tensor) {  // Only once its writer is done.
   std::vector<T> values(num_bytes(tensor) / sizeof(T));
   check_cuda(
       cudaMemcpy(values.data(), tensor.c_tensor().data, num_bytes(tensor), cudaMemcpyDeviceToHost));
   return values;
 }
 
-/// All that the three stages read and write. Sizes, of work memory too, depend on shapes alone.
+/// All memory that the three stages read and write. All sizes, also of work memory, depend on
+/// shapes alone.
 struct Layer {
   Layer(int64_t tokens, int64_t heads_q, int64_t heads_kv)
       : seqlen(tokens), num_heads_q(heads_q), num_heads_kv(heads_kv) {}
   int64_t seqlen, num_heads_q, num_heads_kv;
-  // What is always kept (30 columns, 100 distances), and some that the estimate chooses.
+  // Columns and distances that are always kept (30 and 100), and some that the estimate chooses.
   int64_t num_columns = std::min(seqlen, 30 + seqlen / 16);
   int64_t num_distances = std::min(seqlen, 100 + seqlen / 128);
   int64_t max_runs = mi::max_runs(num_distances, seqlen);
@@ -67,12 +69,12 @@ struct Layer {
   mi::TensorView runs = device_tensor(mi::DType::kInt32, {1, num_heads_q, max_runs, 2});
   mi::TensorView run_count = device_tensor(mi::DType::kInt32, {1, num_heads_q});
   mi::SparseIndex index{{mi::vertical_slash(0, 0)}, columns, runs, run_count, /*block_index=*/{}};
-  // One memory for both stages that need some: on a stream they use it one after the other.
+  // Both stages that need work memory share one block: on a stream they use it one after the other.
   std::size_t workspace_bytes = std::max(mi::estimate_vertical_slash_workspace_bytes(q, k),
                                          mi::sparse_attention_workspace_bytes(q, k, index));
   void* workspace = allocate(workspace_bytes);
 
-  /// Enqueues the stages. Waits for nothing and allocates nothing: it can be captured as it is.
+  /// Enqueues the stages. Never waits or allocates, so it can be captured as it is.
   void enqueue(cudaStream_t stream) const {
     mi::Exec exec;
     exec.stream = stream;
@@ -83,7 +85,7 @@ struct Layer {
   }
 };
 
-/// Copies random inputs into the memory that `layer` has.
+/// Copies random inputs into the memory of `layer`.
 void upload_inputs(const Layer& layer, unsigned seed, cudaStream_t stream) {
   std::mt19937 generator(seed);
   std::normal_distribution<float> normal;
@@ -95,7 +97,7 @@ void upload_inputs(const Layer& layer, unsigned seed, cudaStream_t stream) {
     }
     check_cuda(cudaMemcpyAsync(tensor->c_tensor().data, values.data(), num_bytes(*tensor),
                                cudaMemcpyHostToDevice, stream));
-    check_cuda(cudaStreamSynchronize(stream));  // `values` goes.
+    check_cuda(cudaStreamSynchronize(stream));  // `values` is freed after this.
   }
 }
 
@@ -105,7 +107,7 @@ double value(uint16_t bfloat16) {
   return static_cast<double>(number);
 }
 
-/// Whether row block `row / 64` of a head attends each of the keys [0, row]: columns, and runs.
+/// Whether row block `row / 64` of a head attends each of the keys [0, row], by columns and runs.
 std::vector<bool> attended_keys(int64_t row, const int32_t* columns, int64_t num_columns,
                                 const int32_t* runs, int32_t run_count) {
   std::vector<bool> attended(static_cast<std::size_t>(row + 1));
@@ -133,7 +135,7 @@ bool verify(const char* what, const Layer& layer) {
   bool right = true;
   const auto check = [&](double error, double bound) {
     worst = std::max(worst, error / bound);
-    right = right && error <= bound;  // NaN is not.
+    right = right && error <= bound;  // False for NaN.
   };
   for (int64_t sample = 0; sample < kSamples; ++sample) {
     const int64_t row = (layer.seqlen - 1) * sample / (kSamples - 1);
@@ -148,7 +150,7 @@ bool verify(const char* what, const Layer& layer) {
       const int64_t key = (j * layer.num_heads_kv + head_kv) * kHeadDim;
       double score = 0;
       for (int64_t d = 0; d < kHeadDim; ++d) score += value(q[query + d]) * value(k[key + d]);
-      const double p = std::exp(score / std::sqrt(kHeadDim));  // Too small a score to overflow.
+      const double p = std::exp(score / std::sqrt(kHeadDim));  // Scores are too small to overflow.
       sum += p;
       for (int64_t d = 0; d < kHeadDim; ++d) want[d] += p * value(v[key + d]);
       for (int64_t d = 0; d < kHeadDim; ++d) magnitude[d] += p * std::fabs(value(v[key + d]));
@@ -158,7 +160,7 @@ bool verify(const char* what, const Layer& layer) {
     for (int64_t d = 0; d < kHeadDim; ++d) {  // p and the result are rounded to bfloat16.
       check(std::fabs(value(out[query + d]) - want[d] / sum), 2. / 128 * magnitude[d] / sum);
     }
-    // All float32. One key of 4096 too few makes 2.4e-4.
+    // All float32. Missing one key of 4096 would make 2.4e-4.
     check(std::fabs(lse[head * layer.seqlen + row] - std::log(sum)), 2e-4);
   }
   std::printf("%s: %.0f %% of keys attended, largest error / bound %.3f: %s\n", what,
@@ -168,7 +170,7 @@ bool verify(const char* what, const Layer& layer) {
 
 int main(int argc, char** argv) try {
   const auto size = [&](int i, int64_t usual) { return argc > i ? std::atol(argv[i]) : usual; };
-  // Workspace sizes need no memory yet. The first call throws where the library can use no GPU.
+  // The sizes of workspaces need no memory. The first call throws if the library can use no GPU.
   const mi::TensorView token(nullptr, mi::DType::kBFloat16, {1, 1, 1, kHeadDim}, kGpu);
   mi::estimate_vertical_slash_workspace_bytes(token, token);
   const Layer layer(size(1, 4096), size(2, 32), size(3, 8));

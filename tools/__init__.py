@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads what the compiler made of the CUDA kernels, and draws the documentation's picture."""
+"""Reads the machine code of the CUDA kernels, and draws the documentation's picture."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws docs/hopper.png: what a row tile of a vertical-slash head attends, how it is computed.
+"""Draws docs/hopper.png: what a row tile of a vertical-slash head attends, and how.
 
     python -m tools.hopper_picture [FILE]
 
@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 BLOCK = 64
-FIRST_ROW = 8 * BLOCK  # Row blocks 8 and 9 of a call of as many rows as keys.
+FIRST_ROW = 8 * BLOCK  # Row blocks 8 and 9 of a call with as many rows as keys.
 COLUMNS = (2, 17, 33, 60, 118, 240, 371, 431, 517)
 RUNS = ((0, 128), (230, 358), (400, 464))  # Distances [lo, hi) from the row block's end.
 
@@ -32,7 +32,7 @@ LOAD_COLOR = "#5b6b8c"
 
 @dataclass
 class Tile:
-    """Keys that are loaded once, and which row blocks attend some of them."""
+    """Keys that are loaded once, and the row blocks that attend some of them."""
 
     begin: int
     is_columns: bool = False
@@ -61,7 +61,7 @@ def attended_keys() -> np.ndarray:
 
 
 def tiles() -> list[Tile]:
-    """Columns first, then contiguous tiles by ascending key, each for either row block or both."""
+    """Columns first, then contiguous tiles by ascending key, each for one row block or both."""
     columns = Tile(0, is_columns=True, attended={0: True, 1: True})
     by_begin: dict[int, Tile] = {}
     for row_block in range(2):
@@ -102,7 +102,7 @@ def draw_mask(axes: Axes) -> None:
 
 
 def draw_stages(axes: Axes, listed: list[Tile]) -> None:
-    """A box per tile, in the order of loading; its halves are the consumers that multiply it."""
+    """A box per tile in loading order; its halves are the consumers that multiply it."""
     for i, tile in enumerate(listed):
         x = i + 0.35 * (i // 2)
         for row_block in range(2):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads compiled CUDA kernels: registers and opcodes, and the shape of their launches."""
+"""Reads compiled CUDA kernels: registers, opcodes, and the shapes of their launches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Multiprocessor:
     threads: int
     blocks: int
     shared_bytes: int
-    block_shared_bytes: int  # That one block may have.
+    block_shared_bytes: int  # Limit for one block.
     registers: int = 65536
 
 
@@ -38,7 +38,7 @@ MULTIPROCESSORS = {
     "sm_90": Multiprocessor(2048, 32, 228 * KIB, 227 * KIB),
     "sm_90a": Multiprocessor(2048, 32, 228 * KIB, 227 * KIB),
 }
-RESERVED_SHARED = KIB  # Of each block.
+RESERVED_SHARED = KIB  # In each block.
 REGISTER_UNIT = 256  # Per warp.
 SHARED_UNIT = 128
 
@@ -77,7 +77,7 @@ class Code:
     static_shared: int = 0
     opcodes: Counter[str] = field(default_factory=Counter)
     split: list[int] = field(default_factory=list)  # Registers after each setmaxnreg.
-    # Exponentials between a wait for all wgmma but the last group and the wait for that.
+    # Exponentials between a wait for all wgmma groups but the last, and the wait for the last.
     beside: int = 0
     _waits: bool = False
 
@@ -96,7 +96,7 @@ class Code:
 
 
 def find_tool(name: str) -> str:
-    """cuobjdump is part of the CUDA toolkit, and a package of its own on PyPI."""
+    """Find cuobjdump, which is part of the CUDA toolkit and a separate package on PyPI."""
     site = Path(sysconfig.get_path("purelib"))
     packaged = sorted(site.glob(f"nvidia/*/bin/{name}"))
     for candidate in (shutil.which(name), *packaged, Path("/usr/local/cuda/bin", name)):
@@ -116,7 +116,7 @@ def _lines(*command: str) -> Iterator[str]:
 
 
 def read_code(files: Sequence[Path]) -> dict[tuple[str, str], Code]:
-    """(mangled name, architecture) -> code. The same kernel in two files is the same code."""
+    """(mangled name, architecture) -> code. A kernel in two files has the same code in both."""
     cuobjdump = find_tool("cuobjdump")
     codes: dict[tuple[str, str], Code] = {}
     for file in map(str, files):
@@ -145,7 +145,7 @@ def read_code(files: Sequence[Path]) -> dict[tuple[str, str], Code]:
 
 
 def demangled(names: Sequence[str]) -> list[str]:
-    """Without namespaces of ours, result and parameters: ``kernel<Traits<BFloat16, 128>>``."""
+    """Names without our namespaces, result and parameters: ``kernel<Traits<BFloat16, 128>>``."""
     done = subprocess.run(
         ["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True
     )
@@ -182,10 +182,10 @@ def base_of(name: str) -> str:
 
 
 def launch_shapes(names: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Kernel instance -> (threads, dynamic shared bytes).
+    """Map each kernel instance to (threads, dynamic shared bytes).
 
-    The sizes are those of C++ types: a source that includes the kernel's header and holds them in a
-    table is compiled for the host (as tests/simt does), and the table read from the assembly.
+    The sizes are those of C++ types: a source that includes the kernel's header and lists them in a
+    table is compiled for the host (as in tests/simt), and the table is read from the assembly.
     """
     shapes = {}
     by_source: dict[str, list[str]] = {}

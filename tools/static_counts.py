@@ -6,8 +6,8 @@
     python -m tools.static_counts --write PROGRAM    write counts.md
 
 PROGRAM is count_attention of tests/ptx/kernels. Every row is the difference of two calls that
-differ by a few tiles. The counts are of the PTX that nvcc makes, exact and the same in every run;
-what ptxas makes of it is in static.md. Both lie in docs/machine_code. Needs nvcc, no GPU.
+differ by a few tiles. The counts are those of nvcc's PTX, exact and the same in every run;
+static.md shows what ptxas makes of it. Both are in docs/machine_code. Needs nvcc, no GPU.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ TABLE = TABLES / "counts.md"
 BACKENDS = "sm80", "sm90"
 HEAD_DIMS = (64, 64), (96, 96), (128, 128), (192, 192), (192, 128), (256, 256)
 PATTERNS = "dense", "runs", "columns", "blocks"
-# Far from a kernel's beginning and end, and a multiple of what any pipeline unrolls by.
+# Far from a kernel's beginning and end, and multiples of what any pipeline unrolls by.
 FEWER, MORE = 16, 32
 
-# Class of instructions -> what begins their PTX. The first that fits counts.
+# Class of instructions -> how their PTX begins. The first match counts.
 CLASSES = {
     "matrix": r"mma\.|wgmma\.mma_async",
     "ldmatrix": r"ldmatrix|stmatrix",
@@ -63,7 +63,7 @@ def class_of(opcode: str) -> str:
 
 
 def count(program: Path, backend: str, pattern: str, dims: tuple[int, int], tiles: int) -> Counter:
-    """Run attention on some tiles; what its kernel did, by class and measure."""
+    """Run attention on some tiles; return what its kernel did, by class and measure."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = [backend, pattern, *map(str, dims), str(tiles)]
         environment = {

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the compiler made of each CUDA kernel: read from machine code, held against expectations.
+"""What the compiler made of each CUDA kernel: reads machine code and checks expectations.
 
     python -m tools.static_gates LIBRARY            print the table; fail where a gate does
     python -m tools.static_gates --check LIBRARY    ... or where static.md holds another table
     python -m tools.static_gates --write LIBRARY    write static.md
 
 LIBRARY is libminference.so, or object files. Gates, per kernel and architecture: no stack frame, no
-local memory (a spill is both), no wgmma that is waited for by itself, the instructions that the
-kernel is built on, the blocks per multiprocessor and the registers of setmaxnreg that its comment
-states; and no kernel without an entry in static_kernels.py. --check makes a change of registers or
-instructions show where it is made. Needs cuobjdump and c++filt.
+local memory (a spill is both), no wgmma with a wait of its own; the instructions that the kernel is
+built on; the blocks per multiprocessor and the registers of setmaxnreg that its comment states; and
+an entry in static_kernels.py for every kernel. --check shows a change of registers or instructions
+in the change that caused it. Needs cuobjdump and c++filt.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from tools.static_kernels import KERNELS, Kernel
 TABLES = Path(__file__).parent.parent / "docs" / "machine_code"
 TABLE = TABLES / "static.md"
 
-# Column -> what counts. LDGSTS: 16 bytes past L1 is what kernels are written for, others are not.
+# Column -> what it counts. LDGSTS: kernels should copy 16 bytes past L1; other forms are not
+# counted.
 COUNTED = {
     "HMMA": r"HMMA\.",
     "HGMMA": r"HGMMA\.",
@@ -49,7 +50,7 @@ COUNTED = {
     "UBLKCP": r"UBLKCP",
     "LDSM": r"LDSM\.",
     "LDGSTS 16": r"LDGSTS\.E\.BYPASS(\.\w+)*\.128$",
-    "LD": r"LDG?\.E",  # Also through pointers that the compiler knows no space of.
+    "LD": r"LDG?\.E",  # Also through pointers whose address space the compiler does not know.
     "LD 16": r"LDG?\.E(\.\w+)*\.128",
     "ST": r"STG?\.E",
     "ST 16": r"STG?\.E(\.\w+)*\.128",
@@ -69,7 +70,7 @@ FORBIDDEN = {
 
 @dataclass
 class Row:
-    """A kernel instance on architectures for which the compiler made the same of it."""
+    """A kernel instance, on the architectures for which the compiler's results are equal."""
 
     name: str
     archs: list[str]
@@ -93,12 +94,12 @@ class Row:
         found = []
         if self.code.stack or self.code.local:
             found.append(f"stack frame of {self.code.stack + self.code.local} bytes")
-        if self.code.static_shared > RESERVED_SHARED:  # What sm_90 reports of every kernel.
+        if self.code.static_shared > RESERVED_SHARED:  # sm_90 reports these bytes for every kernel.
             found.append(f"{self.code.static_shared} bytes of static shared memory")
         for what, pattern in FORBIDDEN.items():
             if count := self.code.count(pattern):
                 found.append(f"{count} times {what}")
-        # Where the compiler cannot follow a pipeline of wgmma it waits after every instruction.
+        # If the compiler cannot follow a pipeline of wgmma, it waits after every instruction.
         products, waits = (self.code.count(COUNTED[column]) for column in ("HGMMA", "WG WAIT"))
         if 4 * waits > products:
             found.append(f"{waits} waits for {products} wgmma: serialised")
@@ -139,7 +140,7 @@ def make_rows(codes: dict[tuple[str, str], Code]) -> list[Row]:
     shapes = launch_shapes(list(dict.fromkeys(names.values())))
     rows: list[Row] = []
 
-    # Instances in the order of their numbers: dims 64, 96, 128, not 128, 64, 96.
+    # Sort instances by number: dims 64, 96, 128, not 128, 64, 96.
     def order(item: tuple[tuple[str, str], Code]) -> tuple[object, ...]:
         name = names[item[0][0]]
         numbers = tuple(int(n) for n in re.findall(r"\d+", traits_of(name)))
@@ -190,7 +191,7 @@ def nvcc_version() -> str:
 
 
 def compare_tables(committed_table: Path, table: str) -> list[str]:
-    """Lines in which the committed table differs; nothing to compare if another nvcc made it."""
+    """Lines in which the committed table differs; none if another nvcc made it."""
     committed = committed_table.read_text().splitlines() if committed_table.exists() else []
     if f"{nvcc_version()}." not in committed:
         print(f"{committed_table.name} was made by another compiler: not compared")

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is expected of the machine code of each CUDA kernel; read by static_gates.py.
+"""Expectations for the machine code of each CUDA kernel, which static_gates.py checks.
 
-A kernel that is not here fails the gates: whoever adds one says here what it is built on.
+A kernel that is not listed fails the gates: a new kernel needs an entry that says what it is built
+on.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ ARCHS = ("sm_80", "sm_86", "sm_89", "sm_90")
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel template. ``Traits`` in an expression stands for an instance's argument.
+    """One kernel template. ``Traits`` in an expression is replaced by an instance's argument.
 
     ``blocks`` per multiprocessor, for each of ARCHS, as the kernel's comment states them: for all
-    instances, or by padded head_dim (the last number in the argument, or the last two). One number:
-    for a kernel of one architecture.
+    instances, or by padded head_dim (the last number in the argument, or the last two). For a
+    kernel of one architecture: one number.
     """
 
-    source: str  # What to include to see its types.
+    source: str  # The header with its types.
     blocks: int | tuple[int, ...] | dict[int | tuple[int, int], tuple[int, ...]]
     threads: str = "Traits::kThreads"
-    shared: str = "0"  # Dynamic, bytes.
+    shared: str = "0"  # Dynamic shared memory in bytes.
     needs: tuple[str, ...] = ()  # Columns of static_gates.COUNTED.
-    split: tuple[int, ...] = ()  # Registers of a thread that setmaxnreg states.
-    beside: int = 0  # Exponentials, at least, that run while a wgmma is under way.
+    split: tuple[int, ...] = ()  # Registers per thread that setmaxnreg states.
+    beside: int = 0  # The least number of exponentials that run while a wgmma is in flight.
 
     def stated_blocks(self, traits: str, arch: str) -> int:
         blocks = self.blocks
@@ -44,11 +45,11 @@ SCORES = "HMMA", "LDSM", "LDGSTS 16", "EX2"
 STORAGE = "sizeof(typename Traits::SharedStorage)"
 SELECT = "cuda/common/select_rows_kernels.h"
 WORK_TABLE = "cuda/common/work_table_kernels.h"
-# Four heads share a reading of K, as in the models that most queries come from.
+# Four heads share one read of K, as in the models that most queries come from.
 GROUP_THREADS = "4 * kBlock"
 VS90 = "sm90::vertical_slash::"
 
-# By name; with the folder where two have kernels of one name.
+# By name; with the folder if two kernels have the same name.
 KERNELS = {
     # Stage 1, vertical-slash.
     "row_statistics_kernel": Kernel(
@@ -157,7 +158,7 @@ KERNELS = {
         shared=STORAGE,
         needs=("HGMMA", "UTMALDG", "UTMASTG", "EX2", "BAR", "RED ATOM"),
         split=(216, 72),
-        beside=32,  # Scores of a thread: 64 up to 128 dims, else 32.
+        beside=32,  # Scores per thread: 64 up to 128 dims, else 32.
     ),
     "gather_columns_kernel": Kernel(
         "cuda/common/gather_columns.cu", blocks=(6, 6, 6, 8), needs=("LD 16", "ST 16")

@@ -1,6 +1,6 @@
-// minference_bench: minference timed from C++, without torch, on the CPU or on a GPU. Batch 1, 32
-// query heads on 8 KV heads, bf16; every pattern as a whole call, and those that estimate also
-// stage by stage. Rows are not paired: for a claim use the programs in Python.
+// minference_bench: times minference from C++, without torch, on the CPU or on a GPU. Batch 1, 32
+// query heads on 8 KV heads, bf16. It times every pattern as a whole call, and patterns with an
+// estimate also stage by stage. Rows are not paired: for a claim use the Python programs.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <bit>
@@ -45,7 +45,7 @@ const char* const kUsage = R"(minference_bench [--option value]...
   --json FILE         write everything measured
 )";
 
-// ---- GPU, where the program was built with the CUDA runtime
+// ---- GPU, if the program was built with the CUDA runtime
 
 namespace gpu {
 #ifdef MINF_BENCH_CUDA
@@ -83,8 +83,9 @@ cudaStream_t stream() {
   }();
   return kStream;
 }
-/// Between two events, behind an overwritten L2: a call reads its inputs from memory, as it would
-/// behind another layer's work. That also keeps the GPU busy while the host enqueues.
+/// Time between two events, after the L2 was overwritten: the call reads its inputs from memory, as
+/// it would after another layer's work. The overwriting also keeps the GPU busy while the host
+/// enqueues.
 double time_seconds(const std::function<void()>& call) {
   constexpr std::size_t kFlushBytes = std::size_t{512} << 20;
   static void* const kFlush = allocate(kFlushBytes);
@@ -117,7 +118,7 @@ double time_seconds(const std::function<void()>&) { return 0; }
 
 // ---- Tensors
 
-/// Memory and its view. Zeros on the CPU, where that maps every page before anything is timed.
+/// Memory and its view. On the CPU it is zeroed, which maps every page before anything is timed.
 struct Tensor {
   Tensor(bool on_gpu, mi::DType dtype, const mi::Dims& shape) {
     bytes = dtype == mi::DType::kInt64 ? 8 : dtype == mi::DType::kBFloat16 ? 2 : 4;
@@ -140,10 +141,11 @@ struct Inputs {
   Tensor q, k, v;
 };
 
-/// Rotary heads that look back to a few distances, each its own: from random tensors runs would be
-/// kept that cover everything. A simpler draw than that of bench/inputs.py, which says more.
+/// Rotary heads that each look back to a few distances of their own. With random tensors the kept
+/// runs would cover everything. This is a simpler draw than that of bench/inputs.py, which says
+/// more.
 Inputs draw_inputs(bool on_gpu, int64_t seqlen, int64_t dim) {
-  using Spectrum = std::vector<std::complex<double>>;  // A number per rotary frequency.
+  using Spectrum = std::vector<std::complex<double>>;  // One number per rotary frequency.
   std::mt19937 random(/*seed=*/0);
   std::uniform_real_distribution<double> uniform(0, 1);
   std::vector<double> frequency, amplitude;
@@ -156,7 +158,7 @@ Inputs draw_inputs(bool on_gpu, int64_t seqlen, int64_t dim) {
   const double norm = std::sqrt(9 * std::sqrt(static_cast<double>(dim)) / square);  // Logit 9.
   std::vector<Spectrum> heads(kHeads, Spectrum(frequency.size()));
   for (Spectrum& head : heads) {
-    for (int peak = 0; peak < 12; ++peak) {  // Drawn evenly in the distance's logarithm.
+    for (int peak = 0; peak < 12; ++peak) {  // Drawn uniformly in the distance's logarithm.
       const double distance = std::pow(static_cast<double>(seqlen) / 2, uniform(random));
       for (std::size_t i = 0; i < head.size(); ++i) {
         head[i] += std::polar(0.4, -distance * frequency[i]);
@@ -215,7 +217,7 @@ std::vector<Row> make_rows(const Inputs& inputs, const Tensor& out, const mi::Ex
          [=](const mi::Exec& on) { mi::prefill_attention(q, k, v, patterns, o, {}, on); },
          mi::prefill_attention_workspace_bytes(q, k, patterns, {}, exec)});
   };
-  // A pattern with stages of its own. `estimate` fills `index`, and reads `bytes_read`.
+  // Adds the stages of a pattern that has them. `estimate` fills `index`, and reads `bytes_read`.
   const auto add_stages = [&](const std::string& name, const mi::SparseIndex& index,
                               const auto& estimate, std::size_t bytes, std::size_t bytes_read) {
     add_prefill(name, index.patterns);
@@ -259,14 +261,14 @@ std::vector<Row> make_rows(const Inputs& inputs, const Tensor& out, const mi::Ex
 
 using Figures = std::vector<std::pair<std::string, double>>;
 
-/// Times a row for `seconds`; what is printed of it, by name.
+/// Times a row for `seconds`; returns the figures to print, by name.
 Figures measure(Row& row, const Inputs& inputs, const Tensor& out, const mi::Exec& exec,
                 double seconds) {
   const mi::TensorView& q = inputs.q.view;
   const auto seqlen = static_cast<double>(q.shape(1)), dim = static_cast<double>(q.shape(3));
   const auto row_blocks = static_cast<double>((q.shape(1) + kBlock - 1) / kBlock);
   const bool on_gpu = q.device().type == mi::DeviceType::kCuda;
-  // Tiles of 64 rows and keys that a whole call computes, which also warms up.
+  // Tiles of 64 rows and keys that a whole call computes; counting them also warms up.
   const Tensor counted(on_gpu, mi::DType::kInt64, {1, kHeads});
   mi::PrefillOptions counting;
   counting.tiles = counted.view;
@@ -353,7 +355,7 @@ std::string selected(const std::vector<mi::Capability>& capabilities, bool cpu) 
   return "none";
 }
 
-/// Name and value, as JSON.
+/// Names and values, as JSON.
 std::string environment(const Options& options, bool on_gpu) {
   std::ifstream cpuinfo("/proc/cpuinfo");
   std::string line, cpu = "unknown";

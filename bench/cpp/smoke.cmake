@@ -1,5 +1,5 @@
-# Does every row of minference_bench run on the CPU, and say what it did? At small shapes; times are
-# never looked at. Run by ctest with BENCH (the program) and OUT (a JSON file).
+# Checks that every row of minference_bench runs on the CPU at small shapes and prints its figures;
+# ignores times. Run by ctest with BENCH (the program) and OUT (a JSON file).
 # SPDX-License-Identifier: Apache-2.0
 cmake_minimum_required(VERSION 3.25)
 
@@ -47,7 +47,7 @@ foreach(seqlen 300 512)
       endif()
     endforeach()
     string(JSON density GET "${json}" rows ${index} density)
-    # Columns lie in tiles of their own, beside those of runs: above 1 for vertical-slash.
+    # Columns have separate tiles beside those of runs, so vertical-slash may be above 1.
     if(density GREATER 2 OR (name MATCHES "/dense" AND NOT density EQUAL 1))
       message(FATAL_ERROR "${name}: density ${density}")
     endif()
@@ -58,7 +58,7 @@ foreach(seqlen 300 512)
   endif()
 endforeach()
 
-# Runs with the arguments after `status`; `text` must be in what it says.
+# Runs with the arguments after `status`; the output must contain `text`.
 function(check_says text status)
   execute_process(
     COMMAND "${BENCH}" ${ARGN}

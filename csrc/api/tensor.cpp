@@ -218,11 +218,11 @@ void check_data(const TensorArg& arg) {
 void check_distinct_elements(const TensorArg& out) {
   if (out.empty()) return;
   std::array<int, MINF_MAX_DIMS> order = {0, 1, 2, 3};
-  const auto dims = std::span(order).first(static_cast<std::size_t>(out.tensor->ndim));
-  std::ranges::sort(dims, {}, [&](int dim) { return out.stride(dim); });
+  const int ndim = out.tensor->ndim;
+  std::ranges::sort(order, {}, [&](int dim) { return dim < ndim ? out.stride(dim) : INT64_MAX; });
   // Sufficient, and met by every view of a dense tensor: each stride passes all smaller ones.
   int64_t elements = 0;
-  for (const int dim : dims) {
+  for (const int dim : std::span(order).first(static_cast<std::size_t>(ndim))) {
     if (out.size(dim) == 1) continue;
     MINF_CHECK_ARG(out.stride(dim) > elements, out.name,
                    ": expected strides that give every element its own memory, got shape ",

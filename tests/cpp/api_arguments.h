@@ -1,5 +1,5 @@
-// Legal arguments for every function of the C surface, in the memory under test, and what it means
-// that a call with spoilt ones is refused.
+// Legal arguments for every function of the C surface, in the memory under test, and checks for a
+// call that is refused because of spoilt ones.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -20,14 +20,14 @@ namespace minference::test {
 inline constexpr int64_t kBatch = 2, kSeqlenQ = 70, kSeqlenK = 100, kHeadsQ = 4, kHeadsKv = 2;
 inline constexpr int64_t kHeadDim = 64, kRowBlocks = 2, kKeyBlocks = 2, kMaxRuns = 2;
 
-/// Of q, k, v and out. A test program for another place sets it with the place.
+/// Element type of q, k, v and out. A test program for another place sets it with the place.
 inline int32_t element_dtype = MINF_FLOAT32;
 
 inline int64_t element_bytes() { return static_cast<int64_t>(dtype_bytes(element_dtype)); }
 inline std::string element_name() { return element_dtype == MINF_FLOAT32 ? "float32" : "bfloat16"; }
 
 inline bool on_cuda() { return place.device_type == MINF_DEVICE_CUDA; }
-/// The device of the arguments, and that which send_elsewhere() claims, in messages.
+/// The arguments' device, and the device that send_elsewhere() claims, as messages name them.
 inline std::string here() { return on_cuda() ? "cuda:0" : "cpu"; }
 inline std::string elsewhere() { return on_cuda() ? "cpu" : "cuda:1"; }
 inline void send_elsewhere(minf_tensor& tensor) {
@@ -35,7 +35,7 @@ inline void send_elsewhere(minf_tensor& tensor) {
   tensor.device_index = on_cuda() ? 0 : 1;
 }
 
-/// `elements` of q's dtype further on.
+/// A pointer moved by `elements` of q's dtype.
 inline void* shifted(void* data, int64_t elements) {
   return static_cast<std::byte*>(data) + elements * element_bytes();
 }
@@ -109,7 +109,7 @@ struct Arguments {
     }
   }
 
-  /// What calls may write.
+  /// All memory that calls may write.
   std::vector<std::vector<std::byte>> outputs() const {
     return {out_memory.copy(),       lse_memory.copy(),   tiles_memory.copy(),
             vertical_memory.copy(),  slash_memory.copy(), runs_memory.copy(),
@@ -139,14 +139,14 @@ struct Arguments {
   minf_status plan() {
     return minf_plan_vertical_slash(&slash_index, kSeqlenK, &index.runs, &index.run_count, &exec);
   }
-  /// In place: out is merged with itself.
+  /// In place: merges out with itself.
   minf_status merge() { return minf_merge_attention(&q, &lse, &out, &lse, &out, &lse, &exec); }
 };
 
 using Call = minf_status (Arguments::*)();
 using Texts = std::initializer_list<std::string>;
 
-/// Expects what a refused call said, and that it wrote nothing.
+/// Checks the message of a refused call, and that the call wrote nothing.
 inline void check_refusal(minf_status wanted, minf_status got, Texts texts) {
   const std::string message = minf_last_error();
   CHECK(got == wanted, "wanted:", *texts.begin(), "got status", got, "text:", message);
@@ -170,7 +170,7 @@ void refuse(Call call, Texts texts, const Spoil& spoil) {
   refuse_with(MINF_ERROR_INVALID_ARGUMENT, call, texts, spoil);
 }
 
-/// Expects success.
+/// Changes legal arguments and expects success.
 template <typename Change>
 void accept(Call call, const char* what, const Change& change) {
   Arguments arguments;

@@ -1,6 +1,6 @@
-// What every call refuses before it asks for a backend, and what looks odd and is right: the same
-// for tensors in any memory. Each case is a status, a text with argument, expected and got, and
-// outputs left as they were.
+// What every call refuses before it asks for a backend, and what looks wrong but is legal; the same
+// for tensors in any memory. Each case checks the status, a text with argument, expected and got,
+// and that outputs are unchanged.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -321,7 +321,7 @@ inline void test_patterns() {
          [](Arguments& a) { a.patterns[1].as.a_shape.sink = -1; });
 }
 
-/// A struct of this library, and what a newer one has beyond.
+/// A struct of this library, followed by the fields of a newer one.
 template <typename Struct>
 struct Newer {
   explicit Newer(const Struct& known) : known(known) { this->known.struct_size = sizeof(Newer); }
@@ -330,7 +330,7 @@ struct Newer {
   unsigned char more[64] = {};
 };
 
-/// Structs of a newer header are served where what is new in them is 0.
+/// A struct of a newer header is accepted if its new fields are 0.
 inline void test_newer_structs() {
   const auto with = [](Arguments& a, const minf_exec& exec, const minf_attention_options& options,
                        const minf_sparse_index& index) {
@@ -412,7 +412,7 @@ inline void test_options() {
   }
 }
 
-/// Of calls that need work memory here.
+/// For calls that need work memory here.
 inline void test_workspace(std::initializer_list<Call> calls) {
   for (const Call call : calls) {
     refuse_with(MINF_ERROR_WORKSPACE_TOO_SMALL, call,
@@ -519,7 +519,7 @@ inline void test_empty_calls() {
         "without rows all scores tie");
 }
 
-/// A dimension of size 1 may carry any stride.
+/// A dimension of size 1 may have any stride.
 inline void test_strides_of_single_entries() {
   accept(&Arguments::prefill, "odd strides where they never count", [](Arguments& a) {
     for (minf_tensor* tensor : {&a.q, &a.k, &a.v, &a.out, &a.lse, &a.tiles}) {
@@ -533,7 +533,7 @@ inline void test_strides_of_single_entries() {
   });
 }
 
-/// All of them, but for those of workspaces.
+/// Runs all of them except those of workspaces.
 inline void test_common_errors() {
   test_legal_arguments();
   test_tensors();

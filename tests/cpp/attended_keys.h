@@ -1,5 +1,5 @@
-// Whether a query row attends a key: the set definition of every pattern, with nothing of the
-// iterator in it.
+// Whether a query row attends a key, by the set definition of every pattern, independent of the
+// iterator.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -1,4 +1,5 @@
-// The C++ tests' one tool: a check that counts, and says where and with what it did not hold.
+// The one tool of the C++ tests: a check that counts, and prints where it failed and with which
+// values.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -10,13 +11,14 @@ namespace minference::test {
 inline int64_t num_checks = 0;
 inline int64_t num_failed = 0;
 
-/// To be returned from main(): 0 if checks were made and all held.
+/// main() returns its result: 0 if checks were made and all held.
 inline int finish() {
   std::cout << num_checks << " checks, " << num_failed << " failed\n";
   return num_checks > 0 && num_failed == 0 ? 0 : 1;
 }
 
-/// Says what failed, with the values that the check was given. A broken loop need not fill a disk.
+/// Prints what failed, with the values given to the check. The number of lines is limited, so that
+/// a broken loop does not fill a disk.
 template <typename... Values>
 void report(const char* file, int line, const char* condition, const Values&... values) {
   constexpr int64_t kMaxReports = 20;

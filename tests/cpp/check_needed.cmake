@@ -1,4 +1,4 @@
-# Fails if the library asks the loader for a CUDA library: it must load on machines that have none.
+# Fails if the library requires a CUDA library at load time: it must load on machines without one.
 # SPDX-License-Identifier: Apache-2.0
 execute_process(
   COMMAND "${READELF}" --dynamic "${LIBRARY}"

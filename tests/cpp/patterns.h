@@ -1,5 +1,5 @@
-// Patterns for tests of the C surface, some of which see the library's inner headers and so cannot
-// include those of the C++ surface.
+// Patterns for tests of the C surface. Some of these tests include the library's internal headers,
+// and so cannot include the C++ surface's.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

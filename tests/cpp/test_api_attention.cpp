@@ -1,6 +1,6 @@
 // Prefill through the C surface against a naive float64 reference: every pattern, dtype and
-// instruction set; the stages one by one; any threads, any thread pool, any alignment of the
-// workspace.
+// instruction set; the stages one by one; any number of threads, any thread pool, any alignment of
+// the workspace.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
@@ -31,7 +31,7 @@ struct Sizes {
   int64_t batch, seqlen_q, seqlen_k, num_heads_q, num_heads_kv, head_dim, head_dim_v;
 };
 
-/// One call: inputs, patterns, and the index that the stages give for them.
+/// One call: its inputs, its patterns, and the index that the stages compute for them.
 struct Problem {
   int32_t dtype;
   Sizes sizes;
@@ -50,7 +50,7 @@ struct Problem {
     v = TestTensor(dtype, {batch, seqlen_k, num_heads_kv, head_dim_v});
     std::mt19937 random(static_cast<uint32_t>(seqlen_q * 1000 + seqlen_k));
     for (TestTensor* input : {&q, &k, &v}) input->fill_random(random);
-    // Small, so that a short sequence leaves something out.
+    // Small, so that even a short sequence leaves some keys out.
     estimate.sink = 2;
     estimate.local = 5;
     estimate.last_q = 16;
@@ -62,7 +62,7 @@ struct Problem {
   }
   Problem(const Problem&) = delete;
 
-  /// What `estimate` says, in a pattern.
+  /// Copies the options of `estimate` into a pattern.
   void set_estimate(minf_vertical_slash& fields) const {
     fields.last_q = estimate.last_q;
     fields.sink = estimate.sink;
@@ -76,7 +76,7 @@ struct Problem {
   }
 };
 
-/// Everything a call writes.
+/// All outputs of a call.
 struct Result {
   TestTensor out, lse, tiles;
 
@@ -128,7 +128,7 @@ minf_exec exec_of(int32_t num_threads) {
   return exec;
 }
 
-/// All stages in one call, in exactly the work memory it asks for.
+/// Runs all stages in one call, in exactly the work memory that it asks for.
 void prefill(Problem& problem, Result& result, const minf_exec& exec, std::size_t misalignment) {
   const minf_tensor q = problem.q.view(), k = problem.k.view(), v = problem.v.view();
   const minf_tensor out = result.out.view(), lse = result.lse.view(), tiles = result.tiles.view();
@@ -206,7 +206,7 @@ minf_sparse_index index_of(Problem& problem) {
   return index;
 }
 
-/// The stages one by one; leaves their index in the problem.
+/// Runs the stages one by one, and leaves their index in the problem.
 void stages(Problem& problem, Result& result, const minf_exec& exec) {
   for (const minf_pattern& pattern : problem.patterns) {
     if (pattern.kind == MINF_VERTICAL_SLASH) estimate_vertical_slash(problem, pattern, exec);
@@ -230,7 +230,7 @@ void stages(Problem& problem, Result& result, const minf_exec& exec) {
       "count_key_tiles");
 }
 
-/// minf_build_index, and what stage 3 and the count make of its index.
+/// Runs minf_build_index, then stage 3 and the count on its index.
 void build_index(Problem& problem, Result& result, const minf_exec& exec) {
   const minf_tensor q = problem.q.view(), k = problem.k.view(), v = problem.v.view();
   const minf_tensor out = result.out.view(), lse = result.lse.view(), tiles = result.tiles.view();
@@ -270,7 +270,7 @@ void build_index(Problem& problem, Result& result, const minf_exec& exec) {
       "count_key_tiles of a built index");
 }
 
-/// Which keys query row `row` attends: patterns as defined, lists as the stages gave them.
+/// The keys that query row `row` attends: patterns by definition, lists as the stages gave them.
 std::vector<int64_t> attended_keys(const Problem& problem, int64_t b, int64_t h, int64_t row) {
   const Sizes& s = problem.sizes;
   const minf_pattern& pattern = problem.patterns[static_cast<std::size_t>(h)];
@@ -358,7 +358,7 @@ ReferenceRow reference_row(const Problem& problem, int64_t b, int64_t h, int64_t
   return result;
 }
 
-/// P and out are each rounded once to the dtype; exp and the sums are float32, and so is a logit,
+/// P and out are each rounded once to the dtype. exp and the sums are float32, and so is a logit,
 /// whose rounding error grows with it. (q.k itself is exact: see TestTensor::fill_random.)
 double out_bound(int32_t dtype, const ReferenceRow& row, std::size_t d) {
   const double float32_error = 4 * epsilon(MINF_FLOAT32) * (1 + row.max_logit);
@@ -425,7 +425,7 @@ void test_all_patterns(const char* isa) {
   }
 }
 
-/// Neighbouring heads with one pattern, which share their K and V; scales of either sign and zero.
+/// Neighbouring heads have the same pattern and share K and V; scales of either sign and zero.
 void test_shared_patterns(const char* isa) {
   for (const double scale : {0.1, -0.1, 0.0}) {
     for (const minf_pattern& pattern : all_patterns()) {
@@ -440,7 +440,7 @@ void test_shared_patterns(const char* isa) {
   for (minf_pattern& pattern : by_mass.patterns) by_mass.set_estimate(pattern.as.vertical_slash);
   check_problem(by_mass, isa);
   CHECK(by_mass.vertical_index.get({0, 0, 49}) == -1 && by_mass.slash_index.get({0, 0, 59}) == -1);
-  // Rows without a key: out = 0, lse = -inf.
+  // Rows without any key: out = 0, lse = -inf.
   Problem nothing(MINF_FLOAT32, {1, 3, 70, 2, 1, 256, 256}, {minference::test::a_shape(0, 0)}, 0.1);
   check_problem(nothing, isa);
 }
@@ -485,7 +485,7 @@ void test_threads_change_nothing() {
   }
 }
 
-/// K and V as [batch, heads, seqlen, head_dim], out beside q in one buffer: the same bits.
+/// K and V as [batch, heads, seqlen, head_dim], out beside q in one buffer, give the same bits.
 void test_strides_change_nothing() {
   Problem problem = mixed_problem(MINF_FLOAT16);
   const Sizes& s = problem.sizes;

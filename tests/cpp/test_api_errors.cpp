@@ -1,5 +1,5 @@
-// Every refusal of the C surface on tensors in host memory. What depends on no memory is in
-// api_error_cases.h; here is the rest.
+// Every refusal of the C surface on tensors in host memory. Cases that depend on no memory are in
+// api_error_cases.h; the rest is here.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdint>
 #include <string>
@@ -15,7 +15,7 @@ namespace {
 
 using namespace minference::test;
 
-/// Entries are untrusted, in the last list as in the first.
+/// Entries are untrusted in every list, the first as the last.
 void test_index_entries() {
   const auto last_head = [](Arguments& a, int64_t idx, double value) {
     a.vertical_memory.set({1, 2, idx}, value);
@@ -88,8 +88,8 @@ minf_capability backend_named(std::string_view name) {
   return backend;
 }
 
-/// Tensors that claim to be on a GPU: refused with the reason that minf_backend() gives, or where
-/// there is one, because of their dtype.
+/// Tensors that claim to be on a GPU are refused: without a GPU for the reason that minf_backend()
+/// gives, with one because of their dtype.
 void test_claims_of_a_gpu() {
   const minf_capability sm80 = backend_named("sm80");
   Arguments a;

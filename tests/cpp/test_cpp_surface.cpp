@@ -1,5 +1,5 @@
-// minference.hpp as its user meets it: views, defaults, errors, and that the stages, called one by
-// one, give what prefill_attention gives.
+// minference.hpp as its user meets it: views, defaults, errors, and that the stages called one by
+// one give the result of prefill_attention.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <array>
@@ -28,7 +28,7 @@ std::vector<float> random_floats(int64_t count, unsigned seed) {
   return values;
 }
 
-/// Inputs of one call, and room for its outputs.
+/// Inputs of one call, and memory for its outputs.
 struct Problem {
   std::vector<float> q_data = random_floats(kBatch * kSeqlenQ * kHeadsQ * kDim, 1);
   std::vector<float> k_data = random_floats(kBatch * kSeqlenK * kHeadsKv * kDim, 2);
@@ -75,7 +75,7 @@ void test_views() {
                [&] { const mi::TensorView view(data, {2, 3}, {1, 2, 3}); });
   check_throws(mi::ErrorCode::kInvalidArgument, "1 to 4 dimensions",
                [&] { const mi::TensorView view(data, {1, 2, 3, 4, 5}); });
-  // Sizes that overflow must reach the library, and be refused there.
+  // Sizes that overflow must reach the library and be refused there.
   constexpr int64_t kHuge = std::numeric_limits<int64_t>::max();
   Problem p;
   check_throws(mi::ErrorCode::kInvalidArgument, "q", [&] {
@@ -124,7 +124,7 @@ void test_prefill() {
   // Row blocks end at keys 134, 198 and 200: 3, 4 and 4 tiles.
   CHECK(p.tiles_data == std::vector<int64_t>(kBatch * kHeadsQ, 3 + 4 + 4));
 
-  // The same with a workspace of the caller's, and without the optional outputs.
+  // The same with the caller's workspace, and without the optional outputs.
   const std::vector<float> want = p.out_data;
   std::vector<std::byte> memory(mi::prefill_attention_workspace_bytes(p.q, p.k, {mi::dense()}));
   mi::Exec exec;
@@ -182,7 +182,7 @@ void test_merge() {
   mi::PrefillOptions options;
   options.lse = p.lse;
   mi::prefill_attention(p.q, p.k, p.v, {mi::dense()}, p.out, options);
-  // Merged with nothing, attention stays what it is.
+  // Merging with nothing leaves attention unchanged.
   const std::vector<float> want = p.out_data;
   std::fill(other.lse_data.begin(), other.lse_data.end(), -std::numeric_limits<float>::infinity());
   std::fill(other.out_data.begin(), other.out_data.end(), std::nanf(""));
@@ -198,7 +198,7 @@ void test_errors() {
   });
   check_throws(mi::ErrorCode::kInvalidArgument, "patterns",
                [&] { mi::prefill_attention(p.q, p.k, p.v, {mi::dense(), mi::dense()}, p.out); });
-  // Without a GPU, because of that; with one, because of the dtype.
+  // Without a GPU this fails for that reason; with one, because of the dtype.
   const std::vector<mi::Capability> backends = mi::backends();
   const mi::Capability sm80 = backends[backends.size() - 2];
   CHECK(sm80.name == "sm80");

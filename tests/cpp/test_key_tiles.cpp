@@ -1,5 +1,5 @@
 // KeyTiles against the set definition of every pattern, exhaustively at small sizes: the keys of a
-// row block's tiles, after their masks, are exactly those each row attends, none twice.
+// row block's tiles, after their masks, are exactly those that each row attends, each once.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstdint>
@@ -27,7 +27,8 @@ std::vector<int32_t> keys_of(const KeyTile& tile, const HeadKeys& head) {
   return keys;
 }
 
-/// What a kernel attends for a kept key: everything, but for the masks it was told to apply.
+/// Whether a kernel attends a kept key: it does, unless a mask that it was told to apply removes
+/// the key.
 bool survives_masks(const KeyTile& tile, const HeadKeys& head, const Lengths& lengths,
                     int32_t position, int32_t key) {
   if ((tile.mask & kMaskCausal) != 0 && key > position) return false;
@@ -37,14 +38,14 @@ bool survives_masks(const KeyTile& tile, const HeadKeys& head, const Lengths& le
 
 struct RowRange {
   int32_t first;
-  int32_t last;  // Of the row block's existing rows.
+  int32_t last;  // The last row of the row block that exists.
 };
 
 RowRange rows_of(const Lengths& lengths, int32_t row_block) {
   return {row_block * 64, std::min(row_block * 64 + 64, lengths.seqlen_q) - 1};
 }
 
-/// A mask is set where, and only where, some row needs it; and some row attends some key.
+/// A mask must be set if and only if some row needs it; and some row must attend some key.
 void check_masks(const KeyTile& tile, const HeadKeys& head, const Lengths& lengths,
                  const RowRange& rows) {
   bool causal = false, window = false, useful = false;
@@ -69,7 +70,7 @@ void check_form(const KeyTile& tile, const HeadKeys& head, const Lengths& length
   if (tile.columns || head.form != Form::kRuns) {
     CHECK(tile.begin % kBlock == 0, "begin", tile.begin);
   } else {
-    // The grid of a run: steps of 64 back from its near end; cut at key 0.
+    // Tiles of a run begin in steps of 64 back from its near end, or at key 0.
     const int32_t end = 64 * row_block + 64 + lengths.offset();
     const bool on_grid = std::any_of(head.runs, head.runs + head.num_runs, [&](const Run& run) {
       const int32_t near = end - run.lo;
@@ -80,7 +81,7 @@ void check_form(const KeyTile& tile, const HeadKeys& head, const Lengths& length
   if (!tile.columns) CHECK(tile.keep == low_bits(tile.count));
 }
 
-/// Passing over the column tiles, and any number of others, leaves those that are left.
+/// Skipping the column tiles, and any number of others, must leave exactly the rest.
 void check_skipping(const HeadKeys& head, const Lengths& lengths, int32_t row_block,
                     const std::vector<KeyTile>& tiles) {
   const auto is_contiguous = [](const KeyTile& tile) { return !tile.columns; };
@@ -148,7 +149,7 @@ void check_head(const HeadKeys& head, const Lengths& lengths) {
   for (int32_t r = 0; r < lengths.row_blocks(); ++r) check_row_block(head, lengths, r);
 }
 
-/// Every pair of odd lengths, seqlen_q <= seqlen_k.
+/// Calls body for pairs of odd lengths with seqlen_q <= seqlen_k.
 template <typename Body>
 void for_each_lengths(const Body& body) {
   constexpr int32_t kLengths[] = {1, 2, 37, 63, 64, 65, 100, 127, 128, 129, 191, 193, 200};
@@ -234,7 +235,7 @@ void test_block_sparse(const Lengths& lengths, std::mt19937& random) {
   }
 }
 
-/// Positions near the largest length the interface admits: no arithmetic overflows.
+/// Positions near the largest length that the interface admits: arithmetic must not overflow.
 void test_long_sequences() {
   constexpr int32_t kLongest = 1 << 30;
   const Lengths lengths{.seqlen_q = 64 * 3 + 1, .seqlen_k = kLongest};

@@ -15,9 +15,9 @@ namespace {
 using minference::kBlock;
 using minference::Run;
 
-/// Step 1: [d, d + 64) per distance, touching or overlapping ones merged. Step 2: each far end
-/// rounded up to whole blocks; a run that then reaches the next one takes it in and is rounded
-/// again.
+/// Step 1: a span [d, d + 64) per distance; touching or overlapping spans are merged. Step 2: each
+/// far end is rounded up to whole blocks; a run that then reaches the next one absorbs it and is
+/// rounded again.
 std::vector<Run> runs_by_definition(const std::vector<int32_t>& distances) {
   std::vector<Run> spans;
   for (const int32_t d : distances) {
@@ -47,7 +47,7 @@ void check_distances(const std::vector<int32_t>& distances, int64_t seqlen_k) {
   const int64_t bound = minference::max_runs(static_cast<int64_t>(distances.size()), seqlen_k);
   CHECK(static_cast<int64_t>(expected.size()) <= bound, "runs", expected.size(), "bound", bound);
 
-  // Exactly as long as promised, so that a sanitizer sees a write past the bound.
+  // Exactly the promised length, so that a sanitizer sees a write past the bound.
   std::vector<Run> runs(static_cast<std::size_t>(bound));
   std::vector<int32_t> filled = distances;
   filled.insert(filled.end(), 3, -1);

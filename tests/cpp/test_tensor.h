@@ -1,5 +1,5 @@
-// Owned tensors for the tests, read and written as double whatever their dtype. They live in host
-// memory, or in emulated device memory, which the host can read and write as well.
+// Owned tensors for the tests, read and written as double whatever their dtype. They are in host
+// memory, or in emulated device memory, which the host can also read and write.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -28,8 +28,8 @@ inline double epsilon(int32_t dtype) {
   return dtype == MINF_BFLOAT16 ? 0x1p-7 : dtype == MINF_FLOAT16 ? 0x1p-10 : 0x1p-23;
 }
 
-/// A 16-bit float with `mantissa_bits` stored bits; infinities and NaN do not occur in the tests'
-/// inputs, and are read as such.
+/// Decodes a 16-bit float with `mantissa_bits` stored bits. The tests' inputs have no infinities or
+/// NaN, but they are decoded as such.
 inline double decode_16(uint16_t bits, int mantissa_bits) {
   const int exponent_bits = 15 - mantissa_bits;
   const int bias = (1 << (exponent_bits - 1)) - 1;
@@ -53,7 +53,7 @@ inline uint16_t encode_16(double value, int mantissa_bits) {
   return static_cast<uint16_t>(sign | (exponent - 1 + bias) << mantissa_bits | mantissa);
 }
 
-/// Where the tensors that are made live: host memory, unless a test program says otherwise.
+/// Where new tensors are allocated: host memory, unless a test program says otherwise.
 struct Place {
   minf_device_type device_type = MINF_DEVICE_CPU;
   void* (*allocate)(std::size_t bytes) = [](std::size_t bytes) { return ::operator new(bytes); };
@@ -66,7 +66,7 @@ class TestTensor {
  public:
   TestTensor() = default;
 
-  /// Row-major; every byte is 0x7b, so that what a call writes shows.
+  /// Row-major; every byte starts as 0x7b, so that what a call writes shows.
   TestTensor(int32_t dtype, std::initializer_list<int64_t> shape) {
     view_.dtype = dtype;
     view_.device_type = place.device_type;
@@ -88,7 +88,7 @@ class TestTensor {
   /// Valid while the tensor lives, even if it is moved.
   minf_tensor view() const { return view_; }
   std::span<std::byte> bytes() const { return {static_cast<std::byte*>(view_.data), size_bytes_}; }
-  /// What the tensor holds now.
+  /// A copy of the current contents.
   std::vector<std::byte> copy() const { return {bytes().begin(), bytes().end()}; }
   void fill(std::byte value) { std::ranges::fill(bytes(), value); }
   int64_t size(int dim) const { return view_.shape[dim]; }
@@ -102,7 +102,7 @@ class TestTensor {
     encode(bytes().data() + offset_bytes(index), value);
   }
 
-  /// Multiples of 1/64 in [-2, 2]: exact in every dtype, and so are sums of their products.
+  /// Fills with multiples of 1/64 in [-2, 2]: exact in every dtype, as are sums of their products.
   void fill_random(std::mt19937& random) {
     std::uniform_int_distribution<int> steps(-128, 128);
     for (std::size_t at = 0; at < size_bytes_; at += dtype_bytes(view_.dtype)) {

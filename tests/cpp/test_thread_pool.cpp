@@ -1,5 +1,5 @@
-// The library's own pool from inside: each task once, for calls side by side, nested, and in a
-// forked child. Built with ThreadSanitizer, it shows the pool's races.
+// The library's own pool from inside: each task runs once, for calls side by side, nested, and in a
+// forked child. Built with ThreadSanitizer, it shows races in the pool.
 // SPDX-License-Identifier: Apache-2.0
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,8 +22,8 @@ using minference::Executor;
 
 Executor own_pool() { return {.num_threads = 8, .parallel_for = &minference::pool_parallel_for}; }
 
-/// Whether each task ran once. Tasks count without synchronisation: two runs of one task, or a
-/// return before the last has ended, is a race.
+/// Whether each task ran once. Tasks count without synchronisation, so two runs of one task, or a
+/// return before the last has ended, are a race.
 bool runs_each_task_once(int64_t num_tasks) {
   std::vector<int> runs(static_cast<std::size_t>(num_tasks), 0);
   minference::parallel_for(own_pool(), num_tasks,
@@ -35,7 +35,7 @@ void test_sizes() {
   for (const int64_t num_tasks : {0, 1, 2, 3, 64, 5000}) {
     CHECK(runs_each_task_once(num_tasks), num_tasks);
   }
-  // Past the shortcut of parallel_for: the pool itself, with nothing or one thing to do.
+  // Bypasses the shortcut of parallel_for: the pool itself gets nothing or one thing to do.
   int runs = 0;
   const minf_task count = [](int64_t, void* context) { ++*static_cast<int*>(context); };
   minference::pool_parallel_for(0, count, &runs, nullptr);
@@ -59,7 +59,7 @@ void test_concurrent_callers() {
   for (const int good : num_good) CHECK(good == 50, good, "of 50 calls");
 }
 
-/// A task may use the pool: its caller works too, so it never waits for a free worker.
+/// A task may use the pool: the calling thread works too, so it never waits for a free worker.
 void test_nested() {
   std::atomic<int64_t> sum{0};
   minference::parallel_for(own_pool(), 10, [&](int64_t i) {
@@ -75,7 +75,7 @@ void test_forked_child() {
 #else
   const pid_t child = fork();
   if (child == 0) {
-    alarm(20);  // A child that hangs fails.
+    alarm(20);  // Fails a child that hangs.
     int64_t sum = 0;
     minference::parallel_for(own_pool(), 100, [&](int64_t i) { sum += i; });
     _exit(sum == 4950 ? 0 : 1);

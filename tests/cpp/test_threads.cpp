@@ -1,5 +1,5 @@
-// Threads: the same bits from any number of them and from any pool, and calls that run side by
-// side. Built with ThreadSanitizer, this is the test of the library's own pool.
+// Threads: any number of them and any pool give the same bits, and calls can run side by side.
+// Built with ThreadSanitizer, this is the test of the library's own pool.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstdint>
@@ -17,7 +17,7 @@ namespace mi = minference;
 
 constexpr int64_t kSeqlen = 300, kHeadsQ = 4, kHeadsKv = 2, kDim = 32;
 
-/// One head of each estimated pattern, one A-shape, one dense: unequal work for the schedule.
+/// A head of each estimated pattern, one A-shape and one dense: unequal work for the scheduler.
 const std::vector<mi::Pattern> kPatterns = {
     mi::vertical_slash(/*vertical_size=*/40, /*slash_size=*/110), mi::block_sparse(/*top_k=*/2),
     mi::a_shape(/*sink=*/8, /*window=*/64), mi::dense()};
@@ -50,7 +50,7 @@ mi::Exec with_threads(int32_t num_threads) {
   return exec;
 }
 
-/// A host's pool: a thread per task, which is the most concurrency there can be.
+/// A host's thread pool with one thread per task, the most concurrency possible.
 void thread_per_task(int64_t num_tasks, minf_task task, void* task_context, void* context) {
   ++*static_cast<int*>(context);
   std::vector<std::thread> threads;

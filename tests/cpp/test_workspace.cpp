@@ -1,4 +1,5 @@
-// WorkspaceAllocator: counting and carving agree, arrays are aligned and apart, misuse is an Error.
+// WorkspaceAllocator: the counting and the allocating pass agree, arrays are aligned and disjoint,
+// misuse is an Error.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdint>
 #include <limits>

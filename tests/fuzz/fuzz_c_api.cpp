@@ -1,9 +1,10 @@
-// Drives the C entry points with drawn shapes, strides, dtypes, patterns and index lists, legal or
-// not.
+// Drives the C entry points with shapes, strides, dtypes, patterns and index lists drawn from the
+// input, legal or not.
 //
-// What must hold: nothing outside a tensor or the workspace is touched (sanitizers see that);
-// illegal calls fail, legal ones succeed; a failed call explains itself and writes nothing; results
-// are finite where inputs are, and attention equals the definition, computed here in double.
+// These must hold: nothing outside a tensor or the workspace is touched (sanitizers see that);
+// illegal calls fail, and legal ones succeed; a failed call explains itself and writes nothing;
+// results are finite where inputs are, and attention equals the definition, computed here in
+// double.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstddef>
@@ -54,7 +55,8 @@ void fuzz_prefill(Input& input) {
   if (inputs.is_finite) check_range(sizes, out, lse);
 }
 
-/// Ascending in [0, limit), -1 at the end only, and at least `num_forced` entries.
+/// Checks that a list ascends in [0, limit), has -1 at the end only, and at least `num_forced`
+/// entries.
 void check_list(const Tensor& list, std::vector<int64_t> index, int64_t limit, int64_t num_forced) {
   const int last_dim = static_cast<int>(index.size());
   index.push_back(0);
@@ -75,7 +77,7 @@ void check_list(const Tensor& list, std::vector<int64_t> index, int64_t limit, i
   FUZZ_REQUIRE(count >= num_forced);
 }
 
-/// Stage 1 on both kinds of lists. Returns whether they can be used.
+/// Runs stage 1 on both kinds of lists. Returns whether they can be used.
 bool estimate_lists(Input& input, const Sizes& sizes, Inputs& inputs, Call& call,
                     const minf_exec& exec, IndexLists& lists, Tensor& slash) {
   const minf_vertical_slash_options options = draw_estimate_options(input, call);
@@ -105,7 +107,7 @@ bool estimate_lists(Input& input, const Sizes& sizes, Inputs& inputs, Call& call
   Call block_call = call;
   minf_block_sparse_options block_options = minf_block_sparse_options_default();
   block_options.top_p = input.pick({1.0, 0.5});
-  // Options that only the other kind reads do not make this call illegal: nothing is known of it.
+  // An illegal option that only the other kind reads says nothing about this call.
   if (block_call.legality == Legality::kIllegal) block_call.legality = Legality::kUnknown;
   const bool has_blocks = check_with_workspace(
       input, block_call, {&lists.blocks},
@@ -132,7 +134,7 @@ bool estimate_lists(Input& input, const Sizes& sizes, Inputs& inputs, Call& call
   return true;
 }
 
-/// Stage 2 and its promises.
+/// Runs stage 2 and checks what it promises.
 void plan_lists(Input& input, const Sizes& sizes, Tensor& slash, const minf_exec& exec,
                 IndexLists& lists) {
   const int64_t max_runs = minf_max_runs(slash.size(2), sizes.seqlen_k);
@@ -176,7 +178,8 @@ bool is_legal_list(const Tensor& list, const int64_t* index, int64_t limit) {
   return true;
 }
 
-/// Writes any number into one of the lists, which are untrusted. Returns what is known of the call.
+/// Writes a random number into one of the lists, which are untrusted. Returns what is then known of
+/// the call.
 Legality break_list(Input& input, const Sizes& sizes, const std::vector<minf_pattern>& patterns,
                     IndexLists& lists) {
   Tensor& list = *input.pick({&lists.vertical, &lists.runs, &lists.run_count, &lists.blocks});
@@ -259,7 +262,7 @@ void fuzz_stages(Input& input) {
   }
 }
 
-/// Stage 2 alone, on lists that no estimation would give.
+/// Runs stage 2 alone, on lists that no estimate would give.
 void fuzz_plan(Input& input) {
   Call call;
   const int64_t seqlen_k = input.pick<int64_t>({0, 1, 64, 1000, 100000, INT64_C(1) << 40, -1});
@@ -311,7 +314,7 @@ void fuzz_merge(Input& input) {
   }
 }
 
-/// Everything else that takes an argument.
+/// Calls everything else that takes an argument.
 void fuzz_info(Input& input) {
   minf_capability capability{};
   const auto index = static_cast<int32_t>(input.pick<int64_t>({0, 1, 4, 100, -1, INT32_MIN}));

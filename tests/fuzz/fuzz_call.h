@@ -1,4 +1,4 @@
-// The parts of a drawn call: what is known of its legality, work memory, threads, sizes, patterns.
+// The parts of a drawn call: its legality, work memory, threads, sizes, patterns.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -28,7 +28,7 @@ struct Call {
     if (condition) legality = Legality::kIllegal;
   }
 
-  /// Corrupts one of `tensors`, sometimes. Those from `num_required` on may also be absent.
+  /// Sometimes corrupts one of `tensors`. Those from `num_required` on may also be absent.
   void corrupt_one(Input& input, std::initializer_list<Tensor*> tensors, int64_t num_required) {
     if (!input.one_in(4)) return;
     const int64_t index = input.below(static_cast<int64_t>(tensors.size()));
@@ -51,7 +51,8 @@ struct Call {
   }
 };
 
-/// Work memory that ends where it says, at a drawn alignment, and at times is a byte too short.
+/// Work memory that ends where it says, at a drawn alignment, and that is sometimes a byte too
+/// short.
 class Workspace {
  public:
   Workspace(Input& input, std::size_t bytes, Call& call) : bytes_(bytes) {
@@ -80,13 +81,14 @@ inline bool check_with_workspace(Input& input, Call& call,
   std::size_t bytes = 0;
   const minf_status status = query(&bytes);
   FUZZ_REQUIRE(status == MINF_OK || call.legality != Legality::kLegal);
-  // What the query refuses, the call must refuse; the reverse is not so: it sees more arguments.
+  // A call must refuse what its query refuses. The reverse does not hold, because the call sees
+  // more arguments.
   call.is_illegal_if(status != MINF_OK);
   Workspace workspace(input, bytes, call);
   return call.check(run(workspace.data(), workspace.bytes()), outputs);
 }
 
-/// A host's thread pool, the simplest: backwards, on the calling thread.
+/// The simplest thread pool of a host: backwards, on the calling thread.
 inline void run_backwards(int64_t num_tasks, minf_task task, void* task_context, void*) {
   for (int64_t i = num_tasks - 1; i >= 0; --i) task(i, task_context);
 }
@@ -115,7 +117,7 @@ struct Sizes {
   int64_t row_blocks() const { return (seqlen_q + kBlock - 1) / kBlock; }
 };
 
-/// Small sizes, mostly legal; lengths crowd around the 64 of blocks.
+/// Small sizes, mostly legal; lengths cluster around the block size of 64.
 inline Sizes draw_sizes(Input& input, Call& call) {
   Sizes sizes{};
   sizes.dtype = input.pick({MINF_FLOAT32, MINF_BFLOAT16, MINF_FLOAT16});
@@ -171,7 +173,7 @@ inline Inputs draw_inputs(Input& input, const Sizes& sizes) {
   return inputs;
 }
 
-/// Puts a value that is no number into one row of q. Only that row may change.
+/// Puts a non-finite value into one row of q. Only that row of the result may change.
 inline void poison_row(Input& input, const Sizes& sizes, Inputs& inputs) {
   if (sizes.batch * sizes.seqlen_q * sizes.head_dim == 0 || !input.one_in(8)) return;
   inputs.q.set_value(
@@ -245,7 +247,7 @@ inline minf_vertical_slash_options draw_estimate_options(Input& input, Call& cal
   return options;
 }
 
-/// Each vertical-slash head has options of its own.
+/// Each vertical-slash head has its own options.
 inline void draw_options_of_patterns(Input& input, Call& call,
                                      std::vector<minf_pattern>& patterns) {
   for (minf_pattern& pattern : patterns) {
@@ -272,7 +274,7 @@ inline Outputs draw_outputs(Input& input, const Sizes& sizes) {
   return outputs;
 }
 
-/// A scale, or null for the default; `value` holds what either means.
+/// A scale, or null for the default; `value` is the effective scale.
 struct Scale {
   double value;
   const double* pointer;

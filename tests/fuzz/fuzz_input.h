@@ -1,5 +1,5 @@
 // What a fuzzed call is made of: numbers read from the fuzzer's bytes, and tensors whose memory
-// ends exactly where they claim it does, so that AddressSanitizer sees the first byte read past it.
+// ends exactly where they claim, so that AddressSanitizer sees the first byte read past it.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -17,8 +17,8 @@
 
 #include "minference/minference.h"
 
-/// A property that must hold whatever the input. Ends the process, which is how fuzzers learn of
-/// it.
+/// A property that must hold for every input. If not, ends the process, which is how a fuzzer
+/// learns of it.
 #define FUZZ_REQUIRE(condition)                                                              \
   do {                                                                                       \
     if (!(condition)) {                                                                      \
@@ -112,10 +112,10 @@ inline uint32_t float_to_bits(float value, int32_t dtype) {
   return sign | ((exponent - 112) << 10) | mantissa;
 }
 
-/// A tensor with memory of its own, of exactly the extent that its view claims.
+/// A tensor with its own memory, of exactly the extent that its view claims.
 class Tensor {
  public:
-  /// Absent.
+  /// An absent tensor.
   Tensor() = default;
 
   /// Lays the dimensions out in a drawn order with drawn gaps; the `num_packed` innermost ones stay
@@ -124,7 +124,7 @@ class Tensor {
     view_.dtype = dtype;
     view_.ndim = static_cast<int32_t>(shape.size());
     std::copy(shape.begin(), shape.end(), view_.shape);
-    std::array<int, MINF_MAX_DIMS> order{};  // Of the dimensions, innermost first.
+    std::array<int, MINF_MAX_DIMS> order{};  // Dimensions, innermost first.
     for (int i = 0; i < view_.ndim; ++i) order[static_cast<std::size_t>(i)] = view_.ndim - 1 - i;
     if (view_.ndim > num_packed && input.one_in(2)) {
       const auto first = static_cast<std::size_t>(num_packed);
@@ -144,14 +144,14 @@ class Tensor {
   const minf_tensor* get() const { return &view_; }
   const minf_tensor& view() const { return view_; }
 
-  /// Makes one dimension repeat itself. For inputs.
+  /// Makes one dimension repeat itself. For inputs only.
   void broadcast(int64_t dim) {
     view_.stride[dim] = 0;
     allocate();
   }
 
   /// Breaks one field of the view, or changes it to another legal value. Memory follows the claim
-  /// where it can; where it cannot, the library must refuse, and is_illegal() holds.
+  /// where it can; where it cannot, the library must refuse, and is_illegal() is true.
   void corrupt(Input& input) {
     const minf_tensor before = view_;
     const auto dim = static_cast<std::size_t>(input.below(MINF_MAX_DIMS));
@@ -183,7 +183,7 @@ class Tensor {
     if (claims_nonsense()) {
       is_illegal_ = true;
     } else if (elements_ > kMaxElements || claimed_bytes() > kMaxBytes) {
-      view_ = before;  // Legal, but more memory or work than a fuzzer has.
+      view_ = before;  // Legal, but more memory or work than a fuzz run can afford.
     } else {
       allocate();
     }
@@ -198,7 +198,7 @@ class Tensor {
     });
   }
 
-  /// A byte pattern that no result is likely to equal.
+  /// Fills with a byte pattern that no result is likely to equal.
   void fill_canary() { std::fill_n(memory_.get(), bytes_, kCanary); }
   bool holds_canary() const {
     return std::all_of(memory_.get(), memory_.get() + bytes_,
@@ -232,10 +232,10 @@ class Tensor {
 
  private:
   static constexpr std::byte kCanary{0xa5};
-  static constexpr int64_t kMaxElements = 1 << 16;  // Distinct indices: bounds the work of a call.
+  static constexpr int64_t kMaxElements = 1 << 16;  // Distinct indices; bounds the work of a call.
   static constexpr __int128 kMaxBytes = 1 << 20;
 
-  /// Negative or absurd claims, after which no size of memory is right. Sets elements_.
+  /// Makes negative or absurd claims, for which no memory size would be right. Sets elements_.
   bool claims_nonsense() {
     elements_ = 1;
     if (view_.ndim < 1 || view_.ndim > MINF_MAX_DIMS) return true;

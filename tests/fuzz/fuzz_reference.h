@@ -14,12 +14,12 @@
 
 namespace fuzz {
 
-/// Lists of stage 1 and 2, for heads whose pattern needs them.
+/// Lists of stages 1 and 2, for heads whose pattern needs them.
 struct IndexLists {
   Tensor vertical, runs, run_count, blocks;
 };
 
-/// Whether K(h, r) holds key `j`, for row `i`. Causality aside.
+/// Whether K(h, r) holds key `j`, for row `i`; ignores causality.
 inline bool attends(const Sizes& sizes, const minf_pattern& pattern, const IndexLists& lists,
                     int64_t batch, int64_t head, int64_t i, int64_t j) {
   const int64_t offset = sizes.seqlen_k - sizes.seqlen_q;
@@ -50,7 +50,7 @@ inline bool attends(const Sizes& sizes, const minf_pattern& pattern, const Index
   }
 }
 
-/// Makes a drawn key no number, where no row attends it. Nothing may change.
+/// Makes a drawn key that no row attends non-finite. Nothing may change.
 inline void poison_unattended_key(Input& input, const Sizes& sizes,
                                   const std::vector<minf_pattern>& patterns,
                                   const IndexLists& lists, Inputs& inputs) {
@@ -79,7 +79,7 @@ inline void check_row(const Sizes& sizes, const minf_pattern& pattern, const Inp
                       const IndexLists& lists, double scale, const Tensor& out, const Tensor& lse,
                       int64_t batch, int64_t head, int64_t i) {
   const int64_t head_kv = head / (sizes.num_heads_q / sizes.num_heads_kv);
-  double score_error = 0;  // Of a float32 dot product: eps per addition, in any order.
+  double score_error = 0;  // Error of a float32 dot product: eps per addition, in any order.
   double row_max = -kInfinity;
   std::vector<std::pair<int64_t, double>> scores;
   for (int64_t j = 0; j <= i + sizes.seqlen_k - sizes.seqlen_q; ++j) {
@@ -91,7 +91,7 @@ inline void check_row(const Sizes& sizes, const minf_pattern& pattern, const Inp
       score += term;
       magnitude += std::fabs(term);
     }
-    if (!std::isfinite(score)) return;  // The poisoned row: anything goes.
+    if (!std::isfinite(score)) return;  // The poisoned row: any result is allowed.
     score_error = std::max(score_error, 0x1p-23 * static_cast<double>(sizes.head_dim + 8) *
                                             magnitude * std::fabs(scale));
     scores.emplace_back(j, score * scale);
@@ -118,7 +118,7 @@ inline void check_row(const Sizes& sizes, const minf_pattern& pattern, const Inp
       want += term;
       magnitude += std::fabs(term);
     }
-    // 1e-6: fp16 ends at 6e-8, and a P of less than that counts as 0.
+    // 1e-6: the smallest fp16 is 6e-8, and a smaller P counts as 0.
     const double bound = (4 * eps + 2 * score_error) * magnitude + 1e-6;
     FUZZ_REQUIRE(std::fabs(out.value({batch, i, head, d}) - want) <= bound);
   }
@@ -135,7 +135,7 @@ inline void check_attention(Input& input, const Sizes& sizes,
     if (pattern.kind == MINF_VERTICAL_SLASH && lists.vertical.is_absent()) continue;
     if (pattern.kind == MINF_BLOCK_SPARSE && lists.blocks.is_absent()) continue;
     for (int i = 0; i < 4; ++i) {
-      // Where masks go wrong: at the edges of row blocks. Half of the rows are drawn there.
+      // Masks go wrong at the edges of row blocks, so half of the rows are drawn there.
       int64_t row = input.below(sizes.seqlen_q);
       if (i % 2 == 0) row = std::min(row / kBlock * kBlock + kBlock, sizes.seqlen_q) - 1;
       check_row(sizes, pattern, inputs, lists, scale, out, lse, input.below(sizes.batch), head,

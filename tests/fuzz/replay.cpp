@@ -1,6 +1,6 @@
 // Runs a fuzz target without libFuzzer, under any compiler: on the files named (folders are
-// walked), then on as many random inputs as --random N says. What a fuzzer once found stays in
-// corpus/.
+// walked), then on as many random inputs as --random N says. Inputs that once made a fuzzer fail
+// are kept in corpus/.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdint>
 #include <cstdio>
@@ -27,7 +27,7 @@ void run_file(const std::filesystem::path& path) {
 }
 
 void run_random(long count) {
-  std::mt19937 generator;  // The same inputs every time: a test must be repeatable.
+  std::mt19937 generator;  // Gives the same inputs every time: a test must be repeatable.
   std::vector<uint8_t> bytes(kRandomBytes);
   for (long i = 0; i < count; ++i) {
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(generator());

@@ -1,4 +1,4 @@
-// Memory of a tensor, on the device or the host, of exactly the bytes that it takes: so that
+// Memory of a tensor, on the device or the host, of exactly the bytes that it needs, so that
 // compute-sanitizer sees each access past an end.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once

@@ -1,6 +1,6 @@
 // All entry points on one problem and one device, with their inputs, outputs and work memory.
 //
-// The index stages come first; attention reads the lists that they made, or that were put there.
+// The index stages run first; attention reads the lists that they wrote, or that were copied in.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -32,14 +32,14 @@ struct Problem {
   int64_t vertical_size;
   int64_t slash_size;
   int64_t top_k;
-  double mass = 1;  // Budget of all three lists; 1: none.
+  double mass = 1;  // Budget of all three lists (top_p and the like); 1: none.
 };
 
 inline void check(minf_status status) {
   if (status != MINF_OK) throw std::runtime_error(minf_last_error());
 }
 
-/// What a *_workspace_bytes function, called by `ask`, answers.
+/// The result of a *_workspace_bytes function, which `ask` calls.
 template <typename Ask>
 int64_t answered_bytes(const Ask& ask) {
   std::size_t bytes = 0;
@@ -89,8 +89,8 @@ class Calls {
     make_workspaces(exec_on(stream));
   }
 
-  /// Logits of standard deviation 2.7: some keys count more than others, and an average of their
-  /// values is not lost in what rounding allows.
+  /// Logits with standard deviation 2.7: some keys then weigh more than others, and the average of
+  /// their values does not vanish within what rounding allows.
   void fill_inputs(uint32_t seed) const {
     q_.fill(Random(3 * seed), /*scale=*/8);
     k_.fill(Random(3 * seed + 1));
@@ -110,8 +110,8 @@ class Calls {
                                      block_workspace_->data(), block_workspace_->bytes(), &exec));
   }
 
-  /// Stage 3 on the lists that are there. `whole`: the call that does all stages by itself; else
-  /// stage 3 stands in for it, on the same lists and under the same patterns.
+  /// Runs stage 3 on the current lists. `whole`: also makes the call that does all stages;
+  /// otherwise stage 3 runs in its place, on the same lists and patterns.
   void attend(cudaStream_t stream, bool whole) const {
     const minf_exec exec = exec_on(stream);
     for (const Attended& a : attended_) {
@@ -206,7 +206,7 @@ class Calls {
     }
   }
 
-  /// Head h has pattern h + rotation: as many rotations as it takes for every pattern to occur.
+  /// Head h has pattern h + rotation, with enough rotations for every pattern to occur.
   void add_assignments(minf_dtype dtype) {
     constexpr int64_t kKinds = 5;
     for (int64_t rotation = 0; rotation < kKinds; rotation += problem_.num_heads_q) {

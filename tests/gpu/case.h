@@ -1,8 +1,9 @@
-// One instruction of csrc/cuda/arch or of CUDA C++ as a case: inputs, a small kernel, and what must
-// come out, computed on the host from the instruction's definition. The same sources are built for
-// a GPU and for emulated threads; instructions.cpp compares hardware, emulation and definition.
+// One instruction of csrc/cuda/arch or of CUDA C++ as a case: inputs, a small kernel, and the
+// expected output, computed on the host from the instruction's definition. The same sources are
+// built for a GPU and for emulated threads; instructions.cpp compares hardware, emulation and
+// definition.
 //
-// To add cases: a function returning a list of them, named in all_cases().
+// To add cases, write a function that returns a list of them, and name it in all_cases().
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -23,8 +24,8 @@ namespace minference::gpu_test {
 /// What a 32-bit word of output holds. The 16-bit formats lie in the low half.
 enum class Format { kBits, kFloat32, kBFloat16, kFloat16 };
 
-/// A word as it must come out. Of floats every NaN is alike, and `bound` is what the instruction's
-/// definition leaves open, absolute; bits and infinities are exact.
+/// An expected word. All float NaNs are equal, and `bound` is the absolute error that the
+/// instruction's definition allows; bits and infinities are exact.
 struct Expected {
   uint32_t word = 0;
   Format format = Format::kBits;
@@ -37,8 +38,8 @@ struct Case {
   int64_t input_words;  // 32-bit words.
   int64_t output_words;
   void (*fill)(std::span<uint32_t> input);
-  /// Enqueues the kernel; pointers into device memory, 256-byte aligned. Every word of output is
-  /// written.
+  /// Enqueues the kernel; its pointers are device memory, 256-byte aligned. It writes every word of
+  /// output.
   void (*launch)(const uint32_t* input, uint32_t* output, cudaStream_t stream);
   void (*expect)(std::span<const uint32_t> input, std::span<Expected> output);
   int max_arch = std::numeric_limits<int>::max();  // and this or earlier: 90 for code of sm_90a.
@@ -54,7 +55,8 @@ CaseList thread_cases();
 
 // ---- Inputs ---------------------------------------------------------------------------------
 
-/// The same on every machine: the engine's output is fixed by the standard, distributions' is not.
+/// The same on every machine: the standard fixes this engine's output, but not that of
+/// distributions.
 class Random {
  public:
   explicit Random(uint32_t seed = 20) : engine_(seed) {}
@@ -72,8 +74,8 @@ inline void fill_random(std::span<uint32_t> input) {
   for (uint32_t& word : input) word = random.bits();
 }
 
-/// Floats at which rounding and range are decided: signed zeros, subnormals, the edges of bf16,
-/// fp16 and float, ties of rounding, infinities, NaNs with and without payload.
+/// Floats at the edges of rounding and range: signed zeros, subnormals, the limits of bf16, fp16
+/// and float, rounding ties, infinities, NaNs with and without payload.
 inline constexpr uint32_t kSpecialFloats[] = {
     0x00000000, 0x80000000, 0x00000001, 0x80000001, 0x007fffff, 0x00800000, 0x80800000, 0x3f800000,
     0xbf800000, 0x3f808000, 0x3f818000, 0x3f808001, 0x3f807fff, 0x3f801000, 0x3f803000, 0x3f801001,
@@ -84,7 +86,7 @@ inline constexpr uint32_t kSpecialFloats[] = {
 
 // ---- 16-bit formats, from their definition -----------------------------------------------------
 
-/// Bits of a binary format with a sign, `exponent_bits` and `fraction_bits`, to its value. IEEE
+/// The value of the bits of a binary format with a sign, `exponent_bits` and `fraction_bits`. IEEE
 /// 754.
 inline double decode_float(uint32_t bits, int exponent_bits, int fraction_bits) {
   const int bias = (1 << (exponent_bits - 1)) - 1;
@@ -103,7 +105,8 @@ inline double decode_float(uint32_t bits, int exponent_bits, int fraction_bits) 
   return negative ? -value : value;
 }
 
-/// The nearest value of the format, ties to even; beyond the largest, infinity. NaN gives one NaN.
+/// Rounds to the nearest value of the format, ties to even; beyond the largest, to infinity. NaN
+/// gives one NaN.
 inline uint32_t encode_float(double value, int exponent_bits, int fraction_bits) {
   const uint32_t sign = std::signbit(value) ? 1U << (exponent_bits + fraction_bits) : 0;
   const uint32_t infinity = ((1U << exponent_bits) - 1) << fraction_bits;
@@ -114,8 +117,7 @@ inline uint32_t encode_float(double value, int exponent_bits, int fraction_bits)
   int exponent = 0;
   std::frexp(value, &exponent);  // |value| = m 2^exponent, m in [1/2, 1).
   const int unit = std::max(exponent - 1, 1 - bias) - fraction_bits;
-  // In units of the last place: the fraction and, where it carries, the exponent fall out of the
-  // sum.
+  // In units of the last place, the sum gives the fraction and, where it carries, the exponent.
   const auto units = static_cast<uint64_t>(std::nearbyint(std::ldexp(std::fabs(value), -unit)));
   const uint64_t bits =
       units + (static_cast<uint64_t>(unit - (1 - bias - fraction_bits)) << fraction_bits);

@@ -1,5 +1,5 @@
 // Cases of asynchronous copies and of shared memory: cp.async with and without zero fill, its
-// groups, the alignment of a block's storage.
+// groups, and the alignment of a block's storage.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
@@ -13,7 +13,7 @@ namespace {
 
 // ---- cp_async_16: thread t copies t % 17 bytes of its 16, the rest must become zero -------------
 
-constexpr int kCopyThreads = 136;  // 8 times each number of bytes from 0 to 16.
+constexpr int kCopyThreads = 136;  // 8 threads for each number of bytes from 0 to 16.
 
 struct CopyTraits {
   struct Storage {
@@ -62,7 +62,7 @@ __global__ void group_kernel(const uint32_t* input, uint32_t* output) {
     arch::cp_async_16(storage.words[group][thread], input + 4 * (group * kGroupThreads + thread));
     arch::cp_async_commit();
   }
-  const auto store = [&](int group) {  // Its own copies: visible without a barrier.
+  const auto store = [&](int group) {  // A thread sees its own copies without a barrier.
     for (int i = 0; i < 4; ++i) {
       output[4 * (group * kGroupThreads + thread) + i] = storage.words[group][thread][i];
     }
@@ -70,7 +70,7 @@ __global__ void group_kernel(const uint32_t* input, uint32_t* output) {
   arch::cp_async_wait<1>();
   store(0);
   store(1);
-  arch::cp_async_commit();  // Empty: a group all the same.
+  arch::cp_async_commit();  // An empty group also counts.
   arch::cp_async_wait<1>();
   store(2);
 }

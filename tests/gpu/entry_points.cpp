@@ -1,10 +1,10 @@
 // Every entry point of the CUDA backend on small odd shapes, in memory of exactly the size asked
-// for: made to be run under compute-sanitizer, where each read or write past an end shows.
+// for. It is made for compute-sanitizer, which sees each read or write past an end.
 //
-// By itself it checks what only a GPU can show: the same bits in every run, and from a graph that
-// captured the calls (which proves that they neither wait nor allocate) and then meets other
-// inputs; almost the same lists as the CPU backend, whose scores differ by rounding; and, on the
-// GPU's own lists, the same attention as the CPU's. Exit status: 0 good, 1 not, 77 no GPU.
+// By itself it checks what only a GPU can show: every run gives the same bits, and so does a graph
+// that captured the calls (so they neither wait nor allocate) and is replayed on other inputs;
+// lists agree with the CPU backend's up to scores that round differently; and on the GPU's own
+// lists attention agrees with the CPU's. Exit status: 0 good, 1 not, 77 no GPU.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime_api.h>
 
@@ -28,9 +28,9 @@ namespace {
 
 constexpr int kExitNoGpu = 77;
 
-// All padded head_dims, all kinds of ends: one row, one key over a block, chunks, GQA, batch. Then
-// few rows over many keys, and the kernels of rows longer than 16K scores, of block lists longer
-// than 128, of budgets by mass.
+// All padded head_dims and all kinds of ends: one row, one key over a block, chunks, GQA, batch.
+// Then few rows over many keys, and the kernels for rows longer than 16K scores, for block lists
+// longer than 128, and for budgets (top_p).
 constexpr Problem kProblems[] = {
     {1, 1, 1, 1, 1, 64, 1, 1, 1},
     {1, 65, 65, 2, 1, 64, 30, 65, 2},
@@ -57,7 +57,7 @@ Results results_of(const Calls& calls) {
   return results;
 }
 
-/// Outputs and work memory: what is left unwritten, or read before it is written, shows.
+/// Fills outputs and work memory, so that unwritten or uninitialised parts show.
 void poison(const Calls& calls, int byte) {
   std::vector<const Buffer*> buffers = calls.outputs();
   const std::vector<const Buffer*> workspaces = calls.workspaces();
@@ -75,7 +75,7 @@ Results run(const Calls& calls, cudaStream_t stream) {
   return results_of(calls);
 }
 
-/// The calls, captured.
+/// A CUDA graph that captured the calls.
 class Graph {
  public:
   Graph(const Calls& calls, cudaStream_t stream) {
@@ -93,7 +93,7 @@ class Graph {
   Results replay(const Calls& calls, cudaStream_t stream) const {
     poison(calls, /*byte=*/0x5a);
     MINF_CUDA(cudaGraphLaunch(executable_, stream));
-    MINF_CUDA(cudaGraphLaunch(executable_, stream));  // State left behind would show.
+    MINF_CUDA(cudaGraphLaunch(executable_, stream));  // Shows state that was left behind.
     MINF_CUDA(cudaStreamSynchronize(stream));
     return results_of(calls);
   }
@@ -104,8 +104,8 @@ class Graph {
 
 // ---- Against the CPU ------------------------------------------------------------------------
 
-/// Entries that the lists of the two have in common, as a share; lists of `size` lie one after the
-/// other. Scores that differ by rounding swap single entries at the cut.
+/// The share of entries that the lists of both have in common; lists of `size` lie one after the
+/// other. Scores that round differently swap single entries at the cut.
 double agreement(std::vector<int32_t> a, std::vector<int32_t> b, int64_t size) {
   std::vector<int32_t> common;
   for (auto begin = int64_t{0}; begin < std::ssize(a); begin += size) {
@@ -117,7 +117,7 @@ double agreement(std::vector<int32_t> a, std::vector<int32_t> b, int64_t size) {
   return static_cast<double>(common.size()) / static_cast<double>(a.size());
 }
 
-/// Lowest agreement of the lists of ids.
+/// The lowest agreement among the index lists.
 double lists_agreement(const Calls& on_gpu, const Calls& on_cpu) {
   double lowest = 1;
   for (std::size_t i = 0; i < on_gpu.id_lists().size(); ++i) {
@@ -129,7 +129,7 @@ double lists_agreement(const Calls& on_gpu, const Calls& on_cpu) {
   return lowest;
 }
 
-/// Largest error, in units of `bound`; NaN and infinities on one side alone are infinite.
+/// The largest error, in units of `bound`; infinite if only one side has a NaN or infinity.
 double error_in_bounds(const Buffer& got, const Buffer& want, double bound, bool relative) {
   const std::vector<double> g = got.numbers();
   const std::vector<double> w = want.numbers();
@@ -143,12 +143,13 @@ double error_in_bounds(const Buffer& got, const Buffer& want, double bound, bool
   return worst;
 }
 
-/// Largest error of attention on the GPU, in units of what rounding allows; infinite where a tile
+/// The largest error of attention on the GPU, in units of what rounding allows; infinite if a tile
 /// count differs. `on_cpu` has attended the same lists.
 ///
-/// |v| <= 1, so each side's out is within 2 eps of the exact one, and its lse within 1e-5,
-/// absolute or relative. Merging rounds once more on each side, by eps / 2, and turns an error of
-/// an lse, at most 20 here, into as large a relative one of a weight: on both sides, of both parts.
+/// |v| <= 1, so each side's out is within 2 eps of the exact one, and its lse within 1e-5, absolute
+/// or relative. Merging rounds once more on each side, by eps / 2, and turns the error of an lse,
+/// at most 20 here, into a relative error of a weight of the same size: on both sides, of both
+/// parts.
 double attention_error(const Calls& on_gpu, const Calls& on_cpu, minf_dtype dtype) {
   const double eps = std::ldexp(1.0, dtype == MINF_BFLOAT16 ? -7 : -10);
   const double out_bound = 4 * eps;
@@ -174,7 +175,8 @@ double attention_error(const Calls& on_gpu, const Calls& on_cpu, minf_dtype dtyp
   return worst;
 }
 
-/// Attention on the CPU, of the lists that the GPU made: what they select does not matter then.
+/// Runs attention on the CPU with the lists that the GPU made, so that it does not matter what they
+/// select.
 void attend_lists_of(const Calls& on_gpu, const Calls& on_cpu) {
   for (std::size_t i = 0; i < on_gpu.lists().size(); ++i) {
     on_cpu.lists()[i]->write(on_gpu.lists()[i]->read<std::byte>());
@@ -213,7 +215,7 @@ bool check_problem(const Problem& problem, minf_dtype dtype, cudaStream_t stream
 }
 
 int count_failures(bool only_small, cudaStream_t stream) {
-  constexpr int64_t kSmallScores = 1'200'000;  // The longest rows of scores are among them.
+  constexpr int64_t kSmallScores = 1'200'000;  // Includes the longest rows of scores.
   constexpr int64_t kTinyScores = 100'000;
   int failed = 0;
   for (const Problem& problem : kProblems) {
@@ -259,8 +261,8 @@ int run_all(const std::vector<std::string>& backends, bool only_small) {
 }  // namespace
 }  // namespace minference::gpu_test
 
-/// Arguments: the backends, both if there are none; "small": without what takes an interpreter
-/// long, problems of many scores, and of more than a few in both dtypes.
+/// Arguments: the backends (default: both); "small" leaves out what takes an interpreter long:
+/// problems with many scores, and all but a few in both dtypes.
 int main(int argc, char** argv) {
   try {
     std::vector<std::string> backends(argv + 1, argv + argc);

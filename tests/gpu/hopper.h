@@ -27,8 +27,8 @@ inline CaseList hopper_cases() {
   return cases;
 }
 
-/// Offset of a byte of a swizzled tile, chunk by chunk: the 16-byte chunk's number within its row,
-/// exclusive-or the number of the 128-byte line, which counts up to the chunks in a row.
+/// Offset of a byte in a swizzled tile. The number of its 16-byte chunk within the row is XORed
+/// with that of the 128-byte line, modulo the chunks in a row.
 inline std::size_t swizzled(arch::Swizzle swizzle, std::size_t offset) {
   if (swizzle == arch::Swizzle::kNone) return offset;
   const std::size_t row_bytes = std::size_t{16} << static_cast<uint32_t>(swizzle);

@@ -1,4 +1,4 @@
-// Cases of mbarriers and of the instructions that go with them: elect.sync, setmaxnreg.
+// Cases of mbarriers and related instructions: elect.sync, setmaxnreg.
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/arch/async_copy.h"
 #include "cuda/arch/bulk_copy.h"
@@ -68,14 +68,14 @@ void expect_sums(std::span<const uint32_t> input, std::span<Expected> output) {
 // ---- What a wait sees, and bytes that land before they are announced ----------------------------
 
 constexpr uint32_t kObservations[] = {
-    0, 1,  // At first phase 0 is running; the one before counts as complete.
+    0, 1,  // Phase 0 is current; the one before counts as complete.
     1, 0,  // After an arrival.
-    0, 1,  // After another: parity 0 is phase 2's again.
-    0,     // Arrived, but with 16 bytes outstanding.
-    1,     // They have landed.
+    0, 1,  // After another arrival: phase 2, whose parity is 0 again.
+    0,     // All arrived, but 16 bytes are outstanding.
+    1,     // The bytes have landed.
     1,     // A copy landed, then its bytes were announced.
-    1,     // mbarrier_try_wait, for a phase that is complete.
-    7,     // The barrier's own memory, used for something else after mbarrier_inval.
+    1,     // mbarrier_try_wait for a completed phase.
+    7,     // The barrier's memory, reused after mbarrier_inval.
 };
 
 struct ObserveTraits {
@@ -151,7 +151,7 @@ void expect_arrivals(std::span<const uint32_t> input, std::span<Expected> output
   }
 }
 
-// ---- elect.sync: which lane is open; that it is one, and the same again, is not -----------------
+// ---- elect.sync: any lane may be elected, but one, and the same one again -----------------------
 
 template <int kUnused = 0>
 __global__ void elect_kernel(uint32_t* output) {
@@ -165,11 +165,11 @@ void expect_ones(std::span<const uint32_t>, std::span<Expected> output) {
   for (Expected& expected : output) expected.word = 1;
 }
 
-// ---- setmaxnreg: values outlive it --------------------------------------------------------------
+// ---- setmaxnreg: values in registers survive it ------------------------------------------------
 
 constexpr int kRegisterWords = 16;
 
-/// Three warpgroups of at most 168 registers: 24 + 240 + 240 is what they may have together.
+/// Three warpgroups with at most 168 registers each at launch: 24 + 240 + 240 fit together.
 template <int kUnused = 0>
 __global__ void __launch_bounds__(384, 1) register_kernel(const uint32_t* input, uint32_t* output) {
   const auto first = static_cast<int>(threadIdx.x) * kRegisterWords;

@@ -1,6 +1,6 @@
-// What the cases of bulk tensor copies share: tensors with padded rows, and a grid of boxes that
-// starts before a tensor's first element and goes on past its last, so that boxes hang over every
-// edge and the last lie outside altogether.
+// Shared by the cases of bulk tensor copies: tensors with padded rows, and a grid of boxes that
+// starts before a tensor's first element and continues past its last, so that boxes extend over
+// every edge and the last ones lie outside.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -14,7 +14,7 @@
 
 namespace minference::gpu_test {
 
-/// Integers by dimension, innermost first. Functions, since device code cannot index host
+/// Sizes by dimension, innermost first. They are functions, because device code cannot index host
 /// constants.
 struct Box2d {
   static constexpr int kRank = 2;
@@ -24,7 +24,7 @@ struct Box2d {
   MINF_HOST_DEVICE static constexpr int first(int d) { return d == 0 ? -5 : -9; }
 };
 
-/// As a model's [tokens][heads][head_dim]: dimension 2, the heads, has the smaller stride.
+/// Like a model's [tokens][heads][head_dim]: dimension 2, the heads, has the smaller stride.
 struct Box3d {
   static constexpr int kRank = 3;
   MINF_HOST_DEVICE static constexpr int size(int d) { return d == 0 ? 64 : d == 1 ? 21 : 3; }
@@ -52,14 +52,15 @@ struct BoxTraits : Shape_ {
   static constexpr int kThreads = 64;
   static constexpr int kFirstLine = 0;  // 128-byte line of the storage at which boxes begin.
 
-  /// A swizzled box is as wide as the swizzle's row; another is any multiple of 8 elements.
+  /// A swizzled box is as wide as the swizzle's row; any other is a multiple of 8 elements.
   MINF_HOST_DEVICE static constexpr int box(int d) {
     if (d > 0) return Shape::outer_box(d);
     return kSwizzle == arch::Swizzle::kNone
                ? 24
                : static_cast<int>(arch::swizzle_row_bytes(kSwizzle)) / 2;
   }
-  /// Boxes along a dimension: the last two begin behind the tensor's end, or one of them does.
+  /// Number of boxes along a dimension: the last two begin past the tensor's end, or one of them
+  /// does.
   MINF_HOST_DEVICE static constexpr int num_boxes(int d) {
     return (Shape::size(d) - Shape::first(d) + box(d) - 1) / box(d) + 1;
   }
@@ -73,7 +74,7 @@ struct BoxTraits : Shape_ {
     for (int d = 0; d < Shape::kRank; ++d) blocks *= num_boxes(d);
     return blocks;
   }
-  /// From the first element to the last, padding between rows included.
+  /// From the first element to the last, including padding between rows.
   MINF_HOST_DEVICE static constexpr int tensor_words() {
     int last = 0;
     for (int d = 0; d < Shape::kRank; ++d) last += (Shape::size(d) - 1) * Shape::stride(d);
@@ -91,7 +92,7 @@ struct BoxTraits : Shape_ {
   };
 };
 
-/// Boxes that begin within the swizzle's pattern, which is one of addresses.
+/// Boxes that begin inside the swizzle's pattern, which depends on addresses.
 template <typename Shape, arch::Swizzle kSwizzle>
 struct ShiftedBoxTraits : BoxTraits<Shape, kSwizzle> {
   static constexpr int kFirstLine = 3;
@@ -108,7 +109,7 @@ CUtensorMap map_of(const void* base) {
   return arch::encode_tensor_map(tile);
 }
 
-/// Calls visit(element in the block's box, element in the tensor or -1 outside of it) for the whole
+/// Calls visit(element in the block's box, element in the tensor or -1 if outside) for the whole
 /// box.
 template <typename Traits, typename Visit>
 void for_each_element(int block, const Visit& visit) {
@@ -125,7 +126,7 @@ void for_each_element(int block, const Visit& visit) {
   }
 }
 
-/// Halves of a row of words, by number.
+/// The half with this number in a row of words.
 inline uint32_t half_of(std::span<const uint32_t> words, std::size_t half) {
   return words[half / 2] >> (16 * (half % 2)) & 0xffff;
 }

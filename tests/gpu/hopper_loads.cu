@@ -1,6 +1,6 @@
 // Cases of bulk copies from global to shared memory: boxes of tensors with every swizzle, and plain
-// runs of bytes. The destination is written with ordinary stores first, so that what a copy leaves
-// out shows.
+// ranges of bytes. Ordinary stores fill the destination first, so that what a copy leaves out
+// shows.
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/arch/bulk_copy.h"
 #include "cuda/arch/launch.h"
@@ -12,13 +12,14 @@ namespace {
 
 constexpr uint32_t kUnwritten = 0xdeadbeefU;
 
-/// A barrier that thread 0 arrives at, and a tile that copies may overwrite, for the whole block.
+/// A barrier at which thread 0 arrives, and a tile that copies may overwrite, set up for the whole
+/// block.
 template <typename Storage>
 __device__ void prepare(Storage& storage, int num_words) {
   for (int i = static_cast<int>(threadIdx.x); i < num_words; i += static_cast<int>(blockDim.x)) {
     storage.tile[i] = kUnwritten;
   }
-  arch::fence_proxy_async();  // Of every writer: the copy's writes come after these.
+  arch::fence_proxy_async();  // By every writer: the copy's writes come after these.
   if (threadIdx.x == 0) {
     arch::mbarrier_init(storage.barrier, /*arrivals=*/1);
     arch::fence_mbarrier_init();
@@ -26,7 +27,7 @@ __device__ void prepare(Storage& storage, int num_words) {
   __syncthreads();
 }
 
-// ---- Boxes: block b copies the grid's b-th box and hands its words out as they lie --------------
+// ---- Boxes: block b copies the grid's b-th box and returns its words as they lie ----------------
 
 template <typename Traits>
 __global__ void box_kernel(const __grid_constant__ CUtensorMap map, uint32_t* output) {
@@ -86,8 +87,7 @@ Case box_case(const char* name) {
   return case_of<BoxTraits<Shape, kSwizzle>>(name);
 }
 
-// ---- Runs of bytes: block b copies 16 (b + 1) bytes from word 4 b to word 4 (b % 3) of its tile
-// ---
+// ---- Ranges of bytes: block b copies 16 (b + 1) bytes from word 4 b to word 4 (b % 3) of its tile
 
 struct RunTraits {
   static constexpr int kBlocks = 12;
@@ -105,7 +105,7 @@ __global__ void run_kernel(const uint32_t* input, uint32_t* output) {
   const auto block = static_cast<int>(blockIdx.x);
   if (threadIdx.x == 0) {
     const auto bytes = static_cast<uint32_t>(16 * (block + 1));
-    // Bytes announced before the copy, by itself, or after it, with the arrival.
+    // Half of the blocks announce bytes before the copy; the others after it, with the arrival.
     const bool before = block % 2 == 0;
     if (before) arch::mbarrier_expect_tx(storage.barrier, bytes);
     arch::cp_async_bulk_load(storage.tile + 4 * (block % 3), input + 4 * block, bytes,

@@ -1,4 +1,4 @@
-// Cases of Hopper's instructions together: the pipeline of hopper_pipeline.h. Elements are -1, 0
+// Cases that combine Hopper's instructions: the pipeline of hopper_pipeline.h. Elements are -1, 0
 // and 1, so that sums are exact in 16 bits and in any order.
 // SPDX-License-Identifier: Apache-2.0
 #include "hopper_pipeline.h"

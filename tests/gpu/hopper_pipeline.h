@@ -1,11 +1,11 @@
-// A kernel in which Hopper's instructions work together: C = A B, rounded to 16 bits, by persistent
-// blocks of a producer warpgroup that fills a ring of stages with bulk copies and two consumer
-// warpgroups that multiply, each with 64 rows of A, and store through shared memory.
+// A kernel that combines Hopper's instructions: C = A B, rounded to 16 bits. Its blocks are
+// persistent. A producer warpgroup fills a ring of stages with bulk copies; two consumer warpgroups
+// multiply, each with 64 rows of A, and store through shared memory.
 //
-// A [M][K]; B transposed [N][K], or [K][N] with A in registers. Sizes are no multiples of the tile:
-// copies fill with zeros, and drop, what lies outside.
+// A is [M][K]. B is transposed, [N][K], or [K][N] with A in registers. Sizes are not multiples of
+// the tile: copies fill what lies outside with zeros, and drop it when they store.
 //
-// Each rule that the kernel keeps can be broken (Defect), for tests that this is noticed.
+// Each rule that the kernel keeps can be broken (Defect), to test that this is noticed.
 //
 //     barrier   arrivals per phase    by                          waited for by   then
 //     full[s]   1, and the bytes      the producing thread        consumers       stage s is there
@@ -30,26 +30,26 @@ namespace minference::gpu_test {
 
 enum class Defect {
   kNone,
-  kNoInitFence,            // mbarriers are not made visible to bulk copies,
-  kNoInitBarrier,          // or other threads do not wait for their init.
-  kNoWaitForFull,          // Consumers read stages as they are.
+  kNoInitFence,            // The mbarriers' init is not made visible to bulk copies,
+  kNoInitBarrier,          // or other threads do not wait for it.
+  kNoWaitForFull,          // Consumers read stages without waiting.
   kNoWaitForEmpty,         // The producer overwrites stages that may be in use.
   kTooFewBytes,            // Fewer bytes are announced than land,
   kTooManyBytes,           // or more.
   kWrongFullParity,        // Waits for the phase before,
   kWrongEmptyParity,       // or the one after.
   kReleaseBeforeProducts,  // A stage is given back while products read it,
-  kReleaseBeforeLoads,     // or while other lanes' ldmatrix may,
-  kNoReadFence,            // or with no proxy fence behind ldmatrix.
-  kMissingRelease,         // One warp never gives stages back.
-  kNoProxyFence,           // Results are stored while ordinary writes may be on their way.
+  kReleaseBeforeLoads,     // or while ldmatrix of other lanes may read it,
+  kNoReadFence,            // or without a proxy fence after ldmatrix.
+  kMissingRelease,         // One warp never releases stages.
+  kNoProxyFence,           // Results are stored while ordinary writes may still be in flight.
   kNoTileBarrier,          // Results are stored before all threads have written them,
   kReuseBeforeRead,        // or the tile is overwritten before it was read.
   kNoStoreWait,            // The last stores are never waited for.
   kNoProductFence,         // wgmma_fence is left out.
   kNoProductWait,          // Accumulators are used before the products are complete.
-  kOperandOverwritten,     // Registers of A are written while a product reads them.
-  kUnequalProducts,        // One warp multiplies by another operand than the rest.
+  kOperandOverwritten,     // Registers of A are overwritten while a product reads them.
+  kUnequalProducts,        // One warp multiplies by a different operand.
 };
 
 enum class Operand { kShared, kRegisters };
@@ -70,8 +70,8 @@ struct PipelineTraits {
   static constexpr int kStageBytes = (kBlockM + kBlockN) * kBlockK * 2;
 
   struct Storage {
-    // Panels of 64 rows and 64 columns, 128-byte swizzle: rows of A, or of B. A row of B is one of
-    // n with A in shared memory, of k with A in registers.
+    // Panels of 64 rows and 64 columns with a 128-byte swizzle, for rows of A or B. A row of B has
+    // one n if A is in shared memory, and one k if A is in registers.
     alignas(1024) uint16_t a[kStages][2][64][64];
     alignas(1024) uint16_t b[kStages][2][64][64];
     alignas(1024) uint16_t c[2][2][64][64];  // [warpgroup][column / 64]
@@ -86,11 +86,11 @@ struct PipelineShape {
   int32_t k;
 };
 
-/// Where a thread is in the ring.
+/// A thread's position in the ring.
 template <typename Traits>
 struct RingPosition {
   int stage = 0;
-  uint32_t parity = 0;  // Of the round: of phases of full[] that are filled in it.
+  uint32_t parity = 0;  // Parity of the phases of full[] that are filled in this round.
 
   __device__ void advance() {
     if (++stage < Traits::kStages) return;
@@ -130,9 +130,9 @@ __device__ void produce(typename Traits::Storage& storage, const CUtensorMap& ma
   }
 }
 
-// ---- Consumers: a warpgroup each ----------------------------------------------------------------
+// ---- Consumers: one warpgroup each --------------------------------------------------------------
 
-/// Registers of A for a stage: rows of the warpgroup, all 64 columns.
+/// Registers of A for one stage: the warpgroup's rows, all 64 columns.
 template <typename Traits>
 __device__ void load_fragments(uint32_t (&fragments)[4][4], const uint16_t* panel, int thread) {
   const int row = thread / 32 * 16 + thread % 16;
@@ -141,7 +141,7 @@ __device__ void load_fragments(uint32_t (&fragments)[4][4], const uint16_t* pane
     arch::ldmatrix_x4(fragments[step],
                       panel + arch::swizzle_offset(arch::Swizzle::k128B, offset) / 2);
   }
-  // Of every reader, then the release: a copy may overwrite the stage.
+  // By every reader, before the release: then a copy may overwrite the stage.
   if (!Traits::is(Defect::kNoReadFence)) arch::fence_proxy_async();
 }
 
@@ -152,17 +152,17 @@ __device__ void multiply_stage(typename Traits::Storage& storage, int stage, int
   const bool differs = Traits::is(Defect::kUnequalProducts) && threadIdx.x / 32 == 6;
   constexpr bool kFenced = !Traits::is(Defect::kNoProductFence);
   if constexpr (kFenced && Traits::kInRegisters) arch::wgmma_fence(d, fragments);
-  // With A in shared memory the products of the stage before may be running: d is theirs.
+  // With A in shared memory, products of the previous stage may still run on d.
   if constexpr (kFenced && !Traits::kInRegisters) arch::wgmma_fence();
 #pragma unroll
   for (uint32_t step = 0; step < 4; ++step) {
     const uint32_t step_b = differs ? step ^ 1 : step;
-    if constexpr (Traits::kInRegisters) {  // 16 rows of k further on.
+    if constexpr (Traits::kInRegisters) {  // The next 16 rows of k.
       const auto b =
           arch::mn_major_descriptor(storage.b[stage], Swizzle::k128B, Traits::kPanelBytes);
       arch::wgmma<typename Traits::Element, Traits::kMajorB>(
           d, fragments[step], arch::advance(b, 16 * 128 * step_b), accumulate || step > 0);
-    } else {  // 16 columns of k further on; the second panel continues the rows of the first.
+    } else {  // The next 16 columns of k; the second panel continues the rows of the first.
       const auto a = arch::k_major_descriptor(storage.a[stage][warpgroup], Swizzle::k128B);
       const auto b = arch::k_major_descriptor(storage.b[stage], Swizzle::k128B);
       arch::wgmma<typename Traits::Element, Traits::kMajorB>(
@@ -180,7 +180,7 @@ __device__ void release_stage(typename Traits::Storage& storage, int stage) {
   if (thread % 32 == 0) arch::mbarrier_arrive(storage.empty[stage]);
 }
 
-/// With A in shared memory one stage's products are left running while the next one's are issued.
+/// With A in shared memory, one stage's products keep running while the next stage's are issued.
 template <typename Traits>
 __device__ void consume(typename Traits::Storage& storage, int warpgroup, int32_t size_k,
                         float (&d)[64], RingPosition<Traits>& ring) {
@@ -220,7 +220,7 @@ __device__ void store_tile(typename Traits::Storage& storage, const CUtensorMap&
   const auto thread = static_cast<int>(threadIdx.x) % 128;
   const int row = thread / 32 * 16 + thread % 32 / 4;
   if (!Traits::is(Defect::kReuseBeforeRead)) {
-    if (thread == 0) arch::cp_async_bulk_wait_read<0>();  // Of the tile before.
+    if (thread == 0) arch::cp_async_bulk_wait_read<0>();  // For the previous tile.
     arch::named_barrier_sync(1 + warpgroup, 128);
   }
   auto* tile = reinterpret_cast<uint32_t*>(storage.c[warpgroup]);

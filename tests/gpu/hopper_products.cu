@@ -1,9 +1,9 @@
 // Cases of wgmma: both places of A, both orders of B, every swizzle, small, odd and large N.
-// Operands are written with ordinary stores where the tables of cuda/arch/matrix_descriptor.h put
-// them, and fragments are taken from the table of cuda/arch/wgmma.h.
+// Ordinary stores place the operands by the tables of cuda/arch/matrix_descriptor.h; fragments
+// follow the table of cuda/arch/wgmma.h.
 //
-// A trial per block: A [64][K], B transposed [N][K] in 16 bits, C [64][N] in float; out comes
-// C + A B, or A B alone in every second trial.
+// Each block runs a trial: A [64][K], B transposed [N][K] in 16 bits, C [64][N] in float. The
+// output is C + A B, or A B alone in every second trial.
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/arch/launch.h"
 #include "cuda/arch/proxy_fence.h"
@@ -32,7 +32,7 @@ struct ProductTraits : Shape_ {
   static constexpr int kRowBytes = static_cast<int>(arch::swizzle_row_bytes(kSwizzle));
   static constexpr int kRow = kRowBytes / 2;                      // Elements.
   static constexpr int kK = kRow < 16 ? 16 : kRow;                // A K-major row, in steps of 16.
-  static constexpr int kPanels = (Shape_::kN + kRow - 1) / kRow;  // Of an MN-major B.
+  static constexpr int kPanels = (Shape_::kN + kRow - 1) / kRow;  // Panels of an MN-major B.
   static constexpr int kPanelBytes = kK * kRowBytes;
   static constexpr Format kFormat = std::is_same_v<typename Shape_::Element, arch::BFloat16>
                                         ? Format::kBFloat16
@@ -72,7 +72,7 @@ __device__ uint32_t k_major_offset(int mn, int k, int size) {
                               static_cast<uint32_t>(mn * Traits::kRowBytes + 2 * k));
 }
 
-/// Of an MN-major one: [panel][k][kRow].
+/// The same for an MN-major operand: [panel][k][kRow].
 template <typename Traits>
 __device__ uint32_t mn_major_offset(int mn, int k) {
   const int offset =
@@ -80,7 +80,7 @@ __device__ uint32_t mn_major_offset(int mn, int k) {
   return arch::swizzle_offset(Traits::kSwizzle, static_cast<uint32_t>(offset));
 }
 
-/// Of the 16 columns of k that start at k.
+/// The descriptor of the 16 columns of k from `k` on.
 template <typename Traits>
 __device__ arch::MatrixDescriptor k_major_operand(const uint16_t* operand, int k, int size) {
   if (Traits::kSwizzle == Swizzle::kNone) {
@@ -94,7 +94,7 @@ __device__ arch::MatrixDescriptor k_major_operand(const uint16_t* operand, int k
 template <typename Traits>
 __device__ arch::MatrixDescriptor operand_b(const uint16_t* operand, int k) {
   if (Traits::kMajorB == Major::kK) return k_major_operand<Traits>(operand, k, Traits::kN);
-  if (Traits::kSwizzle == Swizzle::kNone) {  // Roles of the two are changed: see the table.
+  if (Traits::kSwizzle == Swizzle::kNone) {  // Leading and stride swap roles: see the table.
     return arch::matrix_descriptor(operand, Traits::kSwizzle, /*leading_bytes=*/128,
                                    /*stride_bytes=*/Traits::kPanelBytes);
   }
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(128) product_kernel(const uint32_t* input, uin
   const auto* a = reinterpret_cast<const uint16_t*>(trial);
   const uint32_t* c = trial + Traits::kWordsA + Traits::kWordsB;
   store_operands<Traits>(storage, a, a + 2 * Traits::kWordsA);
-  arch::fence_proxy_async();  // Of every writer, then the barrier: wgmma may read.
+  arch::fence_proxy_async();  // By every writer, before the barrier: wgmma may then read.
   __syncthreads();
 
   const auto thread = static_cast<int>(threadIdx.x);
@@ -172,8 +172,8 @@ __global__ void __launch_bounds__(128) product_kernel(const uint32_t* input, uin
 
 // ---- Inputs and the definition ------------------------------------------------------------------
 
-/// Trials 0 and 1: [-1, 1); 2 and 3: exponents of all sizes whose sums stay finite; 4 and 5: ones
-/// that cancel, now and then subnormal, infinite or NaN.
+/// Trials 0 and 1: [-1, 1). 2 and 3: exponents of all sizes whose sums stay finite. 4 and 5: ones
+/// that cancel, occasionally subnormal, infinite or NaN.
 template <Format kFormat>
 uint32_t draw_element(Random& random, int trial) {
   constexpr bool kIsBFloat16 = kFormat == Format::kBFloat16;
@@ -206,8 +206,8 @@ void fill_trials(std::span<uint32_t> input) {
   }
 }
 
-/// In each step of 16 the hardware aligns 16 products and the accumulator to the largest, cuts each
-/// to 24 bits or more, and cuts the sum.
+/// In each step of 16 the hardware aligns 16 products and the accumulator to the largest, truncates
+/// each to 24 bits or more, and truncates the sum.
 constexpr double kStepError = 20 * 0x1p-23;
 
 template <typename Traits>
@@ -279,8 +279,8 @@ CaseList hopper_product_cases() {
       shared_case<Float16, 192, Major::kMn, Swizzle::k128B>("wgmma n192 fp16, B MN-major"),
       shared_case<Float16, 256, Major::kK, Swizzle::k128B>("wgmma n256 fp16, B K-major"),
       shared_case<BFloat16, 16, Major::kK, Swizzle::k128B>("wgmma n16 bf16, B K-major"),
-      // 80 = 64 + 16: the last swizzled panel of B is a quarter full, which no kernel does. What
-      // the hardware makes of it decides about no kernel.
+      // 80 = 64 + 16: the last swizzled panel of B is a quarter full. No kernel does this, so the
+      // result on hardware affects no kernel.
       shared_case<BFloat16, 80, Major::kMn, Swizzle::k128B>(
           "wgmma n80 bf16, B MN-major, ends within a panel"),
       shared_case<BFloat16, 96, Major::kK, Swizzle::k64B>("wgmma n96 bf16, B K-major, 64B"),
@@ -291,7 +291,7 @@ CaseList hopper_product_cases() {
       shared_case<BFloat16, 96, Major::kMn, Swizzle::kNone>(
           "wgmma n96 bf16, B MN-major, no swizzle"),
       register_case<BFloat16, 64, Major::kMn, Swizzle::k128B>("wgmma n64 bf16, A regs, B MN-major"),
-      // 96 = 64 + 32: half full, likewise.
+      // 96 = 64 + 32: half full, also in no kernel.
       register_case<Float16, 96, Major::kMn, Swizzle::k128B>(
           "wgmma n96 fp16, A regs, B MN-major, ends within a panel"),
       register_case<BFloat16, 96, Major::kMn, Swizzle::k64B>(

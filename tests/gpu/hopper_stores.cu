@@ -1,5 +1,5 @@
 // Cases of bulk copies from shared to global memory: boxes of tensors with every swizzle, plain
-// runs of bytes, and when shared memory may be used again.
+// ranges of bytes, and when shared memory may be reused.
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/arch/bulk_copy.h"
 #include "cuda/arch/launch.h"
@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint32_t kUnwritten = 0xdeadbeefU;
 
-/// What the copies leave out must still be there afterwards.
+/// A value that must remain where the copies write nothing.
 template <int kUnused = 0>
 __global__ void fill_kernel(uint32_t* output, int num_words) {
   for (int i = static_cast<int>(threadIdx.x); i < num_words; i += 256) output[i] = kUnwritten;
@@ -28,7 +28,7 @@ __global__ void box_kernel(const __grid_constant__ CUtensorMap map, const uint32
   for (int i = static_cast<int>(threadIdx.x); i < kWords; i += Traits::kThreads) {
     storage.tile[i] = input[block * kWords + i];
   }
-  arch::fence_proxy_async();  // Of every writer, then the barrier: thread 0 may hand the tile on.
+  arch::fence_proxy_async();  // By every writer, before the barrier and the store.
   __syncthreads();
   if (threadIdx.x == 0) {
     int32_t coordinates[Traits::kRank];
@@ -74,7 +74,7 @@ Case box_case(const char* name) {
           .max_arch = 90};
 }
 
-// ---- Runs: two stores out of one buffer, rewritten once the first has read it -------------------
+// ---- Ranges: two stores from one buffer, which is rewritten once the first has read it ----------
 
 struct RunTraits {
   static constexpr int kWords = 64;
@@ -92,7 +92,7 @@ __global__ void run_kernel(const uint32_t* input, uint32_t* output) {
     for (int i = lane; i < Traits::kWords; i += 32) {
       storage.tile[i] = input[run * Traits::kWords + i];
     }
-    arch::fence_proxy_async();  // Of every lane, before lane 0 goes on.
+    arch::fence_proxy_async();  // By every lane, before lane 0 continues.
     __syncwarp();
     if (lane == 0) {
       arch::cp_async_bulk_store(output + run * Traits::kWords, storage.tile, 4 * Traits::kWords,

@@ -1,5 +1,5 @@
-// Runs every case and compares what came out with the instruction's definition; and, where given a
-// file, with what another build of this program wrote:
+// Runs every case and compares its output with the instruction's definition and, if a file is
+// given, with the output of another build of this program:
 //
 //     emulated build   instructions_emulated --dump FILE       checks the emulation
 //     GPU build        instructions --expected FILE            checks the hardware, then both
@@ -40,13 +40,13 @@ CaseList all_cases() {
     cases.insert(cases.end(), some.begin(), some.end());
   }
   for (Case one : hopper_cases()) {
-    one.max_arch = 90;  // Machine code of sm_90a is for that alone.
+    one.max_arch = 90;  // Code for sm_90a runs on sm_90 only.
     cases.push_back(one);
   }
   return cases;
 }
 
-// ---- Dumps: per case a line "name words", then the words; case names hold no line ends ----------
+// ---- Dumps: per case a line "name words", then the words; case names contain no newlines --------
 
 void write_dump(const std::string& path, const Dump& dump) {
   std::ofstream file(path, std::ios::binary);
@@ -76,7 +76,7 @@ Dump read_dump(const std::string& path) {
 
 // ---- Running and comparing ----------------------------------------------------------------------
 
-/// Device memory for the length of a scope.
+/// Device memory for the duration of a scope.
 class DeviceWords {
  public:
   explicit DeviceWords(std::size_t count) {
@@ -91,7 +91,7 @@ class DeviceWords {
   uint32_t* data_ = nullptr;
 };
 
-/// Emulated threads are given the shared memory of the architecture that the case asks for.
+/// Gives emulated threads the shared memory of the case's architecture.
 void set_machine([[maybe_unused]] const Case& one) {
 #if defined(MINF_SIMT)
   simt::options().max_shared_bytes = (one.min_arch >= 90 ? 227 : 99) * 1024;
@@ -121,7 +121,7 @@ bool agree(uint32_t got, uint32_t want, const Expected& expected, double bound) 
   const double a = decode(got, expected.format);
   const double b = decode(want, expected.format);
   if (std::isnan(a) || std::isnan(b)) return std::isnan(a) && std::isnan(b);
-  return bound > 0 && std::fabs(a - b) <= bound;  // 0 demands the same bits: -0 is not 0.
+  return bound > 0 && std::fabs(a - b) <= bound;  // 0 requires the same bits: -0 is not 0.
 }
 
 struct Difference {
@@ -129,7 +129,8 @@ struct Difference {
   std::size_t first = 0;
 };
 
-/// `want` of nothing: the definition itself. Two that are each within the bound may be twice apart.
+/// `want` is null: compares with the definition. Two outputs that are each within the bound may
+/// differ by twice it.
 Difference compare(const Words& got, const Words* want, const std::vector<Expected>& expected) {
   Difference difference;
   for (std::size_t i = 0; i < got.size(); ++i) {
@@ -188,7 +189,7 @@ bool check_case(const Case& one, const Dump* other, Dump& dump) {
   return good;
 }
 
-/// Emulated threads are of every architecture.
+/// Emulated threads implement every architecture.
 #if defined(MINF_SIMT)
 constexpr bool kEmulated = true;
 #else
@@ -231,7 +232,7 @@ int run(const Options& options) {
     }
     try {
       if (!check_case(one, options.expected.empty() ? nullptr : &expected, dump)) ++failed;
-    } catch (const std::exception& error) {  // An error of the device fails all later cases too.
+    } catch (const std::exception& error) {  // After a device error all later cases fail.
       std::printf("%-44s FAILED  %s\n", one.name, error.what());
       ++failed;
     }

@@ -21,7 +21,7 @@ __global__ void load_kernel(const uint32_t* input, uint32_t* output) {
   auto& storage = arch::shared_storage<typename Traits::Storage>();
   const auto lane = static_cast<int>(threadIdx.x);
   for (int i = 0; i < 4; ++i) storage.slots[slot_of_row(lane)][i] = input[4 * lane + i];
-  __syncwarp();  // Rows are read by other lanes.
+  __syncwarp();  // Other lanes read the rows.
   uint32_t fragment[4];
   if constexpr (Traits::kTranspose) {
     arch::ldmatrix_x4_transposed(fragment, storage.slots[slot_of_row(lane)]);
@@ -65,7 +65,7 @@ Case load_case(const char* name) {
 }
 
 // ---- mma.sync ---------------------------------------------------------------------------------
-// A trial per block: A [16, 16] and B transposed [8, 16] as pairs, C [16, 8] as floats.
+// Each block runs a trial: A [16, 16] and B transposed [8, 16] as pairs, C [16, 8] as floats.
 
 constexpr int kWordsA = 16 * 16 / 2;
 constexpr int kWordsB = 8 * 16 / 2;
@@ -99,8 +99,8 @@ __global__ void mma_kernel(const uint32_t* input, uint32_t* output) {
   for (int i = 0; i < 4; ++i) out[first[i / 2] + i % 2] = __float_as_uint(c[i]);
 }
 
-/// One operand's bits. Trials go through ranges: [-1, 1), exponents of all sizes whose products and
-/// sums stay finite, subnormals, and in the last trials now and then infinity or NaN.
+/// The bits of one operand. Trials cover ranges: [-1, 1), exponents of all sizes whose products and
+/// sums stay finite, subnormals; in the last trials occasionally infinity or NaN.
 template <Format kFormat>
 uint32_t draw_element(Random& random, int trial) {
   constexpr bool kIsBFloat16 = kFormat == Format::kBFloat16;
@@ -120,7 +120,7 @@ uint32_t draw_element(Random& random, int trial) {
     case 2:
       return sign | (random.below(2) == 0 ? 0 : (kIsBFloat16 ? 167U : 30U) << shift) | fraction;
     default:
-      return encode(random.uniform() < 0 ? -1 : 1, kFormat);  // Sums that cancel.
+      return encode(random.uniform() < 0 ? -1 : 1, kFormat);  // Ones, whose sums cancel.
   }
 }
 
@@ -141,8 +141,9 @@ void fill_trials(std::span<uint32_t> input) {
   }
 }
 
-/// The hardware may take k in two steps of 8; in a step it aligns 8 products and the accumulator to
-/// the largest and cuts each to 24 bits or more, then cuts the sum: 10 units of 2^-23 a step.
+/// The hardware may take k in two steps of 8. In a step it aligns 8 products and the accumulator to
+/// the largest, truncates each to 24 bits or more, and then truncates the sum: 10 units of 2^-23
+/// per step.
 constexpr double kMmaError = 20 * 0x1p-23;
 
 template <Format kFormat>

@@ -1,4 +1,4 @@
-// What the cases of warp-wide matrix loads and stores share: where their rows lie.
+// Shared by the cases of warp-wide matrix loads and stores: where their rows lie.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -10,7 +10,7 @@ namespace minference::gpu_test {
 
 inline constexpr int kMatrixWords = 4 * 8 * 4;  // Four 8x8 matrices of 16-bit elements.
 
-/// Rows of 16 bytes, scattered over twice the room they need: any address will do.
+/// Rows of 16 bytes, scattered over twice the space they need: they may be anywhere.
 struct MatrixTraits {
   static constexpr int kSlots = 64;
   struct Storage {

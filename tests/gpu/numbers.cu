@@ -119,7 +119,7 @@ Case unpack_case(const char* name) {
 
 constexpr int kPowers = 16384;
 
-/// Special values, random bits, then [-160, 160): where results are neither 0, 1 nor infinite.
+/// Special values, random bits, then [-160, 160), where most results are neither 0, 1 nor infinite.
 void fill_exponents(std::span<uint32_t> input) {
   fill_floats(input);
   Random random;
@@ -135,7 +135,7 @@ __global__ void power_kernel(const uint32_t* input, uint32_t* output) {
   output[i] = __float_as_uint(arch::exp2_approx(__uint_as_float(input[i])));
 }
 
-/// 2 ulp are at most 2^-22 of the result. At 2^-126, 0 and the power itself are both right.
+/// 2 ulp are at most 2^-22 of the result. At 2^-126 both 0 and the power itself are correct.
 void expect_powers(std::span<const uint32_t> input, std::span<Expected> output) {
   for (std::size_t i = 0; i < output.size(); ++i) {
     const auto power = std::exp2(static_cast<double>(std::bit_cast<float>(input[i])));

@@ -1,4 +1,5 @@
-// Cases of what threads do together: shuffles, votes, named barriers, atomics; and bit counting.
+// Cases of instructions that threads execute together: shuffles, votes, named barriers, atomics;
+// and bit counts.
 // SPDX-License-Identifier: Apache-2.0
 #include "case.h"
 #include "cuda/arch/launch.h"
@@ -10,7 +11,7 @@ namespace {
 
 struct Traits32 {};  // Kernels here have no variants.
 
-// ---- Shuffles: per lane 14 results, whole warps, then half warps that diverged ------------------
+// ---- Shuffles: 14 results per lane, for whole warps, then for half warps that diverged ----------
 
 constexpr int kWarps = 4;
 constexpr int kShuffles = 14;
@@ -44,7 +45,8 @@ __global__ void shuffle_kernel(const uint32_t* input, uint32_t* output) {
   out[13] = static_cast<uint32_t>(wide >> 32);
 }
 
-/// CUDA C++ Programming Guide, "Warp Shuffle Functions": a source outside the segment is the lane.
+/// CUDA C++ Programming Guide, "Warp Shuffle Functions": a lane whose source is outside the segment
+/// reads itself.
 void expect_shuffles(std::span<const uint32_t> input, std::span<Expected> output) {
   for (int thread = 0; thread < 32 * kWarps; ++thread) {
     const int lane = thread % 32;
@@ -58,7 +60,7 @@ void expect_shuffles(std::span<const uint32_t> input, std::span<Expected> output
     const uint32_t want[kShuffles] = {
         from((lane * 7 + 3) % 32), from(lane / 8 * 8 + (lane + 5) % 8), from(lane ^ 1),
         from(lane ^ 16),
-        // A lane of an earlier segment may be read, one of a later may not.
+        // A lane may read a lane of an earlier segment, but not one of a later segment.
         (lane ^ 12) / 8 > lane / 8 ? from(lane) : from(lane ^ 12), inside(lane - 3, 32),
         inside(lane - 5, 16), inside(lane + 9, 32), inside(lane + 2, 4),
         from(low ? lane ^ 8 : lane ^ 4), from(low ? 15 - lane : 16 + (lane + 1) % 16),
@@ -133,7 +135,7 @@ void expect_votes(std::span<const uint32_t> input, std::span<Expected> output) {
 //     kPair       -                 64 producers      both producer warps have the last round
 
 constexpr int kRounds = 10;
-constexpr int kRole = 64;  // Threads of a role.
+constexpr int kRole = 64;  // Threads per role.
 
 struct BarrierTraits {
   static constexpr int kStages = 2;
@@ -191,7 +193,7 @@ __global__ void barrier_vote_kernel(const uint32_t* input, uint32_t* output) {
   const auto thread = static_cast<int>(threadIdx.x);
   uint32_t votes = 0;
   for (int round = 0; round < kVoteRounds; ++round) {
-    // Few of the threads raise it, in some rounds none.
+    // Few threads raise it, and in some rounds none.
     const bool raises = (input[thread] >> (4 * round) & 15) == 0 && thread % 16 == round;
     if (arch::named_barrier_or(1 + thread / kRole, kRole, raises)) votes |= 1u << round;
   }
@@ -233,8 +235,8 @@ __device__ inline void swap_in(uint32_t* sum, uint32_t value) {
   }
 }
 
-/// Per block: results in shared memory, then tickets, which must be a permutation. Last: all
-/// blocks' sum and 64-bit sum in global memory, which the first block's input starts at.
+/// Per block: results in shared memory, then tickets, which must be a permutation. Finally the sum
+/// and the 64-bit sum of all blocks, in global memory; the first block's input starts there.
 template <typename Traits>
 __global__ void atomic_kernel(const uint32_t* input, uint32_t* output) {
   auto& storage = arch::shared_storage<typename Traits::Storage>();

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures: every backend present, and every CPU instruction set this machine has."""
+"""Fixtures: every backend that is present, and every CPU instruction set of this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import minference._C as _C
 import pytest
 import torch
 
-# No deadline: the first call of a process starts threads. `isa` holds for all examples of a test.
+# No deadline, because the first call of a process starts threads. Each test keeps its `isa` for all
+# examples.
 hypothesis.settings.register_profile(
     "minference",
     parent=hypothesis.settings(),
@@ -25,7 +26,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("minference")
 
-# The oracle's sums are small: waking a second thread costs more than it saves, most of all where
+# The oracle's sums are small: waking a second thread costs more than it saves, most of all while
 # pytest-xdist keeps all cores busy. Tests named *threads* set their own numbers.
 torch.set_num_threads(1)
 
@@ -43,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
-    """Tests of a group share a folder or a GPU's memory: they must not run beside each other."""
+    """Refuse to run if xdist would split groups: their tests share a folder or a GPU's memory."""
     of_group = [test for test in ids if "test_package.py" in test]
     if node.config.getoption("dist") == "loadgroup" and any("@" not in test for test in of_group):
         pytest.exit("this pytest-xdist does not keep groups of tests together", returncode=4)
@@ -63,7 +64,7 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """``device``: devices present. ``isa``: instruction sets of the CPU, backends of a GPU."""
+    """``device``: the devices present. ``isa``: CPU instruction sets, or backends of a GPU."""
     isas = [isa["name"] for isa in ISAS if isa["available"]]
     wants_device, wants_isa = (name in metafunc.fixturenames for name in ("device", "isa"))
     if wants_device and wants_isa:
@@ -85,7 +86,7 @@ NOT_SERVED_ON_CUDA = (
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Skips a test that needs what GPU backends say they do not serve, with their words."""
+    """Skip a test that needs what a GPU's backends do not serve, and give their reason."""
     try:
         return (yield)
     except NotImplementedError as error:
@@ -97,7 +98,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 @pytest.fixture
 def isa(request: pytest.FixtureRequest) -> Iterator[str | None]:
-    """Forces one CPU instruction set, or on a GPU one backend, for the length of a test."""
+    """Force one CPU instruction set, or one backend of a GPU, for the duration of a test."""
     force = _C.set_backend if request.param in CUDA_BACKENDS else _C.set_cpu_isa
     force(request.param)
     yield request.param
@@ -106,7 +107,7 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str | None]:
 
 @pytest.fixture
 def num_threads() -> Iterator[None]:
-    """Restores torch's number of threads after a test that changes it."""
+    """Restore torch's number of threads after a test that changes it."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every call must keep to on a GPU, whatever it computes: graphs, streams, the same bits."""
+"""What every call must do right on a GPU: graphs, streams, the same bits in every run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def assert_same_bits(got: tuple[Tensor, ...], want: tuple[Tensor, ...]) -> None:
 
 def assert_replay_reads_the_inputs_of_the_replay(call: Call, make_inputs: MakeInputs) -> None:
     inputs = make_inputs(0)
-    call(*inputs)  # Loads the kernels, which a capture may not.
+    call(*inputs)  # Loads the kernels, which must not happen during a capture.
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -38,7 +38,7 @@ def assert_replay_reads_the_inputs_of_the_replay(call: Call, make_inputs: MakeIn
 
 
 def assert_work_goes_to_the_current_stream(call: Call, make_inputs: MakeInputs) -> None:
-    """On a side stream behind a long copy: work on any other stream would read the old inputs."""
+    """Run on a side stream behind a long copy: any other stream would read the old inputs."""
     inputs, others = make_inputs(0), make_inputs(1)
     want = call(*others)
     stream = torch.cuda.Stream()

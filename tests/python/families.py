@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tiny models of a few families by hand, and how their logits are compared with eager attention."""
+"""Hand-made tiny models of a few families, and how their logits are compared with eager's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMON = {
     "num_key_value_heads": NUM_HEADS_KV,
     "head_dim": HEAD_DIM,
     "max_position_embeddings": 512,
-    "initializer_range": 0.3,  # Attention must matter: at 0.02 all logits of a row are alike.
+    "initializer_range": 0.3,  # Makes attention matter: at 0.02 all logits of a row are alike.
     "pad_token_id": 0,
     "bos_token_id": None,
     "eos_token_id": None,
@@ -36,7 +36,7 @@ FAMILIES = {
     "mistral": ("Mistral", {"sliding_window": 24}),
     "gemma2": ("Gemma2", {"sliding_window": 24, "layer_types": LAYER_TYPES}),
     "gemma3": ("Gemma3Text", {"sliding_window": 24, "layer_types": LAYER_TYPES}),
-    "deepseek_v3": (  # Of 24 and 16 elements: keys and values of one head.
+    "deepseek_v3": (  # Head dims 24 and 16, of keys and of values.
         "DeepseekV3",
         {
             "num_key_value_heads": NUM_HEADS,
@@ -75,7 +75,7 @@ def tiny_model(family: str, **overrides: Any) -> Any:
 
 
 def additive(visible: Tensor) -> Tensor:
-    """The mask that eager attention adds, of a bool mask."""
+    """The mask that eager attention adds, from a bool mask."""
     return torch.where(visible, 0.0, torch.finfo(torch.float32).min)
 
 
@@ -84,7 +84,7 @@ def random_ids(batch: int, seqlen: int) -> Tensor:
 
 
 def cache_argument(model: Any, cache: Any) -> dict[str, Any]:
-    """The cache as a keyword argument of the model: its name changed in transformers 5.24."""
+    """The cache as a keyword argument of the model; transformers 5.24 changed the name."""
     parameters = inspect.signature(model.forward).parameters
     return {"cache" if "cache" in parameters else "past_key_values": cache}
 
@@ -98,10 +98,10 @@ def logits_of(model: Any, attn: str, ids: Tensor, **inputs: Any) -> Tensor:
 def assert_as_eager(
     model: Any, got: Tensor, ids: Tensor, rows: Tensor | None = None, **inputs: Any
 ) -> None:
-    """``got`` is what eager computes, up to the roundings of float32 through two layers.
+    """Check that ``got`` is what eager computes, up to the float32 rounding of two layers.
 
-    1e-4 of the largest logit is 1700 roundings of it; a key too many or too few moves logits by 100
-    times as much: test_these_models_notice_a_wrong_mask.
+    The tolerance, 1e-4 of the largest logit, is 1700 of its roundings. A key too many or too few
+    moves logits by 100 times as much: test_these_models_notice_a_wrong_mask.
     """
     want = logits_of(model, "eager", ids, **inputs)
     rows = torch.ones(ids.shape, dtype=torch.bool) if rows is None else rows

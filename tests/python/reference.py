@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What minference computes, in float64 and plain torch: the definition backends are held to.
+"""What minference computes, in float64 and plain torch: the definition for all backends.
 
-Masks say who attends whom, bool, one function per pattern; :func:`attention_float64` does the rest.
-Nothing here calls minference, and nothing here is quick: it is written to be read.
+One function per pattern makes a bool mask that says which keys each row attends;
+:func:`attention_float64` does the rest. Nothing here calls minference, and nothing here is fast: it
+is written to be read.
 
 Shapes: q ``[batch, seqlen_q, num_heads_q, head_dim]``, k and v ``[batch, seqlen_k, num_heads_kv,
-head_dim]``, a mask ``[..., seqlen_q, seqlen_k]``. Query row ``i`` stands at position
+head_dim]``, a mask ``[..., seqlen_q, seqlen_k]``. Query row ``i`` is at position
 ``p_i = i + seqlen_k - seqlen_q`` and sees the keys ``j <= p_i``.
 """
 
@@ -52,11 +53,11 @@ def tri_shape_mask(seqlen_q: int, seqlen_k: int, sink: int, window: int, last: i
 
 
 def runs_of(slash_index: Tensor) -> list[tuple[int, int]]:
-    """Distances of one head -> runs ``[lo, hi)``, counted back from ``end_r``.
+    """Convert one head's distances to runs ``[lo, hi)``, counted back from ``end_r``.
 
     1. ``[d, d + 64)`` per distance; touching or overlapping ones merge.
-    2. Near to far: the far end moves out to a whole number of blocks; a run that now reaches the
-       next one takes it in, and is rounded again.
+    2. Near to far: the far end moves out to a whole number of blocks. A run that now reaches the
+      next one absorbs it, and is rounded again.
     """
     merged: list[tuple[int, int]] = []
     for distance in sorted(slash_index[slash_index >= 0].tolist()):
@@ -77,13 +78,13 @@ def vertical_slash_mask(
 ) -> Tensor:
     """Row block ``r`` attends, per run, keys ``[end_r - hi, end_r - lo)``, and the columns.
 
-    Both lists are those of one head, int ``[any]``; ``-1`` fills the end.
+    Both lists belong to one head, int ``[any]``; ``-1`` fills the end.
     """
     mask = torch.zeros(seqlen_q, seqlen_k, dtype=torch.bool)
     mask[:, vertical_index[vertical_index >= 0].long()] = True
     runs = runs_of(slash_index)
     for block in range(row_blocks(seqlen_q)):
-        end = BLOCK * block + BLOCK + seqlen_k - seqlen_q  # Not clipped by the sequence's end.
+        end = BLOCK * block + BLOCK + seqlen_k - seqlen_q  # Not clipped at the sequence's end.
         rows = slice(BLOCK * block, BLOCK * block + BLOCK)
         for lo, hi in runs:
             mask[rows, max(0, end - hi) : max(0, end - lo)] = True
@@ -110,7 +111,7 @@ def stack_heads(batch: int, num_heads_q: int, mask_of: Callable[[int, int], Tens
 def vertical_slash_masks(
     seqlen_q: int, seqlen_k: int, vertical_index: Tensor, slash_index: Tensor
 ) -> Tensor:
-    """Lists of all heads, ``[batch, num_heads_q, any]`` -> their masks."""
+    """Convert lists of all heads, ``[batch, num_heads_q, any]``, to their masks."""
     vertical, slash = vertical_index.cpu(), slash_index.cpu()
     return stack_heads(
         *vertical.shape[:2],
@@ -119,7 +120,7 @@ def vertical_slash_masks(
 
 
 def block_sparse_masks(seqlen_q: int, seqlen_k: int, block_index: Tensor) -> Tensor:
-    """Lists of all heads, ``[batch, num_heads_q, row_blocks, any]`` -> their masks."""
+    """Convert lists of all heads, ``[batch, num_heads_q, row_blocks, any]``, to their masks."""
     blocks = block_index.cpu()
     return stack_heads(
         *blocks.shape[:2], lambda b, h: block_sparse_mask(seqlen_q, seqlen_k, blocks[b, h])
@@ -148,7 +149,7 @@ def scores_float64(q: Tensor, k: Tensor, softmax_scale: float | None = None) -> 
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax over the attended keys, and its lse. A row that attends nothing: all 0, and -inf."""
+    """Softmax over the attended keys, and its lse; 0 and -inf for a row that attends nothing."""
     scores = scores.masked_fill(~mask, -torch.inf)
     lse = scores.logsumexp(dim=-1)
     return (scores - lse[..., None]).exp().masked_fill(~mask, 0.0), lse
@@ -157,7 +158,7 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 def attention_float64(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor, softmax_scale: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """out, shaped like q but as wide as v, and lse ``[batch, num_heads_q, seqlen_q]``."""
+    """Return out, shaped like q but as wide as v, and lse ``[batch, num_heads_q, seqlen_q]``."""
     p, lse = masked_softmax(scores_float64(q, k, softmax_scale), mask)
     return (p @ repeat_kv(v, q.shape[2])).transpose(1, 2), lse
 
@@ -170,7 +171,7 @@ def merge_float64(
     out = torch.zeros(out_a.shape, dtype=torch.float64)
     for out_part, lse_part in ((out_a, lse_a), (out_b, lse_b)):
         share = (lse_part.double() - lse).exp().mT[..., None]
-        # A part with lse = -inf attended nothing; whatever its out holds does not count.
+        # A part with lse = -inf attended nothing; its out is ignored, whatever it holds.
         out += torch.where(lse_part.mT[..., None] == -torch.inf, 0.0, out_part.double() * share)
     return out, lse
 
@@ -179,11 +180,11 @@ def merge_float64(
 
 
 def select(score: Tensor, size: int, forced: Tensor, mass: float = 1.0) -> Tensor:
-    """Indices kept of one score vector, ascending, ``[size]``; -1 fills the end.
+    """Select indices from one score vector, ascending, ``[size]``; -1 fills the end.
 
-    Forced ones come first and count, then the largest scores; among equals, forced ones included,
-    the smaller index. ``mass`` below 1 stops after the forced ones, as soon as the kept scores sum
-    to that share of the total. A score of -inf is never kept.
+    Forced indices come first and count towards ``size``, then come the largest scores. Among
+    equals, forced ones included, the smaller index wins. ``mass`` below 1 stops, after the forced
+    ones, as soon as the kept scores sum to that share of the total. A score of -inf is never kept.
     """
     scores, is_forced = score.tolist(), forced.tolist()
     allowed = [j for j, s in enumerate(scores) if s > -torch.inf]
@@ -199,7 +200,7 @@ def select(score: Tensor, size: int, forced: Tensor, mass: float = 1.0) -> Tenso
 
 @dataclass(frozen=True)
 class VerticalSlashEstimate:
-    vertical_score: Tensor  # [batch, num_heads_q, seqlen_k]: mass per key column.
+    vertical_score: Tensor  # Mass per key column.
     slash_score: Tensor  # [batch, num_heads_q, seqlen_k]: mass per distance.
     vertical_index: Tensor  # [batch, num_heads_q, clamped vertical_size], int32, ascending.
     slash_index: Tensor  # [batch, num_heads_q, clamped slash_size], int32, ascending.
@@ -218,18 +219,18 @@ def estimate_vs(
     vertical_p: float = 1.0,
     slash_p: float = 1.0,
 ) -> VerticalSlashEstimate:
-    """The columns and the distances that the last ``last_q`` rows attend most."""
+    """Find the columns and distances that the last ``last_q`` rows attend most."""
     batch, seqlen_q, num_heads_q, _ = q.shape
     seqlen_k = k.shape[1]
     n = min(last_q, seqlen_q)
-    mask = dense_mask(n, seqlen_k)  # The last n rows stand where n rows over seqlen_k keys would.
+    mask = dense_mask(n, seqlen_k)  # The positions of the last n rows.
     p, _ = masked_softmax(scores_float64(q[:, seqlen_q - n :], k, softmax_scale), mask)
     p = torch.where(p.isfinite().all(dim=-1, keepdim=True), p, 0.0)
 
     vertical_score = p.sum(dim=2)
     slash_score = torch.zeros_like(vertical_score)
     for row, position in enumerate(positions(n, seqlen_k).tolist()):
-        # Distances 0..p_i of this row are the keys p_i..0.
+        # Distances 0..p_i of this row correspond to keys p_i..0.
         slash_score[..., : position + 1] += p[..., row, : position + 1].flip(-1)
 
     def select_heads(score: Tensor, size: int, num_forced: int, mass: float) -> Tensor:
@@ -254,7 +255,7 @@ class BlockSparseEstimate:
 
 
 def block_means(x: Tensor) -> Tensor:
-    """Mean of each 64 rows, or what the last block has; ``[batch, heads, blocks, head_dim]``."""
+    """Mean of every 64 rows, and of the rest; ``[batch, heads, blocks, head_dim]``."""
     return torch.stack([block.double().mean(dim=1) for block in x.split(BLOCK, dim=1)], dim=2)
 
 
@@ -266,7 +267,7 @@ def estimate_blocks(
     softmax_scale: float | None = None,
     top_p: float = 1.0,
 ) -> BlockSparseEstimate:
-    """The key blocks whose mean key has the largest product with the row block's mean query row."""
+    """Find the key blocks whose mean has the largest product with the row block's mean."""
     seqlen_q, seqlen_k, num_heads_q = q.shape[1], k.shape[1], q.shape[2]
     mean_k = block_means(k).repeat_interleave(num_heads_q // k.shape[2], dim=1)
     score = block_means(q) @ mean_k.mT
@@ -300,11 +301,11 @@ def unit_roundoff(dtype: torch.dtype) -> float:
 
 
 def fp32_sum_error(num_terms: Tensor | int) -> Tensor:
-    """Relative error of a fp32 sum of n terms, of its sum of magnitudes.
+    """Relative error of an fp32 sum of n terms, as a share of the sum of magnitudes.
 
-    n roundings, each an independent error of standard deviation at most u / sqrt(3) of the partial
-    sum: 2 sqrt(n) u is past three standard deviations even where every partial sum is as large as
-    the sum of magnitudes, and far past that for terms of mixed sign.
+    Each of n roundings is an independent error with standard deviation at most u / sqrt(3) of the
+    partial sum. 2 sqrt(n) u is beyond three standard deviations even if every partial sum is as
+    large as the sum of magnitudes, and far beyond for terms of mixed sign.
     """
     return 2 * torch.as_tensor(num_terms, dtype=torch.float64).sqrt() * UNIT_ROUNDOFF_FP32
 
@@ -314,8 +315,8 @@ def probability_error(
 ) -> Tensor:
     """Relative error of a row's probabilities computed in fp32, ``[batch, num_heads_q, seqlen_q]``.
 
-    A logit, of magnitude at most L = scale * sum_d |q_d k_d|, carries the error of a sum of
-    head_dim products, and four roundings: scale * log2(e), its product, the maximum, the exponent's
+    A logit of magnitude at most L = scale * sum_d |q_d k_d| has the error of a sum of head_dim
+    products, and four roundings: scale * log2(e), its product, the maximum, the exponent's
     fraction. exp turns that into a relative error and adds its own: 2^-22, or 2^-17 where 16 bits
     are stored, which is the 1e-5 that lse allows. Numerator and denominator both have it.
     """
@@ -329,11 +330,12 @@ def probability_error(
 def attention_and_bound(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor, softmax_scale: float | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """out, lse, and how far an out may be off: element by element, a share of ``sum_j p_j |v_j|``.
+    """Return out, lse, and the bound of out's error, for each element.
 
-    Two roundings to the dtype, of p_j and of out: 2 u, which is nearly the whole bound where 16
-    bits are stored. The fp32 arithmetic in between adds the error of the probabilities and of two
-    sums over the keys, row_sum and P V; that is what is left in float32.
+    The bound is a share of ``sum_j p_j |v_j|``. p_j and out are rounded to the dtype: 2 u, which is
+    nearly the whole bound where 16 bits are stored. The fp32 arithmetic in between adds the error
+    of the probabilities and of two sums over the keys, row_sum and P V; for float32 this is the
+    rest.
     """
     v_and_magnitude = torch.cat([v, v.abs()], dim=-1)
     out_and_magnitude, lse = attention_float64(q, k, v_and_magnitude, mask, softmax_scale)
@@ -343,13 +345,13 @@ def attention_and_bound(
         + probability_error(q, k, mask, softmax_scale)
         + 2 * fp32_sum_error(mask.sum(dim=-1))
     )
-    # Below the smallest normal number a rounding to the dtype is absolute.
+    # Below the smallest normal number, rounding to the dtype has an absolute error.
     underflow = torch.finfo(q.dtype).smallest_normal * unit_roundoff(q.dtype)
     return out, lse, share.mT[..., None] * magnitude + underflow
 
 
 def assert_within(got: Tensor, want: Tensor, bound: Tensor, what: str = "out") -> None:
-    """Non-finite values must agree in place and value; the rest within ``bound``."""
+    """Check that non-finite values agree in place and value, and the rest within ``bound``."""
     got, want = got.double(), want.double()
     assert got.shape == want.shape, f"{what}: shape {tuple(got.shape)}, want {tuple(want.shape)}"
     finite = want.isfinite()
@@ -366,7 +368,7 @@ def assert_within(got: Tensor, want: Tensor, bound: Tensor, what: str = "out") -
 
 
 def assert_lse_close(got: Tensor, want: Tensor, what: str = "lse") -> None:
-    """Within 1e-5, relative or absolute."""
+    """Check that lse agrees within 1e-5, relative or absolute."""
     assert got.dtype == torch.float32
     assert_within(got, want, 1e-5 * want.abs().nan_to_num(1.0, posinf=1.0).clamp(min=1.0), what)
 
@@ -379,7 +381,7 @@ def assert_attention(
     mask: Tensor,
     softmax_scale: float | None = None,
 ) -> None:
-    """``got``, an (out, lse) of any backend, is attention under ``mask``."""
+    """Check that ``got``, an (out, lse) of any backend, is attention under ``mask``."""
     out, lse = got[0].cpu(), got[1].cpu()
     q, k, v = q.cpu(), k.cpu(), v.cpu()
     assert out.dtype == q.dtype

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inputs for the tests: tensors in every memory layout, index lists, patterns; drawn or seeded."""
+"""Test inputs, drawn or seeded: tensors in every memory layout, index lists, patterns."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def make_tensor(
     layout: str = "contiguous",
     device: str = "cpu",
 ) -> Tensor:
-    """Normal ``[batch, seqlen, heads, head_dim]`` values, from torch's global generator."""
+    """Draw normal ``[batch, seqlen, heads, head_dim]`` values from torch's global generator."""
 
     def randn(*shape: int) -> Tensor:
         return torch.randn(shape).to(device, dtype)
@@ -52,9 +52,9 @@ def make_tensor(
             return randn(batch, seqlen, heads, head_dim)
         case "heads_first":
             return randn(batch, heads, seqlen, head_dim).transpose(1, 2)
-        case "padded":  # As from a packed QKV projection: rows further apart than they are long.
+        case "padded":  # Like a packed QKV projection: rows are further apart than they are long.
             return randn(batch, seqlen + 2, heads + 1, head_dim + 16)[:, 2:, 1:, 8 : 8 + head_dim]
-        case "unaligned":  # No row starts at a multiple of more than one element.
+        case "unaligned":  # No row is aligned to more than one element.
             return randn(batch, seqlen, heads, head_dim + 1)[..., 1:]
         case "shared_heads":
             return randn(batch, seqlen, 1, head_dim).expand(-1, -1, heads, -1)
@@ -77,7 +77,7 @@ def make_qkv(
     device: str = "cpu",
     seed: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``head_dim_v`` None: that of ``q``."""
+    """Draw q, k and v; ``head_dim_v`` defaults to q's head_dim."""
     torch.manual_seed(seed)
     kv_layout = layout if kv_layout is None else kv_layout
     q = make_tensor(
@@ -96,14 +96,14 @@ def make_qkv(
 
 
 def index_list(heads: list[list[int]], batch: int, num_heads_q: int) -> Tensor:
-    """One list per (batch, head) -> int32 ``[batch, num_heads_q, longest]``, sorted, -1 fills."""
+    """Make int32 ``[batch, num_heads_q, longest]`` from the heads' lists, sorted; -1 fills."""
     longest = max(map(len, heads), default=0)
     rows = [sorted(head) + [-1] * (longest - len(head)) for head in heads]
     return torch.tensor(rows, dtype=torch.int32).reshape(batch, num_heads_q, longest)
 
 
 def random_index(batch: int, num_heads_q: int, limit: int, most: int) -> Tensor:
-    """Up to ``most`` distinct indices below ``limit`` per head, of which some may have none."""
+    """Draw up to ``most`` distinct indices below ``limit`` per head; some heads may have none."""
     lengths = torch.randint(0, min(most, limit) + 1, (batch * num_heads_q,)).tolist()
     return index_list(
         [torch.randperm(limit)[:length].tolist() for length in lengths], batch, num_heads_q
@@ -113,7 +113,7 @@ def random_index(batch: int, num_heads_q: int, limit: int, most: int) -> Tensor:
 def random_block_index(
     batch: int, num_heads_q: int, seqlen_q: int, seqlen_k: int, density: float = 0.5
 ) -> Tensor:
-    """A share of all key blocks, visible or not, for each row block of each head."""
+    """Draw a share of all key blocks, visible or not, for each row block of each head."""
     blocks = row_blocks(seqlen_k)
     kept = torch.rand(batch, num_heads_q, row_blocks(seqlen_q), blocks) < density
     index = torch.where(kept, torch.arange(blocks), blocks).sort(dim=-1).values
@@ -122,7 +122,7 @@ def random_block_index(
 
 @st.composite
 def distances(draw: st.DrawFn, seqlen_k: int) -> list[int]:
-    """Distances whose 64-wide spans overlap, touch, leave a gap of one, or reach the end."""
+    """Draw distances whose 64-wide spans overlap, touch, leave a gap of one, or reach the end."""
     gap = st.sampled_from([1, 2, 31, 63, 64, 65, 66, 100, 127, 128, 129, 130, 192, 250])
     found = [draw(st.integers(0, min(80, seqlen_k - 1)))]
     while (found[-1] + (step := draw(gap))) < seqlen_k and len(found) < 12:
@@ -145,7 +145,7 @@ def columns(draw: st.DrawFn, seqlen_k: int) -> list[int]:
 def vertical_slash_indices(
     draw: st.DrawFn, batch: int, num_heads_q: int, seqlen_k: int
 ) -> tuple[Tensor, Tensor]:
-    """``(vertical_index, slash_index)``, a list of its own for every head."""
+    """Draw ``(vertical_index, slash_index)``, with a separate list for every head."""
 
     def lists(strategy: st.SearchStrategy[list[int]]) -> Tensor:
         heads = [draw(strategy) for _ in range(batch * num_heads_q)]
@@ -159,7 +159,7 @@ def vertical_slash_indices(
 
 @dataclass(frozen=True)
 class Problem:
-    """Everything about a call but its patterns. ``tensors()`` gives the same values each time."""
+    """A call without its patterns. ``tensors()`` gives the same values each time."""
 
     batch: int
     seqlen_q: int
@@ -219,7 +219,7 @@ def problems(draw: st.DrawFn, max_seqlen: int = 260) -> Problem:
 
 Pattern = Dense | AShape | TriShape | VerticalSlash | BlockSparse
 
-# (q, k, v) -> (out, lse), everything else settled.
+# (q, k, v) -> (out, lse), with everything else fixed.
 Attend = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -235,7 +235,7 @@ def static_mask(pattern: Dense | AShape | TriShape, seqlen_q: int, seqlen_k: int
 
 
 def patterns(seqlen_q: int, seqlen_k: int) -> st.SearchStrategy[Pattern]:
-    """One head's pattern, its sizes from nothing at all to more than there is."""
+    """Draw one head's pattern, with sizes from nothing to more than there is."""
     tokens = st.integers(0, seqlen_k + 70)
     rows = st.integers(0, seqlen_q + 70)
     return st.one_of(
@@ -249,7 +249,7 @@ def patterns(seqlen_q: int, seqlen_k: int) -> st.SearchStrategy[Pattern]:
 
 @st.composite
 def block_indices(draw: st.DrawFn, problem: Problem) -> Tensor:
-    """``block_index`` with any set of key blocks per row block: none, some, all; visible or not."""
+    """Draw any set of key blocks per row block: none, some or all; visible or not."""
     density = draw(st.sampled_from([0.0, 0.1, 0.5, 1.0]))
     torch.manual_seed(draw(st.integers(0, 2**31)))
     return random_block_index(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 3: out and lse against float64: all patterns, dtypes, shapes, layouts, instruction sets."""
+"""Stage 3 against float64: out and lse for all patterns, dtypes, shapes, layouts and isas."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from strategies import (
 )
 from torch import Tensor
 
-# How a kernel is given its keys: by pattern, by columns and runs, by blocks.
+# How a kernel gets its keys: by pattern, by columns and runs, by blocks.
 KINDS = ["dense", "a_shape", "tri_shape", "vertical_slash", "block_sparse"]
 
 
 def case_of(kind: str, q: Tensor, k: Tensor, **options: float) -> tuple[Attend, Tensor]:
-    """A call that attends by ``kind`` and the mask it must apply. Index lists differ by head."""
+    """Return a call that attends by ``kind``, and its mask. Index lists differ by head."""
     batch, seqlen_q, num_heads_q, _ = q.shape
     seqlen_k = k.shape[1]
     if kind == "vertical_slash":
@@ -73,8 +73,8 @@ def test_head_dims(device, isa, kind, dtype, head_dim):
     check(kind, *make_qkv(1, 70, 333, head_dim=head_dim, dtype=dtype, device=device))
 
 
-# DeepSeek's; a little wider, much wider, narrower. Eight heads share a KV head: as many rows as fit
-# in the work memory, which is fewer where values are wider, are computed together.
+# DeepSeek's; a little wider, much wider, narrower. Eight heads share a KV head, and the call
+# computes as many rows together as fit its work memory: fewer if values are wider.
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("head_dims", [(192, 128), (64, 96), (128, 64), (8, 256)], ids=str)
@@ -84,7 +84,8 @@ def test_head_dims_of_values(device, isa, kind, dtype, head_dims):
     check(kind, *qkv)
 
 
-# MHA, GQA and MQA: heads of one KV head may share work, and there may be more than one share holds.
+# MHA, GQA and MQA: heads of one KV head may share work, also more of them than fit one unit of
+# work.
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("num_heads", [(3, 3), (4, 2), (4, 1), (7, 1), (12, 2), (20, 1)], ids=str)
@@ -103,7 +104,7 @@ def test_layouts(device, isa, kind, dtype, layout):
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("softmax_scale", [0.0, 1.0, -0.3])
 def test_softmax_scale(device, isa, kind, dtype, softmax_scale):
-    """1.0 makes logits of +-30 and softmax nearly one-hot; 0 attends evenly."""
+    """1.0 makes logits of +-30 and a nearly one-hot softmax; 0 attends evenly."""
     check(kind, *make_qkv(1, 70, 200, dtype=dtype, device=device), softmax_scale=softmax_scale)
 
 
@@ -111,9 +112,9 @@ def test_softmax_scale(device, isa, kind, dtype, softmax_scale):
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("step", [0.02, 0.4, 1.0])
 def test_growing_maximum(device, isa, kind, dtype, step):
-    """Each key scores ``step`` more than the one before: over 256 keys, by 2^7, 2^148, 2^369.
+    """Each key scores ``step`` more than the one before: over 256 keys by 2^7, 2^148, 2^369.
 
-    A running maximum that lags behind by the second would already overflow float32.
+    A running maximum that lags behind would overflow float32 from the second on.
     """
     q, k, v = make_qkv(1, 300, 600, dtype=dtype, device=device)
     q[..., 0] = 8.0
@@ -124,7 +125,7 @@ def test_growing_maximum(device, isa, kind, dtype, step):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 def test_falling_maximum(device, isa, kind, dtype):
-    """The first keys outweigh later ones by more than any format holds: those underflow to 0."""
+    """The first keys outweigh later ones by more than any format can hold: those become 0."""
     q, k, v = make_qkv(1, 300, 300, dtype=dtype, device=device)
     q[..., 0] = 8.0
     k[..., 0] = -torch.arange(300, device=device)[:, None]
@@ -137,7 +138,7 @@ def test_falling_maximum(device, isa, kind, dtype):
 def mask_of(pattern: Pattern, head: int, q: Tensor, k: Tensor) -> Tensor:
     """One head's mask, ``[batch, seqlen_q, seqlen_k]``, with the indices that stage 1 gives.
 
-    Whether those are right is test_estimate.py's question.
+    test_estimate.py tests whether those are right.
     """
     seqlen_q, seqlen_k = q.shape[1], k.shape[1]
     kv_head = head // (q.shape[2] // k.shape[2])
@@ -157,7 +158,7 @@ def check_patterns(head_patterns: list[Pattern], q: Tensor, k: Tensor, v: Tensor
     reference.assert_attention(minference.prefill_attn(q, k, v, head_patterns), q, k, v, mask)
 
 
-# Neighbours differ in one size, or in none: heads share work only in the latter case.
+# Neighbours differ in one size, or not at all: only then heads share work.
 MIXED = [
     *(Dense(), Dense(), AShape(9, 50), AShape(9, 90), AShape(100, 90), AShape(100, 90)),
     *(TriShape(100, 90, 70), TriShape(100, 90, 7), VerticalSlash(40, 120)),
@@ -183,7 +184,7 @@ def test_one_pattern_is_for_all_heads(device, isa):
 
 @pytest.mark.parametrize("head_dim_v", [64, 40, 104])
 def test_whole_calls_are_their_stages(device, isa, head_dim_v):
-    """vs_attn, a_shape_attn, block_sparse_attn, prefill_attn: the same bits as stage by stage."""
+    """vs_attn, a_shape_attn, block_sparse_attn, prefill_attn give the bits of their stages."""
     q, k, v = make_qkv(2, 130, 290, head_dim_v=head_dim_v, device=device, dtype=torch.bfloat16)
     a_shape, _ = minference.prefill_attn(q, k, v, AShape(9, 50))
     assert torch.equal(minference.a_shape_attn(q, k, v, 9, 50), a_shape)
@@ -247,8 +248,8 @@ def test_rows_without_keys(device, isa, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_all_keys_by_every_road(device, isa, dtype, shape):
-    """All columns, all distances, all blocks, a window past the start: each is dense attention."""
+def test_all_keys_in_every_form_is_dense(device, isa, dtype, shape):
+    """All columns, all distances, all blocks, a window past the start: all are dense attention."""
     seqlen_q, seqlen_k = shape
     q, k, v = make_qkv(1, seqlen_q, seqlen_k, dtype=dtype, device=device)
     heads = [list(range(seqlen_k))] * q.shape[2]
@@ -283,7 +284,7 @@ def test_no_query_rows_and_no_batch(device):
 
 
 def test_more_rows_than_16_bits(device):
-    """Past 65535 rows; the last row block is checked as a call of its own."""
+    """Past 65535 rows; the last row block is checked as a separate call."""
     seqlen = 65_536 + 100
     q, k, v = make_qkv(1, seqlen, seqlen, (1, 1), device=device)
     vertical = torch.tensor([[[0, 1, 40_000, 65_600]]], dtype=torch.int32, device=device)
@@ -304,7 +305,7 @@ def test_more_rows_than_16_bits(device):
 @pytest.mark.parametrize("pattern", [Dense(), AShape(5000, 9000), TriShape(70, 300, 100)], ids=str)
 @pytest.mark.parametrize("head_dim_v", [64, 200])
 def test_long_keys(isa, dtype, pattern, head_dim_v):
-    """Past the length from which more rows are computed together; some rows of each are checked."""
+    """Lengths from which more rows are computed together; checks some rows of each."""
     seqlen_q, seqlen_k = 300, 16_500
     q, k, v = make_qkv(1, seqlen_q, seqlen_k, (4, 1), head_dim_v=head_dim_v, dtype=dtype)
     rows = torch.tensor([0, 31, 32, 63, 64, 130, 199, 200, 255, 256, 299])
@@ -316,7 +317,7 @@ def test_long_keys(isa, dtype, pattern, head_dim_v):
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("logit", [1e4, -1e4, 1e6, -1e6])
 def test_large_logits(device, isa, dtype, logit):
-    """Of one size but for signs of v: however far from 0, softmax sees differences only."""
+    """All logits are equal: however far from 0, softmax only sees differences."""
     q, k, v = make_qkv(1, 200, 200, dtype=dtype, device=device)
     q[..., :] = 0.0
     q[..., 0] = 256.0
@@ -324,7 +325,7 @@ def test_large_logits(device, isa, dtype, logit):
     scale = logit / (256.0 * k[0, 0, 0, 0].item())
     out, lse = minference.prefill_attn(q, k, v, AShape(20, 100), softmax_scale=scale)
     mask = reference.a_shape_mask(200, 200, 20, 100)
-    # All logits are the same number, so only rounding to the dtype and sums over keys can err.
+    # Only rounding to the dtype and sums over keys can err, because all logits are equal.
     zeros = torch.zeros(q.shape, dtype=dtype), torch.zeros(k.shape, dtype=dtype)
     want_out, _, bound = reference.attention_and_bound(*zeros, v.cpu(), mask)
     reference.assert_within(out.cpu(), want_out, bound)
@@ -333,7 +334,7 @@ def test_large_logits(device, isa, dtype, logit):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_strides_past_32_bits(kind):
-    """Row stride 2^30 elements: row 2 starts at 2^31. Pages that no row touches stay unused."""
+    """Row stride 2^30 elements: row 2 starts at 2^31. Pages without rows stay unused."""
     q, k, v = make_qkv(1, 3, 3, (1, 1), dtype=torch.bfloat16)
     storage = torch.empty(2**31 + 4 * 64, dtype=torch.bfloat16)
     far = [

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is refused, and that the message says which argument, what was expected, and what came.
+"""What is refused; the message must say which argument, what was expected, and what was given.
 
-Each case runs twice: through minference, where the type of the exception says what went wrong, and
-through torch.ops, whose stable ABI knows RuntimeError only, with the same text.
+Each case runs twice: through minference, where the exception's type says what kind of error it is,
+and through torch.ops, whose stable ABI only has RuntimeError, with the same text.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 class Maker:
-    """Makes tensors on one device, of the widest dtype that every backend serves there."""
+    """Makes tensors on one device, in the widest dtype that every backend serves there."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -40,7 +40,7 @@ class Maker:
         return torch.ones(batch, seqlen, heads, head_dim, dtype=self.dtype, device=self.device)
 
     def message(self, text: str) -> str:
-        """``text`` with the names of this maker's dtype and device."""
+        """``text`` with the names of this device and its dtype filled in."""
         names = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
         here = "cpu" if self.device == "cpu" else "cuda:0"
         return text.replace("DTYPE", names[self.dtype]).replace("DEVICE", here)
@@ -52,7 +52,7 @@ def make(device: str) -> Maker:
 
 
 def lists(*entries: int, batch: int = 2, heads: int = 4) -> Tensor:
-    """Good lists [0, 5] for all heads but the last, which gets ``entries``."""
+    """Valid lists [0, 5] for all heads but the last, which gets ``entries``."""
     good = ([0, 5] + [-1] * len(entries))[: len(entries)]
     index = torch.tensor(good, dtype=torch.int32).repeat(batch, heads, 1)
     index[-1, -1] = torch.tensor(entries, dtype=torch.int32)
@@ -60,7 +60,7 @@ def lists(*entries: int, batch: int = 2, heads: int = 4) -> Tensor:
 
 
 def blocks(*entries: int, batch: int = 2, heads: int = 4, row_blocks: int = 2) -> Tensor:
-    """The same, of key blocks; the bad list is that of the last row block."""
+    """The same for key blocks; the last row block gets the bad list."""
     good = ([0, 1] + [-1] * len(entries))[: len(entries)]
     index = torch.tensor(good, dtype=torch.int32).repeat(batch, heads, row_blocks, 1)
     index[-1, -1, -1] = torch.tensor(entries, dtype=torch.int32)
@@ -76,7 +76,7 @@ Api = ModuleType
 CPU = Maker("cpu")
 Q, KV = CPU.q, CPU.kv
 
-# What makes q, k, v wrong is the same for every op that takes them: their maker, the message.
+# Wrong q, k, v are refused alike by every op that takes them: how to make them, the message.
 BAD_QKV: dict[str, tuple[Callable[[Maker], tuple[Tensor, Tensor, Tensor]], str]] = {
     "q_rank": (lambda m: (m.q[0], m.kv, m.kv), "q: expected 4 dimensions, got 3"),
     "k_rank": (lambda m: (m.q, m.kv[0], m.kv), "k: expected 4 dimensions, got 3"),
@@ -346,7 +346,7 @@ def test_softmax_scale(make, call, scale):
 
 # ---- Index lists are untrusted -------------------------------------------------------------------
 
-# Entries, and the index of the one that is refused.
+# The entries, and the index of the refused one.
 BAD_LISTS = {
     "at_the_end": ((0, 70), 1),
     "past_the_end": ((0, INT32_MAX), 1),
@@ -369,7 +369,7 @@ def list_message(place: str, limit: int, entries: tuple[int, ...], wrong: int) -
 @pytest.mark.parametrize("bad", BAD_LISTS)
 @pytest.mark.parametrize("name", ["vertical_index", "slash_index"])
 def test_vertical_slash_lists(name, bad):
-    """The last list of the last batch entry is bad; the message says where, and what."""
+    """The last list of the last batch entry is bad; the message says where, and what it holds."""
     entries, wrong = BAD_LISTS[bad]
     index = {"vertical_index": lists(0, 5), "slash_index": lists(0, 5)} | {name: lists(*entries)}
     message = list_message(rf"{name}\[1, 3\]", 70, entries, wrong)
@@ -569,7 +569,7 @@ def test_every_backend_is_listed_and_says_why_not():
         ("CUDA", RuntimeError),
     ],
 )
-def test_what_cuda_says_becomes_a_type(prefix, error):
+def test_cuda_errors_become_exception_types(prefix, error):
     """The texts are those of csrc/torch/interop.h, which only a machine with a GPU can raise."""
 
     def op() -> None:

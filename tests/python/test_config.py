@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Head configs: MInference's files, what they map to, and what is said of the damaged ones."""
+"""Head configurations: MInference's files, the patterns they map to, errors in damaged ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import minference
 import pytest
 from minference import AShape, BlockSparse, Dense, HeadConfig, TriShape, VerticalSlash
 
-# Excerpts of files that MInference publishes: three heads of two layers, renumbered from 0.
+# Excerpts of files that MInference published: three heads of two layers, renumbered from 0.
 LLAMA_3_8B_262K = """
 [{"0": ["vertical_and_slash", 1000, 6096, 336999],
   "1": ["vertical_and_slash", 3500, 100, 1066920],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What only a GPU has: streams, graphs, tensors beyond 2^31 elements. Skipped without one."""
+"""GPU only: streams, graphs, tensors beyond 2^31 elements. Skipped without a GPU."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_keys_beyond_two_to_the_31_elements():
     k[0, columns, -1] = 1.0
     vertical, _ = minference.estimate_vs(q, k, 30 + len(columns), 100)
     assert torch.equal(vertical[0, -1, 30:].long(), columns)
-    # The other heads' keys are all alike: the smaller index.
+    # The other heads' keys are all equal, so the smaller indices win.
     assert torch.equal(vertical[0, 0].long(), torch.arange(34, device="cuda"))
 
     blocks = minference.estimate_blocks(q, k, 6)
@@ -68,7 +68,7 @@ def test_keys_beyond_two_to_the_31_elements():
 
 
 def test_memory_of_the_index_is_bounded():
-    """1M keys, 32 query heads on 8: 64 MiB beside the inputs, the lists included."""
+    """1M keys, 32 query heads on 8: 64 MiB beside the inputs, including the lists."""
     seqlen = 1 << 20
     k = torch.zeros(1, seqlen, 8, 128, dtype=torch.bfloat16, device="cuda")
     q = torch.zeros(1, 64, 32, 128, dtype=torch.bfloat16, device="cuda")
@@ -81,7 +81,7 @@ def test_memory_of_the_index_is_bounded():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_agrees_with_the_cpu_backend(dtype):
-    """Wherever the last score kept and the first one left are apart by more than rounding."""
+    """Compared where the last score kept and the first left out differ by more than rounding."""
     q, k, _ = make_qkv(2, 300, 900, dtype=dtype)
     want = reference.estimate_vs(q, k, 60, 150)
     on_gpu = minference.estimate_vs(q.cuda(), k.cuda(), 60, 150)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention where only a GPU can go: graphs, streams, long sequences, and memory full of NaN.
+"""Attention, GPU only: graphs, streams, long sequences, and memory full of NaN.
 
-Skipped without a GPU. Small shapes are test_attention.py's, on every device.
+Skipped without a GPU. test_attention.py covers small shapes on every device.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ one_at_a_time = pytest.mark.xdist_group("gpu_memory")
 
 
 def make_inputs(seed: int, seqlen: int = 3000) -> tuple[Tensor, Tensor, Tensor]:
-    """Heads for each of MIXED, 5 on 1; head_dim 128."""
+    """One head for each of MIXED, 5 on 1; head_dim 128."""
     return make_qkv(1, seqlen, seqlen, (5, 1), 128, dtype=torch.bfloat16, device="cuda", seed=seed)
 
 
@@ -77,7 +77,7 @@ def test_work_goes_to_the_current_stream(call):
 
 @each_call
 def test_two_streams_at_once(call):
-    """Calls that share nothing but the GPU; of different lengths, so that they overlap anyhow."""
+    """The calls share nothing but the GPU; different lengths make them overlap."""
     problems = [make_inputs(seed=0, seqlen=3000), make_inputs(seed=1, seqlen=4500)]
     wants = [call(*problem) for problem in problems]
     torch.cuda.synchronize()
@@ -101,9 +101,9 @@ def test_same_bits_every_run(call):
 
 
 def fill_free_memory(byte: int) -> None:
-    """What the allocator hands out next holds this byte; 255 makes NaN of every floating point.
+    """Fill what the allocator hands out next; 255 makes NaN in every floating-point format.
 
-    Torch cuts larger requests from the large block, those below 1 MiB from the small ones.
+    Torch serves requests from 1 MiB on from the large block, smaller ones from the small blocks.
     """
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
@@ -116,7 +116,7 @@ def fill_free_memory(byte: int) -> None:
 @one_at_a_time
 @each_call
 def test_what_memory_held_before_does_not_matter(call):
-    """Outputs and work memory: whatever is not written, or read before it is written, shows."""
+    """Outputs and work memory: what is not written, or read before it is written, would show."""
     inputs = make_inputs(seed=4, seqlen=5003)
     want = call(*inputs)
     for byte in (255, 0, 127):
@@ -131,7 +131,7 @@ def test_what_memory_held_before_does_not_matter(call):
 def scaled_qkv(
     seqlen_q: int, seqlen_k: int, num_heads: tuple[int, int], head_dim: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits of standard deviation 3: of a million keys a hundred matter, and out is no noise."""
+    """Logits of standard deviation 3: a hundred of a million keys matter, and out is not noise."""
     generator = torch.Generator("cuda").manual_seed(seqlen_k + seqlen_q)
     q, k, v = (
         torch.randn(
@@ -149,10 +149,10 @@ def scaled_qkv(
 def block_mask(
     pattern: Pattern, row_block: int, seqlen_q: int, seqlen_k: int, lists: tuple[Tensor, ...]
 ) -> Tensor:
-    """Rows of one row block of one head, and the keys up to its last row.
+    """The mask of one row block of one head, and the number of keys up to its last row.
 
-    A row block is a call of its own: what it attends does not depend on rows and keys after it.
-    ``lists`` are the head's, as stage 1 gives them for the whole call.
+    A row block can be computed as a separate call: what it attends does not depend on later rows
+    and keys. ``lists`` are the head's, as stage 1 gives them for the whole call.
     """
     rows = min(BLOCK, seqlen_q - BLOCK * row_block)
     keys = BLOCK * row_block + rows + seqlen_k - seqlen_q
@@ -170,7 +170,7 @@ def block_mask(
 
 
 def lists_of(pattern: Pattern, q: Tensor, k: Tensor) -> tuple[Tensor, ...]:
-    """Stage 1's lists of all heads; that they are right is test_estimate.py's question."""
+    """Stage 1's lists of all heads; test_estimate.py tests whether they are right."""
     match pattern:
         case VerticalSlash(vertical_size, slash_size):
             return minference.estimate_vs(q, k, vertical_size, slash_size)
@@ -186,7 +186,7 @@ def assert_sampled_rows(
     pattern: Pattern,
     lists: tuple[Tensor, ...],
 ) -> None:
-    """A few rows of a few row blocks of one head, against float64 on the GPU."""
+    """Check a few rows of a few row blocks of one head, against float64 on the GPU."""
     q, k, v = qkv
     out, lse = got
     seqlen_q, seqlen_k = q.shape[1], k.shape[1]
@@ -231,7 +231,7 @@ def test_long_sequences(seqlen, pattern):
 
 @one_at_a_time
 def test_long_chunk():
-    """The last 5000 rows over 400K keys, each head its own pattern."""
+    """The last 5000 rows over 400K keys, with a pattern per head."""
     qkv = scaled_qkv(5000, 400_000, (5, 1), 128)
     patterns = list(LONG_PATTERNS.values())
     got = minference.prefill_attn(*qkv, patterns)
@@ -243,7 +243,7 @@ def test_long_chunk():
 @pytest.mark.parametrize("num_heads", [(8, 2), (1, 1)], ids=str)
 @pytest.mark.parametrize("seqlen_q", [1, 5, 64])
 def test_few_rows_over_many_keys(seqlen_q, num_heads, pattern):
-    """Too few row blocks for a GPU: the keys of one are shared out, and their parts merged."""
+    """Too few row blocks to fill a GPU: their keys are split, and the parts are merged."""
     qkv = scaled_qkv(seqlen_q, 1 << 17, num_heads, 128)
     got = minference.prefill_attn(*qkv, pattern)
     lists = lists_of(pattern, *qkv[:2])
@@ -265,7 +265,7 @@ def test_tensors_beyond_two_to_the_31_elements():
         got = out[:, :, head : head + 1], lse[:, head : head + 1]
         assert_sampled_rows(got, tuple(one), 0, patterns[head], lists_of(patterns[head], *one[:2]))
 
-    # Two equal halves: out stays what it is, lse grows by log 2.
+    # Merging two equal halves leaves out unchanged and adds log 2 to lse.
     del qkv
     merged, merged_lse = minference.merge_attn(out, lse, out, lse)
     for token in (0, 299_999, 599_999):

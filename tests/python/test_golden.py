@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Against stored outputs of the original MInference's own kernels (golden/README.md)."""
+"""Compares with stored outputs of the original MInference's own kernels (golden/README.md)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOLERANCE = {torch.float16: 1.2e-3, torch.bfloat16: 1.1e-2}
 
 
 def load(name: str) -> SimpleNamespace:
-    """Tensors as here: ``[batch, seqlen, num_heads, head_dim]``, slashes ascending."""
+    """Load tensors in our layout: ``[batch, seqlen, num_heads, head_dim]``, slashes ascending."""
     golden = SimpleNamespace()
     with np.load(Path(__file__).parent / "golden" / f"{name}.npz") as stored:
         for key in stored:
@@ -47,7 +47,7 @@ def test_oracle_agrees_with_their_kernels(name):
 
 
 def assert_matches(golden: SimpleNamespace, out: Tensor) -> None:
-    """As close to exact attention as theirs has to be; the two may err to opposite sides."""
+    """Check ours as closely as theirs against exact attention; they may err in opposite ways."""
     out, tolerance = out.cpu().double(), TOLERANCE[golden.q.dtype]
     want, _ = reference.attention_float64(golden.q, golden.k, golden.v, golden.mask)
     assert (out - want).abs().max() <= tolerance
@@ -66,7 +66,7 @@ def test_a_shape(device, isa):
 
 
 def visible_blocks(golden: SimpleNamespace) -> Tensor:
-    """Their list without the blocks a row block cannot see, nor the padding's row block."""
+    """Their list without blocks that the row block cannot see, and without the padding's rows."""
     block_index = golden.block_index[:, :, : reference.row_blocks(golden.q.shape[1])]
     return torch.where(block_index <= torch.arange(block_index.shape[2])[:, None], block_index, -1)
 
@@ -84,7 +84,7 @@ def test_block_sparse_attention(device, isa):
 
 
 def test_block_sparse_estimate(device, isa):
-    """They force no block, we force 0 and the diagonal: what we add beyond those, they have too."""
+    """They force no block, we force 0 and the diagonal. Our other blocks are theirs too."""
     golden = load("block_sparse")
     theirs, top_k = visible_blocks(golden)[0, 0], int(golden.top_k)
     ours = minference.estimate_blocks(golden.q.to(device), golden.k.to(device), top_k).cpu()[0, 0]
@@ -96,10 +96,11 @@ def test_block_sparse_estimate(device, isa):
 
 
 def test_vertical_slash_estimate(device, isa):
-    """The same columns and distances, but where scores are too close for their 16-bit logits.
+    """The same columns and distances, except where scores are too close for 16-bit logits.
 
-    They round q k^T, and again its quotient by sqrt(head_dim), to bf16: each moves a logit by up to
-    2^-8 of itself, and its share of the probability, numerator and denominator, by twice that.
+    They round q k^T to bf16, and again its quotient by sqrt(head_dim): each rounding moves a logit
+    by up to 2^-8 of itself, and its share of the probability, through numerator and denominator, by
+    twice that.
     """
     golden = load("vertical_slash_estimated")
     vertical_size, slash_size = int(golden.vertical_size), int(golden.slash_size)
@@ -118,12 +119,12 @@ def test_vertical_slash_estimate(device, isa):
         cut = min(score[0, 0, index] for index in got if index >= forced)
         for index in got ^ theirs:
             assert abs(score[0, 0, index] - cut) <= closeness * cut
-        assert len(got ^ theirs) <= 2  # Two neighbours of the cut, of the 20 distances not forced.
+        assert len(got ^ theirs) <= 2  # Neighbours of the cut, among the 20 distances not forced.
 
 
 @pytest.mark.parametrize("name", ["vertical_slash_given", "vertical_slash_estimated"])
 def test_vertical_slash_is_no_further_from_dense(device, isa, name):
-    """Runs are rounded at their far end here, block by block there: the masks differ a little."""
+    """We round runs at their far end, they round block by block: the masks differ a little."""
     golden = load(name)
     q, k, v, vertical, slash = (
         x.to(device)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No kernel spills: nvcc only warns of it (minference_configure_cuda() says why), this refuses."""
+"""No kernel may spill. nvcc only warns (minference_configure_cuda() says why); this test fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIBRARY = Path(_C.__file__).with_name("libminference.so")
 
 @pytest.mark.skipif("CUDA: nvcc" not in _C.build_info(), reason="built without nvcc")
 def test_no_kernel_spills_registers():
-    """A spill needs a stack frame, or local memory; tools.static_gates looks at all the rest."""
+    """A spill needs a stack frame or local memory; tools.static_gates checks everything else."""
     usage = subprocess.check_output([find_tool("cuobjdump"), "-res-usage", LIBRARY], text=True)
     kernels = re.findall(r" Function (\S+):\s+REG:\d+ STACK:(\d+) .*LOCAL:(\d+)", usage)
     assert len(kernels) == usage.count(" Function ") > 100

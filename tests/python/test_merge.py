@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""merge_attn: two disjoint key sets give what one call over their union gives."""
+"""merge_attn: two disjoint key sets give the result of one call over their union."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Part = tuple[Tensor, Tensor]
 def make_part(
     batch: int, seqlen_q: int, num_heads_q: int, head_dim: int, **options: object
 ) -> Part:
-    """Any out, and an lse of which a quarter is -inf."""
+    """Draw any out, and an lse of which a quarter is -inf."""
     out = make_tensor(batch, seqlen_q, num_heads_q, head_dim, **options)
     lse = 5 * torch.randn(batch, num_heads_q, seqlen_q)
     lse[torch.rand_like(lse) < 0.25] = -torch.inf
@@ -32,7 +32,8 @@ def check(a: Part, b: Part) -> None:
     assert out.dtype == a[0].dtype
     reference.assert_lse_close(lse.cpu(), want_lse)
 
-    # One rounding of the result; shares are exp of a fp32 difference of two lse, each rounded once.
+    # The result is rounded once; weights are exp of an fp32 difference of two lse, each rounded
+    # once.
     magnitude, _ = reference.merge_float64(a_cpu[0].abs(), a_cpu[1], b_cpu[0].abs(), b_cpu[1])
     largest = want_lse.masked_fill(want_lse.isinf(), 0.0).abs().max()
     share = reference.unit_roundoff(out.dtype) + reference.UNIT_ROUNDOFF_FP32 * (4 * largest + 8)
@@ -54,7 +55,7 @@ def test_matches_float64(device, isa, dtype, layout, head_dim):
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 def test_halves_of_the_keys_merge_to_the_whole(device, isa, dtype):
-    """Two column sets that share no key; rows before 100 are empty in the second."""
+    """Two column sets without a common key; rows before 100 are empty in the second."""
     q, k, v = make_qkv(2, 200, 200, dtype=dtype, device=device)
     none = torch.empty(2, q.shape[2], 0, dtype=torch.int32, device=device)
     parts = []
@@ -67,13 +68,13 @@ def test_halves_of_the_keys_merge_to_the_whole(device, isa, dtype):
     mask = reference.dense_mask(200, 200)
     want_out, want_lse, bound = reference.attention_and_bound(q.cpu(), k.cpu(), v.cpu(), mask)
     reference.assert_lse_close(lse.cpu(), want_lse)
-    # Each part is rounded to the dtype, and so is what they merge to.
+    # Each part is rounded to the dtype, and so is the merged result.
     reference.assert_within(out.cpu(), want_out, 2 * bound)
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 def test_a_part_that_attended_nothing(device, isa, dtype):
-    """lse = -inf: the other part comes back, bit by bit, whatever the out beside it holds."""
+    """lse = -inf: the result is the other part, bit for bit, whatever this part's out holds."""
     torch.manual_seed(0)
     out_a = torch.randn(2, 30, 4, 64, dtype=torch.float32).to(device, dtype)
     lse_a = torch.randn(2, 4, 30, device=device)
@@ -92,7 +93,7 @@ def test_a_part_that_attended_nothing(device, isa, dtype):
 
 
 def test_far_apart(device, isa):
-    """lse that differ by more than exp can hold: the larger part is all of it, without overflow."""
+    """lse that differ by more than exp can hold: the larger part wins, without overflow."""
     torch.manual_seed(0)
     out_a, out_b = torch.randn(2, 1, 4, 2, 64, device=device)
     for gap in (100.0, 1e4, 3e38):

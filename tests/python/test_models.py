@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Families of transformers that cover the kinds; `make test-models` takes all of them."""
+"""Model families that cover all kinds; `make test-models` runs every family."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tiny_models.compare import judge
 
 pytest.importorskip("minference.integrations.transformers")
 
-# Class -> what it is here for.
+# Class -> the reason why it is here.
 MODELS = {
     "LlamaForCausalLM": "the plain one",
     "Qwen3ForCausalLM": "normalised queries and keys",
@@ -41,7 +41,7 @@ MODELS = {
     "EncoderDecoderModel": "two models as one",
     "ModernBertDecoderForCausalLM": "windows, and no grouped queries",
 }
-# Refused: the name changes nothing in them, or they have nothing to change.
+# Refused: the implementation's name changes nothing in them, or they have nothing to change.
 REFUSED = {"BloomForCausalLM", "GPTNeoForCausalLM", "FalconForCausalLM"}
 
 
@@ -51,17 +51,17 @@ def test_family_is_equal_or_refused(class_name):
     if not found:
         pytest.skip(f"transformers {transformers.__version__} has no {class_name}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Of models about themselves.
+        warnings.simplefilter("ignore")  # Models warn about themselves.
         verdict = judge(Entry(found[0].family, class_name))
     assert verdict.result == ("refused" if class_name in REFUSED else "equal"), verdict.reason
     if class_name not in REFUSED:
-        assert verdict.sensitivity > 1e-3  # A hidden key would be noticed.
-        assert len(verdict.errors) >= 6  # Scenarios that were compared.
+        assert verdict.sensitivity > 1e-3  # A hidden key would show.
+        assert len(verdict.errors) >= 6  # The number of scenarios compared.
         assert not verdict.refusals
 
 
 def test_every_family_has_a_name():
-    """What the sweep goes through: it would say nothing of a list that transformers renamed."""
+    """Check the lists that the sweep reads: it would not notice one that transformers renamed."""
     families = {entry.family for entry in entries()}
     assert len(families) > 250
     assert {"llama", "t5", "whisper", "gemma3"} <= families

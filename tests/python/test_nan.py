@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NaN and infinity stay where they are: in their row of q, in the rows that attend their key."""
+"""NaN and infinity reach only their own row of q, or the rows that attend their key."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [
 def assert_only_rows_change(
     attend: Attend, clean: list[Tensor], poisoned: list[Tensor], changed: Tensor
 ) -> None:
-    """``changed``: ``[batch, num_heads_q, seqlen_q]``; all other rows keep their bits."""
+    """Check that only ``changed`` rows, ``[batch, num_heads_q, seqlen_q]``, change their bits."""
     out, lse = attend(*clean)
     assert out.isfinite().all()
     new_out, new_lse = attend(*poisoned)
@@ -35,7 +35,7 @@ def assert_only_rows_change(
 @pytest.mark.parametrize("pattern", PATTERNS, ids=str)
 @pytest.mark.parametrize("row", [0, 31, 64, 100])
 def test_in_a_row_of_q(device, isa, dtype, poison, pattern, row):
-    """That row of that head turns NaN; the rest keep their bits. These rows do not estimate."""
+    """Only that row of that head becomes NaN. These rows are not used to estimate."""
     q, k, v = make_qkv(2, 200, 300, dtype=dtype, device=device)
     bad_q = q.clone()
     bad_q[1, row, 2, 5] = poison
@@ -45,7 +45,7 @@ def test_in_a_row_of_q(device, isa, dtype, poison, pattern, row):
     def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return minference.prefill_attn(q, k, v, pattern)
 
-    if isinstance(pattern, BlockSparse):  # The mean of row's block changes, so its choice may.
+    if isinstance(pattern, BlockSparse):  # The mean of row's block changes, so its selection may.
         block_index = minference.estimate_blocks(q, k, pattern.top_k)
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,7 +56,7 @@ def test_in_a_row_of_q(device, isa, dtype, poison, pattern, row):
 
 
 def sparse_case(kind: str, q: Tensor, k: Tensor) -> tuple[Attend, Tensor]:
-    """An op that takes indices, and its mask. Keys from 230 on, and others, go unattended."""
+    """Return an op that takes indices, and its mask. Keys from 230 on, and others, are unused."""
     batch, seqlen_q, num_heads_q, _ = q.shape
     seqlen_k = k.shape[1]
     if kind == "vertical_slash":
@@ -87,7 +87,7 @@ def test_in_keys_that_no_row_attends(device, isa, dtype, poison, kind):
 @pytest.mark.parametrize("key", [0, 63, 64, 130, 199, 299])
 @pytest.mark.parametrize("where", ["k", "v"])
 def test_in_a_key(device, isa, dtype, poison, kind, key, where):
-    """Rows that do not attend the key keep their bits: rows before it, and rows of other heads."""
+    """Rows that do not attend the key keep their bits: earlier rows, and rows of other heads."""
     q, k, v = make_qkv(1, 200, 300, (4, 2), head_dim_v=72, dtype=dtype, device=device)
     if kind == "dense":
         mask = reference.dense_mask(200, 300).expand(1, 4, -1, -1)

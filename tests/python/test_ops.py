@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch.ops.minference as torch sees them: schemas, fake kernels, compile, autograd, errors."""
+"""torch.ops.minference as torch sees it: schemas, fake kernels, compile, autograd, errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 OPS = torch.ops.minference
 
-HOST_DTYPES = (torch.int32, torch.float64)  # Of indices, and of patterns, which stay on the CPU.
+HOST_DTYPES = (torch.int32, torch.float64)  # For indices, and for patterns, which stay on the CPU.
 
 SCHEMAS = {
     "vs_attn": "(Tensor q, Tensor k, Tensor v, SymInt vertical_size, SymInt slash_size, *, "
@@ -63,7 +63,7 @@ def make_qkv(seqlen_q: int = 130, seqlen_k: int = 200, dtype: torch.dtype = torc
 
 
 def example_calls(seqlen_q: int = 130, seqlen_k: int = 200) -> dict[str, tuple[tuple, dict]]:
-    """Arguments of one call of each op."""
+    """Return the arguments of one call of each op."""
     q, k, v = make_qkv(seqlen_q, seqlen_k)
     patterns = minference.patterns.to_tensor(MIXED_PATTERNS)
     out, lse = minference.prefill_attn(q, k, v, minference.Dense())
@@ -97,7 +97,7 @@ def test_schema(name):
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_cuda_tensors_reach_the_library_too(name):
-    """It refuses them in words where it has no backend for them; the dispatcher would not."""
+    """Without a backend for them the library refuses with a reason; the dispatcher would not."""
     for key in ("CPU", "CUDA"):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"minference::{name}", key)
 
@@ -112,7 +112,7 @@ def test_opcheck(name, seqlen_q, seqlen_k):
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_fake_cuda_tensors_give_cuda_results(name):
-    """Tracing for a GPU needs none: results are on the inputs' device, tile counts as well."""
+    """Tracing for a GPU needs no GPU: results, also tile counts, are on the inputs' device."""
     args, kwargs = example_calls()[name]
     real = as_tuple(getattr(OPS, name)(*args, **kwargs))
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -143,8 +143,8 @@ def test_meta_tensors_get_the_shapes_of_real_ones(name, seqlen_q, seqlen_k):
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_compiles_with_dynamic_shapes(name):
-    """One graph without breaks, traced once for all lengths, gives what eager gives."""
-    torch.compiler.reset()  # All names compile the same lambda; each starts afresh.
+    """One graph without breaks, traced once for all lengths, gives eager's result."""
+    torch.compiler.reset()  # All names compile the same lambda, so each starts afresh.
     graphs = []
 
     def backend(graph, inputs):
@@ -161,7 +161,7 @@ def test_compiles_with_dynamic_shapes(name):
             as_tuple(compiled(*args, **kwargs)), as_tuple(op(*args, **kwargs)), strict=True
         ):
             assert torch.equal(got, want)
-    assert len(graphs) <= 2  # seqlen_q == seqlen_k may be a graph of its own.
+    assert len(graphs) <= 2  # seqlen_q == seqlen_k may have a separate graph.
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Inductor's own, on import.
@@ -225,7 +225,7 @@ def test_stages_one_by_one_are_the_whole_call():
     assert torch.equal(out, minference.block_sparse_attn(q, k, v, 2))
 
 
-# Each differs from the others in what stage 1 does for it.
+# They differ from each other in what stage 1 does for them.
 OPTIONED_PATTERNS = [
     minference.VerticalSlash(25, 50, last_q=20, sink=3, local=17),
     minference.VerticalSlash(90, 150, sink=3, vertical_p=0.4, slash_p=0.6),
@@ -392,7 +392,7 @@ def test_python_and_raw_op_say_the_same():
         (lambda q, k, v: minference.prefill_attn(q, k, v, [minference.Dense()] * 3), "patterns"),
         (lambda q, k, v: minference.prefill_attn(q, k, v, []), "patterns"),
         (lambda q, k, v: minference.prefill_attn(q, k, v, minference.AShape(-1, 5)), "patterns"),
-        # Of another type altogether: torch's own checks come before the library's.
+        # Different exception types: torch's own checks come before the library's.
         (lambda q, k, v: minference.vs_attn(q, k, v, 10.0, 20), "vertical_size: .*int, got float"),
         (lambda q, k, v: minference.vs_attn(q, k, v, 10, [20]), "slash_size: .*int, got list"),
         (lambda q, k, v: minference.vs_attn(q, k, v, 10, 2**70), "slash_size: .*beyond 64 bits"),

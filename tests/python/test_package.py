@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user installs: `cmake --install`, the wheel, and the examples built against either."""
+"""What a user installs: `cmake --install`, the wheel, and the examples built on either."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from minference import _C
 ROOT = Path(__file__).parents[2]
 EXAMPLES = {"vertical_slash.c": ("cc", "-std=c11"), "vertical_slash.cpp": ("c++", "-std=c++17")}
 
-# One worker for all: they share build folders.
+# All in one worker, because they share build folders.
 pytestmark = [
     pytest.mark.xdist_group("package"),
     pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed"),
@@ -41,7 +41,7 @@ def run(*command: object, **environment: object) -> str:
 
 @pytest.fixture(scope="module")
 def installed_tree(tmp_path_factory) -> Path:
-    """The prefix of a `cmake --install`, moved afterwards: it must not matter where it lies."""
+    """The prefix of a `cmake --install`, moved afterwards, because its place must not matter."""
     run("cmake", "--preset", "tests", "-DMINF_PYTHON=OFF", "-DMINF_TORCH=OFF")
     run("cmake", "--build", "--preset", "tests", "--target", "minference")
     prefix = tmp_path_factory.mktemp("installed")
@@ -97,7 +97,7 @@ def test_examples_build_with_cmake(prefix, tmp_path):
 
 
 def check_example_for_gpus(program: Path):
-    """It is right where the library has a GPU; where it has none, it says why and exits with 77."""
+    """It succeeds if the library has a GPU; otherwise it says why and exits with 77."""
     (gpu,) = [backend for backend in _C.backends() if backend["name"] == "sm80"]
     result = subprocess.run([program], capture_output=True, text=True, check=False)
     said = (result.returncode, result.stdout, result.stderr)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pattern dataclasses, and the table the ops take."""
+"""The pattern dataclasses, and the tensor that the ops take."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_no_patterns_are_no_rows():
     assert to_tensor([]).shape == (0, 8)
 
 
-def test_patterns_are_values():
+def test_patterns_compare_by_value_and_are_frozen():
     assert minference.AShape(1, 2) == minference.AShape(sink=1, window=2)
     assert minference.AShape(1, 2) != minference.VerticalSlash(1, 2)
     assert len({minference.Dense(), minference.Dense(), minference.BlockSparse(3)}) == 2
@@ -51,7 +51,7 @@ def test_patterns_are_values():
         minference.BlockSparse(3).top_k = 4
 
 
-def test_patterns_show_what_is_not_the_default():
+def test_repr_shows_options_that_are_not_the_default():
     assert repr(VerticalSlash(1, 2)) == "VerticalSlash(vertical_size=1, slash_size=2)"
     assert repr(BlockSparse(9, top_p=0.5)) == "BlockSparse(top_k=9, top_p=0.5)"
     assert repr(minference.Dense()) == "Dense()"
@@ -59,7 +59,7 @@ def test_patterns_show_what_is_not_the_default():
 
 
 @pytest.mark.parametrize("share", ["0.5", None])
-def test_share_that_is_no_number_is_refused(share):
+def test_budget_that_is_no_number_is_refused(share):
     with pytest.raises(ValueError, match=r"patterns: head 0: expected shares that are numbers"):
         to_tensor(BlockSparse(3, top_p=share))
 

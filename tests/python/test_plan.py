@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 2, and key_tiles.h behind it: exactly which keys each row attends, read off the output.
+"""Stage 2 and key_tiles.h: exactly which keys each row attends, read off the output.
 
-With q = 0 each attended key weighs 1 / count, and one-hot rows of v say which keys those are, so
-that a call's mask can be compared bit by bit, a key that counts twice included.
+With q = 0 each attended key weighs 1 / count, and one-hot rows of v say which keys those are. So a
+call's mask can be compared exactly, and a key that counts twice shows too.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from strategies import (
 )
 from torch import Tensor
 
-PROBE_DIM = 256  # Keys that one probe tells apart: the largest head_dim.
+PROBE_DIM = 256  # Number of keys that one probe can tell apart: the largest head_dim.
 
 
 def weights_of(attend: Attend, seqlen_q: int, seqlen_k: int, num_heads: tuple[int, int]) -> Tensor:
     """How often ``attend`` counts each key, ``[num_heads_q, seqlen_q, seqlen_k]``: 0 or 1.
 
-    Batch entry c of the probe has v[256 c + t] = one-hot(t), so ``attend`` must treat all alike.
+    Batch entry c of the probe has v[256 c + t] = one-hot(t), so ``attend`` must treat all entries
+    alike.
     """
     num_probes = -(-seqlen_k // PROBE_DIM)
     num_heads_q, num_heads_kv = num_heads
@@ -101,8 +102,8 @@ def one_head(*heads: list[int]) -> list[Tensor]:
         ([0, 65], [(0, 64), (65, 129)]),  # A gap of one key, and nothing to round.
         ([0, 1, 130], [(0, 128), (130, 194)]),  # Rounding stops two short of the next.
         ([0, 1, 128], [(0, 192)]),  # Rounding touches the next.
-        ([0, 1, 100], [(0, 192)]),  # Rounding reaches into the next: 164, rounded again.
-        ([0, 1, 100, 192], [(0, 256)]),  # And that reaches one more.
+        ([0, 1, 100], [(0, 192)]),  # Rounding reaches into the next: 164, which is rounded again.
+        ([0, 1, 100, 192], [(0, 256)]),  # That in turn reaches one more.
         ([0, 1, 100, 193], [(0, 192), (193, 257)]),
         ([0, 1, 2, 3], [(0, 128)]),
         ([10, 200, 201], [(10, 74), (200, 328)]),
@@ -110,7 +111,7 @@ def one_head(*heads: list[int]) -> list[Tensor]:
     ids=str,
 )
 def test_runs(isa, slash, runs):
-    """The rules of merging and rounding, spelled out, against oracle and library."""
+    """The rules of merging and rounding, spelled out, against the oracle and the library."""
     vertical, distance = one_head([], slash)
     assert reference.runs_of(distance[0, 0]) == runs
     assert_vertical_slash(vertical, distance, 330, 330, (1, 1))
@@ -122,7 +123,7 @@ def distances_touched(slash: list[int], seqlen_k: int) -> set[int]:
 
 @hypothesis.given(st.integers(1, 700).flatmap(distances))
 def test_runs_cover_the_distances_and_little_more(slash):
-    """Of the oracle: all keys of all distances; whole blocks, disjoint, at most 63 keys more."""
+    """The oracle's runs hold all distances, in whole disjoint blocks, at most 63 keys more."""
     runs = reference.runs_of(torch.tensor(slash))
     touched = distances_touched(slash, 10**6)
     covered = [t for lo, hi in runs for t in range(lo, hi)]
@@ -131,7 +132,7 @@ def test_runs_cover_the_distances_and_little_more(slash):
     for lo, hi in runs:
         assert (hi - lo) % 64 == 0
         assert lo in slash
-        # What rounding added beyond the last touched key of the run.
+        # What rounding added past the last touched key of the run.
         assert hi - 1 - max(t for t in touched if lo <= t < hi) <= 63
     assert all(near[1] < far[0] for near, far in itertools.pairwise(runs))
 
@@ -166,7 +167,7 @@ def test_vertical_slash_shapes(isa, shape):
 @pytest.mark.parametrize("offset", [0, 1, 63, 64, 65, 100])
 @pytest.mark.parametrize("num_columns", [0, 1, 63, 64, 65, 200])
 def test_columns_beside_runs(isa, offset, num_columns):
-    """Columns before, inside, across and after a run, in lists that fill column tiles or not."""
+    """Columns before, inside, across and after a run, in lists that fill column tiles or do not."""
     seqlen_q, seqlen_k = 150, 150 + offset
     columns = torch.linspace(0, seqlen_k - 1, num_columns).int().unique().tolist()
     for slash in ([], [0], [70], [3, 67, 140], list(range(seqlen_k))):
@@ -181,7 +182,7 @@ def test_each_distance(isa, distance):
 
 
 def test_fill_ends_a_list(isa):
-    """-1 fills the end; heads of one call have lists of different lengths, or none."""
+    """-1 fills the end; heads of one call have lists of different lengths, some empty."""
     vertical = index_list([[], [0], list(range(0, 190, 3)), [7, 199]], 1, 4)
     slash = index_list([[0, 64, 128], [], [199], [3]], 1, 4)
     assert_vertical_slash(vertical, slash, 200, 200, (4, 2))
@@ -217,7 +218,7 @@ def test_any_block_index(isa, data):
 
 
 def test_block_lists_wider_than_the_keys(isa):
-    """A top_k beyond the number of key blocks is all fill."""
+    """A top_k above the number of key blocks only adds fill."""
     block_index = torch.full((1, 2, 4, 9), -1, dtype=torch.int32)
     block_index[..., :4] = torch.arange(4)
     mask = reference.dense_mask(200, 200).expand(2, -1, -1)

@@ -40,7 +40,7 @@ integration = pytest.importorskip("minference.integrations.transformers")
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_these_models_notice_a_wrong_mask(family):
-    """The control of assert_as_eager: one key hidden from the last rows moves their logits."""
+    """Control for assert_as_eager: hiding one key from the last rows moves their logits."""
     model, ids = tiny_model(family), random_ids(1, 100)
     hidden = dense_mask(100, 100).clone()
     hidden[95:, 94] = False
@@ -59,7 +59,7 @@ def test_prefill_is_eager(family):
     dense, window = [row(0)], [row(1, 0, 24)]
     patterns = {
         "mistral": [window, window],
-        "gemma2": [],  # softcap: the model's eager function.
+        "gemma2": [],  # softcap: the model uses its eager function.
         "gemma3": [window, dense],
         "gpt_oss": [window, dense],
     }.get(family, [dense, dense])
@@ -94,7 +94,7 @@ def test_chunked_prefill_is_eager(family, chunks):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_static_cache_is_eager(family):
-    """It hands over its whole capacity; what lies past the rows must not be attended."""
+    """The cache passes its whole capacity; what lies past the rows must not be attended."""
     model, ids = tiny_model(family), random_ids(2, 100)
     model.set_attn_implementation("minference")
     cache = transformers.StaticCache(config=model.config, max_cache_len=160)
@@ -164,7 +164,7 @@ def test_packed_sequences_do_not_see_each_other():
 
 
 def test_chunked_attention_is_eager():
-    """Llama 4: a local mask that is no sliding window."""
+    """Llama 4: a local mask that is not a sliding window."""
     config = transformers.Llama4TextConfig(
         **{**COMMON, "intermediate_size_mlp": 48, "num_local_experts": 2, "moe_layers": []},
         attention_chunk_size=32,
@@ -175,7 +175,7 @@ def test_chunked_attention_is_eager():
     model, ids = transformers.Llama4ForCausalLM(config).eval(), random_ids(2, 100)
     with KernelCalls() as kernel:
         got = logits_of(model, "minference", ids)
-    assert len(kernel.calls) == 1  # The full layer.
+    assert len(kernel.calls) == 1  # The one layer with full attention.
     assert_as_eager(model, got, ids)
 
 
@@ -310,7 +310,7 @@ def test_patterns_may_come_from_a_file(tmp_path):
     assert minference.set_patterns(tiny_model("llama"), tmp_path / "patterns.json") == config
 
 
-def test_falling_back_to_dense_is_said():
+def test_falling_back_to_dense_warns():
     model, ids = tiny_model("llama"), random_ids(1, 80)
     minference.set_patterns(model, minference.AShape(1, 3), min_seqlen=1)
     with pytest.warns(UserWarning, match="LlamaAttention runs dense"):
@@ -417,14 +417,14 @@ def model_of(family: str, window: int) -> Any:
 
 @given(
     family=st.sampled_from(list(FAMILIES)),
-    window=st.integers(2, 90),  # Of one key: the test below.
+    window=st.integers(2, 90),  # A window of one key: the test below.
     cuts=st.lists(st.integers(1, 79), max_size=4),
     padding=st.lists(st.integers(0, 79), min_size=1, max_size=3),
     cache=st.sampled_from(["dynamic", "static"]),
     capacity=st.integers(80, 120),
 )
 def test_any_padding_in_any_chunks_over_any_cache(family, window, cuts, padding, cache, capacity):
-    """Left padding, as in a batch that is about to be continued; windows from two keys to all."""
+    """Left padding, as in a batch that will be continued; windows from two keys to all."""
     model = model_of(family, window)
     ids = random_ids(len(padding), 80)
     mask = torch.ones_like(ids)
@@ -460,8 +460,8 @@ def test_any_padding_in_any_chunks_over_any_cache(family, window, cuts, padding,
 
 
 def test_a_window_of_one_key_over_a_cache_is_refused():
-    """A DynamicCache keeps the last `window - 1` keys as `keys[-window + 1:]`: all, where none is
-    meant. It hands over more keys than its mask has, and eager raises too."""
+    """A DynamicCache keeps the last `window - 1` keys as `keys[-window + 1:]`: all of them,
+    where it means none. So it passes more keys than its mask has, and eager raises too."""
     model = model_of("mistral", 1)
     ids = random_ids(1, 80)
     for implementation, error in [("eager", RuntimeError), ("minference", ValueError)]:

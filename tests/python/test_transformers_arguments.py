@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments of an attention call: each is served as eager attention does, or refused by name."""
+"""Arguments of an attention call: each is served as eager does, or refused by name."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def eager(
 
 
 def assert_same(got: Tensor, want: Tensor) -> None:
-    """1e-5: 80 roundings of float32, of weighted means of values that are at most about 4."""
+    """Within 1e-5: 80 float32 roundings of weighted means of values up to about 4."""
     torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5)
 
 
@@ -160,7 +160,7 @@ def test_one_row_of_a_mask_is_for_all_rows():
 
 
 def test_smallest_number_of_a_wider_dtype_makes_no_nan():
-    """float64's would be -inf in float32, and a row of nothing but -inf has no softmax."""
+    """float64's would be -inf in float32, and a row of only -inf has no softmax."""
     q, k, v = make_qkv()
     mask = torch.zeros(1, 1, 40, 70, dtype=torch.float64)
     mask[:, :, 3] = torch.finfo(torch.float64).min
@@ -203,7 +203,7 @@ def test_mask_cut_from_another_call_is_refused():
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
 def test_integer_mask_is_that_of_bools_in_a_model(dtype):
-    """It was once taken for numbers of this library's own."""
+    """It was once mistaken for indices of this library."""
     model, ids = tiny_model("llama"), random_ids(1, 2)
     visible = torch.eye(2, dtype=torch.bool)[None, None]
     got = logits_of(model, "minference", ids, attention_mask=visible.to(dtype))
@@ -251,7 +251,7 @@ def test_sinks_under_every_name(mask, name, kind, softcap):
 def test_position_bias(kind, mask, shape, listed):
     q, k, v = make_qkv()
     bias = torch.randn(*shape, 70, generator=torch.Generator().manual_seed(4))
-    if listed:  # Which are computed some rows at a time.
+    if listed:  # These are computed some rows at a time.
         every_key = torch.arange(70).expand(BATCH, 40, 70)
         got, _ = attend(
             Layer(), q, k, v, mask, position_bias=bias, sinks=SINKS[kind], indices=every_key
@@ -288,7 +288,7 @@ def test_softcap_over_many_parts_of_rows():
 
 
 def test_users_own_subclass_of_a_layer_is_served():
-    """Nothing is looked up in the module that a class was written in."""
+    """Nothing is looked up in the module that defines a class."""
     from transformers.models.gemma2.modeling_gemma2 import Gemma2Attention
 
     class Own(Gemma2Attention):
@@ -357,7 +357,7 @@ def test_what_may_change_the_result_is_refused_by_name(arguments, error, message
 
 
 @pytest.mark.parametrize("lists", [0, 3])
-def test_lists_that_are_of_no_heads_are_refused(lists):
+def test_lists_for_a_wrong_number_of_heads_are_refused(lists):
     index = torch.zeros(2, lists, 40, 1, dtype=torch.int64)
     with pytest.raises(ValueError, match=rf"block_indices: .*, got \(2, {lists}, 40, 1\)"):
         attend(Layer(block_size=64), *make_qkv(), None, block_indices=index)
@@ -371,13 +371,13 @@ def test_harmless_arguments_change_nothing():
     assert torch.equal(got, attend(Layer(), q, k, v, None)[0])
 
 
-def test_an_argument_that_a_user_invents_reaches_the_refusal():
+def test_unknown_argument_of_a_model_call_is_refused():
     model = tiny_model("llama")
     with pytest.raises(NotImplementedError, match="LlamaAttention: attention_boost: not known"):
         logits_of(model, "minference", random_ids(1, 9), attention_boost=2.0)
 
 
-def test_attention_weights_are_said_to_be_none():
+def test_output_attentions_warns_and_gives_none():
     model, ids = tiny_model("llama"), random_ids(1, 9)
     with pytest.warns(UserWarning, match="output_attentions=True gives none; set the model to"):
         got = logits_of(model, "minference", ids, output_attentions=True)
@@ -395,7 +395,7 @@ def test_config_refuses_attention_weights_as_for_sdpa():
 
 
 def random_lists(shape: tuple[int, ...], num_blocks: int, seed: int) -> Tensor:
-    """Lists without duplicates, some of them with -1 at the end."""
+    """Draw lists without duplicates, some of them with -1 at the end."""
     generator = torch.Generator().manual_seed(seed)
     scores = torch.rand(*shape[:-1], num_blocks, generator=generator)
     lists = scores.topk(shape[-1], dim=-1).indices
@@ -426,7 +426,7 @@ def test_indices_of_keys(rows, before, per_row, sinks, dtype, seed):
     keys = rows + before
     q, k, v = make_qkv(rows, keys)
     indices = random_lists((BATCH, rows, min(per_row, keys)), keys, seed)
-    indices[:, :, 0] = 0  # A row without any key is NaN by eager attention.
+    indices[:, :, 0] = 0  # Otherwise a row without any key would be NaN in eager attention.
     mask = integration.minference_mask(BATCH, rows, keys, q_offset=before)
     got, _ = attend(Layer(), q, k, v, mask, indices=indices.to(dtype), s_aux=sinks)
     visible = mask_of_lists(indices[:, None], 1, keys, HEADS) & causal(rows, keys)
@@ -471,7 +471,7 @@ def test_blocks_of_64_that_rows_share_go_to_the_kernel(block_size, rows, keys, s
     of_row_blocks[..., 0] = torch.where((of_row_blocks == 0).any(dim=-1), of_row_blocks[..., 0], 0)
     index = of_row_blocks.repeat_interleave(64, dim=2)[:, :, :rows]
     order = torch.rand(index.shape, generator=torch.Generator().manual_seed(7)).argsort(dim=-1)
-    index = index.gather(3, order)  # Lists are sets: their order says nothing.
+    index = index.gather(3, order)  # Lists are sets: their order means nothing.
     mask = integration.minference_mask(BATCH, rows, keys, q_offset=keys - rows)
     with BlockCalls() as kernel:
         layer = Layer(block_size=block_size)
@@ -558,7 +558,7 @@ def test_a_model_that_chooses_blocks(block_size):
 
 
 def test_columns_that_a_model_appends_to_its_mask():
-    """DeepSeek-V4 concatenates compressed keys, and a mask of theirs."""
+    """DeepSeek-V4 concatenates compressed keys and a mask for them."""
     if not hasattr(transformers, "DeepseekV4Config"):
         pytest.skip("this transformers has no DeepSeek-V4")
     config = transformers.DeepseekV4Config(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls that are traced, cast by autocast, or made where the user has set a default device."""
+"""Calls that are traced, under autocast, or made under the user's default device."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SPARSE = minference.AShape(4, 20)
 
 
 class Logits(nn.Module):
-    """ids and padding in, logits out: what tracers take."""
+    """Takes ids and padding and returns logits, as tracers want."""
 
     def __init__(self, model: Any, *, use_cache: bool = False) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Logits(nn.Module):
 
 
 def paddings(seqlen: int) -> tuple[Tensor, Tensor]:
-    """One to trace with, and another."""
+    """Return a padding to trace with, and another one."""
     traced, other = torch.ones(2, 2, seqlen, dtype=torch.int64)
     traced[1, :33] = 0
     other[0, :20] = 0
@@ -90,7 +90,7 @@ TRACED = ["llama", "mistral", "gemma2", "gpt_oss"]
 @pytest.mark.parametrize("family", TRACED)
 @pytest.mark.parametrize("padded", [False, True])
 def test_jit_trace(family, padded):
-    """The graph serves another padding and, where its mask allows it, another length."""
+    """The graph works for another padding and, if its mask allows, for another length."""
     model = make(family)
     seqlen = 140
     traced, other = paddings(seqlen)
@@ -167,7 +167,7 @@ def tiny_model_config(family: str) -> Any:
 
 @pytest.mark.parametrize("pattern", [DENSE, SPARSE])
 def test_meta_tensors(pattern):
-    """A model on "meta", as big ones are before their weights come, takes patterns and runs."""
+    """A model on "meta", as large ones are before loading, takes patterns and runs."""
     with torch.device("meta"), torch.no_grad():
         model = tiny_model_without_values("llama")
         minference.set_patterns(model, pattern)
@@ -195,7 +195,7 @@ def test_compiled_model(family, padded, use_cache):
 
 
 def test_compiled_layers():
-    """The mask is made outside of what is compiled, and comes in as it is."""
+    """The mask is made outside of the compiled part and passed in unchanged."""
     model = make()
     for layer in model.model.layers:
         layer.compile(backend="aot_eager", fullgraph=True)
@@ -219,7 +219,7 @@ def test_patterns_set_after_a_compiled_call_are_used():
 
 @pytest.mark.parametrize("family", TRACED)
 def test_nothing_is_read_while_a_stream_is_captured(family, monkeypatch):
-    """There is no GPU here: transformers is told that a stream is being captured."""
+    """There is no GPU here, so transformers is told that a stream is being captured."""
     model, ids = make(family), random_ids(2, 70)
     padding = paddings(70)[0]
     utils = importlib.import_module("transformers.utils.import_utils")
@@ -236,7 +236,7 @@ def test_nothing_is_read_while_a_stream_is_captured(family, monkeypatch):
         got = logits_of(model, "minference", ids, attention_mask=padding)
     finally:
         integration.register()
-    assert {type(mask) for mask in masks} == {Tensor}  # Written out, by the ops of the graph.
+    assert {type(mask) for mask in masks} == {Tensor}  # Written out by ops in the graph.
     monkeypatch.undo()
     assert_as_eager(model, got, ids, rows=padding.bool(), attention_mask=padding)
 
@@ -248,7 +248,7 @@ def test_nothing_is_read_while_a_stream_is_captured(family, monkeypatch):
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_as_with_eager_attention(family, padded, dtype):
-    """16 roundings of the dtype, of the largest logit, through two layers."""
+    """Within 16 roundings of the dtype, of the largest logit, through two layers."""
     model, ids = make(family), random_ids(2, 70)
     inputs = {"attention_mask": paddings(70)[0]} if padded else {}
     rows = inputs.get("attention_mask", torch.ones_like(ids)).bool()
@@ -258,7 +258,7 @@ def test_autocast_as_with_eager_attention(family, padded, dtype):
     assert got.dtype == want.dtype == dtype
     got, want = got[rows].float(), want[rows].float()
     largest = want.abs().max().item()
-    if family == "gpt_oss":  # Its router may choose another expert for a rounding.
+    if family == "gpt_oss":  # Its router may choose another expert because of a rounding.
         assert ((got - want).abs().amax(dim=-1) < 16 * torch.finfo(dtype).eps * largest).sum() > 40
     else:
         assert (got - want).abs().max() <= 16 * torch.finfo(dtype).eps * largest
@@ -401,7 +401,7 @@ def test_importing_minference_makes_the_name_known(imports):
 
 
 def test_old_transformers_can_still_be_imported():
-    """Whoever only imports minference must not lose a transformers that it cannot serve."""
+    """Importing minference must not break a transformers that it cannot serve."""
     code = """
         import minference, transformers
         transformers.__version__ = "5.3.0"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A mask that is not written out means what the written-out one means, whatever is done to it."""
+"""A mask that is not written out means the same as one that is, whatever is done with it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SHIFT = KEYS - ROWS
 
 
 def make(window: int = 0, dtype: torch.dtype = torch.bool) -> CausalMask:
-    """Two sequences, the second padded on both sides."""
+    """Two sequences, the second one padded on both sides."""
     placements = [
         Placement(0, KEYS, SHIFT, window),
         Placement(3, KEYS - 1, SHIFT, window),
@@ -49,7 +49,7 @@ def make(window: int = 0, dtype: torch.dtype = torch.bool) -> CausalMask:
 
 
 def written_out(window: int = 0, dtype: torch.dtype = torch.bool) -> Tensor:
-    """The same, element by element."""
+    """The same mask, element by element."""
     mask = torch.zeros(2, 1, ROWS, KEYS, dtype=torch.bool)
     for sequence, (first, end) in enumerate([(0, KEYS), (3, KEYS - 1)]):
         for row in range(ROWS):
@@ -74,7 +74,7 @@ def saved_and_loaded(mask: Tensor) -> Tensor:
 
 ROW_IS_EVEN = torch.arange(ROWS) % 2 == 0
 
-# What models and users do to masks. `stays`: the result is not written out either.
+# What models and users do with masks. `stays`: the result is not written out either.
 READS: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
     "last rows": (lambda m: m[:, :, -2:], True),
     "rows and keys": (lambda m: m[:, :, 1:4, :9], True),
@@ -156,7 +156,7 @@ DTYPES = [torch.bool, torch.float32, torch.bfloat16]
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("window", [0, 3])
 @pytest.mark.parametrize("name", READS)
-def test_reading_gives_what_it_would_of_the_elements(name, window, dtype):
+def test_reading_equals_reading_the_written_out_mask(name, window, dtype):
     if (name, dtype) == ("numpy", torch.bfloat16):
         pytest.skip("numpy has no bfloat16")
     read, stays = READS[name]
@@ -239,16 +239,16 @@ def test_a_write_is_never_lost(write, dtype):
     got, want = write(make(dtype=dtype)), write(written_out(dtype=dtype))
     assert torch.equal(plain(got), want)
     if isinstance(got, CausalMask):
-        assert got.placements is None  # The kernels must not go by what it was.
+        assert got.placements is None  # The kernels must not use the old placements.
 
 
 @pytest.mark.parametrize("name", ["data_ptr", "untyped_storage", "share_memory_"])
-def test_memory_that_is_not_there_is_refused(name):
+def test_memory_of_a_mask_not_written_out_is_refused(name):
     with pytest.raises(NotImplementedError, match=r"the mask is not written out; mask\.clone"):
         getattr(make(), name)()
 
 
-def test_it_says_what_it_is():
+def test_repr_names_shape_and_first_key():
     assert "shape=(2, 1, 7, 11)" in repr(make())
     assert "first_key=3" in str(make())
 
@@ -271,7 +271,7 @@ def slices(draw: st.DrawFn) -> tuple[slice, ...]:
 
 
 def write_every_second_key(mask: Tensor) -> Tensor:
-    if mask.shape[1] == 1:  # torch does not write to one that is expanded.
+    if mask.shape[1] == 1:  # torch does not write to an expanded one.
         mask.masked_fill_(torch.arange(mask.shape[3]) % 2 == 0, False)
     return mask
 
@@ -294,7 +294,7 @@ OPERATIONS = st.one_of(
     st.booleans(),
 )
 def test_any_chain_of_operations(window, operations, keep_first):
-    """Views of views, and writes through them; the first mask sees the writes."""
+    """Views of views, and writes through them; the original mask sees the writes."""
     got, want = make(window), written_out(window)
     first, first_want = got, want
     for operation in operations:
@@ -315,7 +315,7 @@ def test_any_chain_of_operations(window, operations, keep_first):
 def test_mask_function_means_what_eager_attentions_does(
     seqlen_q, before, capacity, kv_offset, window, padding
 ):
-    """Chunks over a cache that may have dropped its first keys, may have room, may be padded."""
+    """Chunks over a cache that may have dropped its first keys, have free space, or be padded."""
     before = max(before, kv_offset)
     written = before + seqlen_q
     attention_mask = None
@@ -343,7 +343,7 @@ def test_mask_function_means_what_eager_attentions_does(
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "gpt_oss", "gemma2"])
 def test_rows_after_the_last_key_are_eager(family):
-    """Padding on the right, the logits of which some read; it once gave nothing at all."""
+    """Padding on the right, whose logits some users read; it once gave no rows at all."""
     model, ids = tiny_model(family), random_ids(2, 40)
     padding = torch.ones_like(ids)
     padding[0, 35:] = 0
@@ -362,7 +362,7 @@ def test_one_row_of_a_mask_for_many_rows(arguments):
 
 
 def test_rows_after_the_keys_that_are_left_see_them_all():
-    """Not padding, as rows after the last key are else: a model has cut keys off."""
+    """Rows after the last key are usually padding, but not if a model has cut keys off."""
     q, k = torch.randn(1, 4, KEYS, 16), torch.randn(1, 4, 5, 16)
     mask = integration.minference_mask(1, KEYS, KEYS)[..., :5]
     got, _ = integration.minference_attention_forward(torch.nn.Module(), q, k, k, mask)
@@ -372,7 +372,7 @@ def test_rows_after_the_keys_that_are_left_see_them_all():
 
 @pytest.mark.parametrize("is_causal", [True, False])
 def test_a_mask_that_hides_nothing_is_none(is_causal):
-    """Encoders' masks; some models hand one of another size to a cache that drops keys."""
+    """Masks of encoders; some models pass one of another size to a cache that drops keys."""
     everything = integration.minference_mask(
         2,
         ROWS,
@@ -418,7 +418,7 @@ def test_mask_of_three_dimensions_is_refused():
 
 
 def test_generate_hands_masks_back():
-    """generate() makes 4D masks for a cache of fixed size; the model takes them as they are."""
+    """generate() makes 4D masks for a cache of fixed size; the model takes them unchanged."""
     model, ids = tiny_model("gemma3"), random_ids(2, 40)
     padding = torch.ones_like(ids)
     padding[1, :11] = 0
@@ -430,7 +430,7 @@ def test_generate_hands_masks_back():
             ids,
             attention_mask={"full_attention": mask, "sliding_attention": mask},
         )
-    assert len(kernel.calls) == 4  # Two layers of two sequences.
+    assert len(kernel.calls) == 4  # Two layers, two sequences each.
     additive_mask = mask.dense()
     assert_as_eager(
         model,
@@ -445,7 +445,7 @@ def test_generate_hands_masks_back():
     not hasattr(transformers, "Gemma4TextConfig"), reason="this transformers has no Gemma 4"
 )
 def test_last_rows_stay_with_the_kernels():
-    """Gemma 4's last layers see only the rows whose logits are asked for."""
+    """Gemma 4's last layers only see the rows whose logits are asked for."""
     config = transformers.Gemma4TextConfig(
         **{**COMMON, "num_hidden_layers": 4, "initializer_range": 0.2},
         global_head_dim=32,

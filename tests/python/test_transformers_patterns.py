@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""set_patterns: layers say how many heads they have, and where they are; patterns are checked."""
+"""set_patterns: layers report how many heads they have and where; patterns are checked."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_by_name_alone_a_decoder_that_says_it_is_not_causal_is_served():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_family_that_computes_attention_itself_is_right_and_says_so():
-    """transformers takes the name for it too; traced, it must not get None, which hides nothing."""
+    """transformers accepts the name for it too; when traced, it must not get None (no mask)."""
     config = transformers.BloomConfig(
         vocab_size=97, hidden_size=64, n_layer=2, n_head=4, initializer_range=0.3
     )
@@ -170,7 +170,7 @@ def test_encoder_with_padding_is_eager():
 
 
 def test_layers_may_differ_in_their_heads():
-    """A pruned model: its config knows the first layer only."""
+    """A pruned model, whose config only knows the first layer."""
     model, ids = tiny_model("llama"), random_ids(1, 80)
     attention = model.model.layers[1].self_attn
     for name in ("q_proj", "k_proj", "v_proj"):
@@ -193,7 +193,7 @@ def test_layers_may_differ_in_their_heads():
 
 
 def make_hybrid() -> Any:
-    """Two of four layers have attention."""
+    """Only two of four layers have attention."""
     kinds = ["linear_attention", "full_attention"] * 2
     return build(
         "Qwen3NextForCausalLM",
@@ -244,7 +244,7 @@ def test_several_decoders_share_one_pattern():
 
 
 @pytest.mark.parametrize("patterns", [[SPARSE] * 4, HeadConfig(((SPARSE,) * 4,) * 2)])
-def test_several_decoders_want_to_be_told_apart(patterns):
+def test_patterns_that_do_not_fit_several_decoders_are_refused(patterns):
     pair = Pair()
     message = (
         r"the model has several decoders: large.model.layers \(2 layers\), small.model.layers"

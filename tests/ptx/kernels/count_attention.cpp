@@ -2,9 +2,9 @@
 //
 //     count_attention BACKEND PATTERN HEAD_DIM HEAD_DIM_V TILES
 //
-// One head of 128 bf16 rows over TILES times 128 keys of a kind: dense (all that there are), runs,
-// columns or blocks (of the same 16K keys). The machine has one multiprocessor, so that no call is
-// split. What one more tile costs is the difference of two calls.
+// One head of 128 bf16 rows over TILES times 128 keys of one kind: dense (all keys), runs, columns
+// or blocks (always of the same 16K keys). The machine has one multiprocessor, so that no call is
+// split. The cost of one more tile is the difference between two calls.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime_api.h>
 
@@ -35,7 +35,7 @@ void check(minf_status status) {
   std::exit(1);
 }
 
-/// A contiguous tensor in device memory, which lives as long as the program.
+/// A contiguous tensor in device memory that lives until the program ends.
 template <typename T>
 minf_tensor on_device(const std::vector<T>& values, minf_dtype dtype,
                       std::initializer_list<int64_t> shape) {
@@ -63,7 +63,7 @@ minf_tensor random_rows(int64_t count, int64_t dim, std::mt19937& random) {
   return on_device(values, MINF_BFLOAT16, {1, count, 1, dim});
 }
 
-/// The keys of a call, and the tensors that name them.
+/// The keys of a call, and the tensors that list them.
 struct Selection {
   int64_t num_keys = kSparseKeys;
   minf_pattern pattern{};
@@ -82,7 +82,7 @@ Selection select(const std::string& kind, int64_t tiles) {
     std::vector<int32_t> blocks(static_cast<std::size_t>(keys / kBlockKeys));
     for (std::size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<int32_t>(2 * i);
     const auto count = static_cast<int64_t>(blocks.size());
-    blocks.insert(blocks.end(), blocks.begin(), blocks.begin() + count);  // Both row blocks.
+    blocks.insert(blocks.end(), blocks.begin(), blocks.begin() + count);  // For both row blocks.
     selection.index.block_index = on_device(blocks, MINF_INT32, {1, 1, 2, count});
     return selection;
   }

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of each kernel's generated code the tests have run, from the reports of their processes.
+"""How much of each kernel's generated code the tests ran, from the reports of their processes.
 
     python coverage.py REPORT_FOLDER [--least 90] [--source FOLDER]
 
 Prints a line per kernel. For kernels below the bound it lists what never ran, by source line, and
-the exit status is 1. Counted are PTX instructions; a kernel that several modules hold is one.
+the exit status is 1. It counts PTX instructions; a kernel in several modules counts once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 @dataclass
 class Kernel:
-    """The instructions of a kernel: line of the module's text, opcode, how often it ran."""
+    """A kernel's instructions: line in the module's text, opcode, and how often it ran."""
 
     module: str
     lines: list[int]
@@ -36,7 +36,7 @@ class Kernel:
 
 
 def read_reports(folder: Path) -> dict[tuple[str, tuple[str, ...]], Kernel]:
-    """Kernels by name and opcodes, summed over all processes."""
+    """Return kernels by name and opcodes, summed over all processes."""
     kernels: dict[tuple[str, tuple[str, ...]], Kernel] = {}
     for path in sorted(folder.glob("*.json")):
         for report in json.loads(path.read_text())["kernels"]:
@@ -58,7 +58,7 @@ def demangled(names: list[str]) -> dict[str, str]:
 
 
 class SourceLines:
-    """Which source line each line of a module's text comes from: its .loc directives."""
+    """Maps each line of a module's text to its source line, by the .loc directives."""
 
     FILE = re.compile(r'\.file\s+(\d+)\s+"([^"]*)"')
     LOC = re.compile(r"\.loc\s+(\d+)\s+(\d+)")
@@ -84,7 +84,7 @@ class SourceLines:
 
 
 def missed_lines(kernel: Kernel, text: str, root: Path) -> list[str]:
-    """The source lines of instructions that never ran, most instructions first."""
+    """List the source lines of instructions that never ran, most instructions first."""
     sources = SourceLines(text, root)
     counts: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     for line, ran in zip(kernel.lines, kernel.ran, strict=True):
@@ -93,7 +93,7 @@ def missed_lines(kernel: Kernel, text: str, root: Path) -> list[str]:
             counts[file][number] += 1
     result = []
     for file, by_line in sorted(counts.items(), key=lambda item: -sum(item[1].values())):
-        # Neighbouring lines are one range.
+        # Join neighbouring lines into one range.
         numbers = sorted(by_line)
         ranges = [
             [number for _, number in group]
@@ -120,7 +120,7 @@ def main() -> int:
         key: kernel for key, kernel in kernels.items() if re.search(arguments.only, names[key[0]])
     }
     if not chosen:
-        print(f"no kernel has run, by {arguments.folder}")
+        print(f"no kernel has run, according to {arguments.folder}")
         return 1
     below = 0
     for (name, _), kernel in sorted(chosen.items(), key=lambda item: names[item[0][0]]):

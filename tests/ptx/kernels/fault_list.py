@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults that are planted in the generated PTX, and the test that must find each.
+"""Faults to plant in the generated PTX, and the test that must find each.
 
-A fault is what a slip in the sources or in the compiler would leave behind: an operand in another
-place, a fence, wait or barrier that is missing or weaker, a coordinate, a count. ``pattern`` is
-replaced by ``text`` wherever it matches in the PTX of the kernels that ``kernels`` matches.
+A fault is what a slip in the sources or in the compiler would leave behind: a misplaced operand, a
+missing or weaker fence, wait or barrier, a wrong coordinate or count. ``text`` replaces every match
+of ``pattern`` in the PTX of the kernels whose name matches ``kernels``.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True)
 class Fault:
     name: str
-    test: str  # Of TESTS.
+    test: str  # A key of TESTS.
     pattern: str
     text: str = ""
-    kernels: str = ""  # Regular expression of mangled names.
+    kernels: str = ""  # Regular expression for mangled names.
     environment: dict[str, str] = field(default_factory=dict)
 
 
-# What a fault may be caught by: the programs of this folder and of tests/gpu, and their arguments.
+# The tests that may catch a fault: programs of this folder and of tests/gpu, with their arguments.
 TESTS = {
     "attention_sm80": ["test_attention", "brief"],
     "attention_sm90": ["test_attention_sm90", "brief"],
@@ -37,7 +37,7 @@ CHECKED = {"PTXSIM_CHECK": "1"}
 LATE = {"PTXSIM_LANDING": "late"}
 RANDOM = {"PTXSIM_LANDING": "random"}
 
-# "{%r1, %r2, ...}" of an instruction, and single registers.
+# "{%r1, %r2, ...}" in an instruction, and single registers.
 LIST = r"\{[^}]*\}"
 R = r"%\w+"
 
@@ -250,7 +250,7 @@ FAULTS = [
     ),
     # ---- Fences ----------------------------------------------------------------------------------
     Fault("no fence.proxy.async", "attention_sm90", r"fence\.proxy\.async\S*;", "", SM90, CHECKED),
-    # Those of attention_nonfinite.h: a function of another file than the kernel's, inlined into it.
+    # Those of attention_nonfinite.h: its function is inlined into the kernel from another file.
     Fault(
         "no fence behind ordinary reads of V",
         "attention_sm90",

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plants each fault of fault_list.py in the generated PTX, and sees that its test finds it.
+"""Plants each fault of fault_list.py in the generated PTX, and checks that its test finds it.
 
-    python faults.py BUILD_FOLDER [--only TEXT]    run all; exit status 1 if one survives
-    python faults.py --apply NAME <PTX >PTX        what the interpreter calls, as PTXSIM_FILTER
+    python faults.py BUILD_FOLDER [--only TEXT]    run all; exit status 1 if one goes unnoticed
+    python faults.py --apply NAME <PTX >PTX        called by the interpreter, as PTXSIM_FILTER
 
-A fault that matches nowhere is a failure as well: the kernels have changed, and the list must
-follow. So is a test that fails without a fault; tests are run unchanged first.
+A fault that matches nowhere is also a failure: the kernels have changed, and the list must follow.
+So is a test that fails without a fault: all tests run unchanged first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ENTRY = re.compile(r"(?=^\.visible \.entry |^\.entry )", re.MULTILINE)
 
 
 def planted(text: str, fault: Fault) -> tuple[str, int]:
-    """The module's text with the fault in it, and in how many places."""
+    """Return the module's text with the fault, and the number of places where it was planted."""
     count = 0
     parts = ENTRY.split(text)
     for i, part in enumerate(parts):
@@ -57,7 +57,7 @@ class Outcome:
 
 
 def programs(build: Path) -> dict[str, Path]:
-    """Where the programs of the tests lie."""
+    """Return where the tests' programs lie."""
     folders = build / "tests/ptx/kernels", build / "tests/gpu"
     return {
         name: next(f / name for f in folders if (f / name).exists()) for name, *_ in TESTS.values()
@@ -65,7 +65,7 @@ def programs(build: Path) -> dict[str, Path]:
 
 
 def last_words(output: str) -> str:
-    """The interpreter's complaint, or the first check that did not hold."""
+    """Return the interpreter's error, or the first check that failed."""
     lines = output.splitlines()
     said = [line for line in lines if line.startswith("[ptxsim]")]
     said += [line for line in lines if "does not hold" in line or line.startswith("FAILED")]

@@ -1,5 +1,5 @@
-// The machine: devices, their attributes, what a launch may take. An H100's, but for what Machine
-// says.
+// The machine: devices, their attributes, and what a launch may use. Those of an H100, except for
+// what Machine overrides.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime_api.h>
 
@@ -16,12 +16,12 @@ namespace ptxsim::runtime {
 namespace {
 
 constexpr int kDefaultSharedBytes = 48 * 1024;
-constexpr int kReservedSharedBytes = 1024;  // Of each block, by the system, since 8.0.
+constexpr int kReservedSharedBytes = 1024;  // In each block, by the system, since 8.0.
 constexpr int kThreadsPerBlock = 1024;
 constexpr int kRegistersPerMultiprocessor = 65536;
 constexpr std::size_t kMemoryBytes = std::size_t{80} << 30;
 
-/// What one architecture has (CUDA programming guide, "Technical Specifications per Compute
+/// Limits of one architecture (CUDA programming guide, "Technical Specifications per Compute
 /// Capability").
 struct Limits {
   int shared_bytes_per_block, shared_bytes_per_multiprocessor, threads, blocks;
@@ -45,7 +45,7 @@ const Device* find_device(int index) {
   return exists ? &devices[static_cast<std::size_t>(index)] : nullptr;
 }
 
-/// The kernel of a host function, or why there is none.
+/// Finds the kernel of a host function, or the error if there is none.
 cudaError_t find(const void* function, RegisteredKernel*& kernel) {
   if (const cudaError_t error = machine_error(); error != cudaSuccess) return error;
   if (machine().kernel_image_missing) return cudaErrorNoKernelImageForDevice;
@@ -167,7 +167,7 @@ PTXSIM_API cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int i
   return cudaSuccess;
 }
 
-// ---- What a kernel takes ------------------------------------------------------------------------
+// ---- What a kernel uses -------------------------------------------------------------------------
 
 PTXSIM_API cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute,
                                             int value) {
@@ -194,7 +194,7 @@ PTXSIM_API cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, con
   return cudaSuccess;
 }
 
-/// By threads, blocks and shared memory: what ptxas makes of registers is not known here.
+/// Counts threads, blocks and shared memory: what ptxas makes of registers is not known here.
 PTXSIM_API cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
     int* blocks, const void* function, int threads, size_t dynamic_shared_bytes, unsigned) {
   RegisteredKernel* kernel = nullptr;
@@ -202,7 +202,7 @@ PTXSIM_API cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
   if (blocks == nullptr || threads <= 0) return failed(cudaErrorInvalidValue);
   const Limits limits = limits_of(*find_device(machine().current_device));
   const auto allowed = static_cast<std::size_t>(kernel->max_dynamic_shared_bytes);
-  *blocks = 0;  // A kernel that was not allowed what it asks for runs nowhere; that is no error.
+  *blocks = 0;  // A kernel that was not allowed what it asks for runs nowhere; no error.
   if (threads > kThreadsPerBlock || dynamic_shared_bytes > allowed) return cudaSuccess;
   const Function& compiled = *kernel->module->kernel(kernel->name).function;
   const auto shared =

@@ -1,5 +1,5 @@
-// Device memory is host memory of which the interpreter knows the exact bytes. It begins as 0xff:
-// NaN, or an index that is out of bounds.
+// Device memory is host memory whose exact bytes the interpreter knows. It starts as 0xff: NaN as a
+// float, out of bounds as an index.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime_api.h>
 #include <sys/mman.h>
@@ -17,12 +17,12 @@
 namespace ptxsim::runtime {
 namespace {
 
-/// Behind each allocation: no two touch, nor do views that reach far over an end.
+/// Follows each allocation, so that no two touch, nor do views that reach far past an end.
 constexpr std::size_t kGap = 1 << 20;
 
 struct Mapping {
   int device = 0;
-  std::size_t bytes = 0;  // With the gap.
+  std::size_t bytes = 0;  // Includes the gap.
 };
 
 std::mutex allocations_mutex;
@@ -55,8 +55,8 @@ PTXSIM_API cudaError_t cudaMalloc(void** memory, size_t bytes) {
   if (const cudaError_t error = machine_error(); error != cudaSuccess) return failed(error);
   *memory = nullptr;
   if (bytes == 0) return cudaSuccess;
-  // Whole pages, which are aligned as cudaMalloc's 256 bytes are. Those of the gap are never
-  // touched.
+  // Whole pages, so that they are aligned to at least cudaMalloc's 256 bytes. The gap's pages are
+  // never touched.
   const std::size_t mapped_bytes = bytes + kGap;
   void* allocated = mmap(nullptr, mapped_bytes, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

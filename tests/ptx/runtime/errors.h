@@ -1,4 +1,4 @@
-// The runtime's last error, and the one that stays.
+// The runtime's last error, and its sticky error.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -8,17 +8,17 @@
 
 namespace ptxsim::runtime {
 
-/// Notes the error of a call for cudaGetLastError(), and returns it.
+/// Records a call's error for cudaGetLastError(), and returns it.
 cudaError_t failed(cudaError_t error);
 
-/// Is there a driver, new enough, with a device?
+/// Checks that there is a new enough driver with a device.
 cudaError_t machine_error();
 
-/// A kernel that failed: every later call that touches the device returns this.
+/// The error of a kernel that failed: every later call that touches the device returns it.
 cudaError_t sticky_error();
 void fail_device(cudaError_t error, const std::string& text);
 
 }  // namespace ptxsim::runtime
 
-/// The functions that programs link.
+/// Marks the functions that programs link to.
 #define PTXSIM_API extern "C" __attribute__((visibility("default")))

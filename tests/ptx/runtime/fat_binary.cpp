@@ -1,4 +1,4 @@
-// The format is not documented; it is the one that cuobjdump prints, the same from nvcc 11 to 13.
+// The format is not documented. cuobjdump prints it, and it is the same from nvcc 11 to 13.
 // SPDX-License-Identifier: Apache-2.0
 #include "fat_binary.h"
 
@@ -16,12 +16,12 @@ namespace {
 struct Header {
   u32 magic;
   u16 version, header_bytes;
-  u64 bytes;  // Of all entries.
+  u64 bytes;  // Total of all entries.
 };
 struct Entry {
   u16 kind, attributes;
   u32 header_bytes;
-  u64 bytes;  // Of what follows the header.
+  u64 bytes;  // Size of what follows the header.
   u32 compressed_bytes, options;
   u16 minor, major;
   u32 architecture;
@@ -36,8 +36,8 @@ std::string read_file(const std::string& path) {
   return text.str();
 }
 
-/// PTXSIM_FILTER: a command that reads PTX from its input and prints what is to run in its place.
-/// Planted faults come this way.
+/// PTXSIM_FILTER: a command that reads PTX from its input and prints the PTX to run instead. The
+/// planted faults use it.
 std::string filtered(const std::string& text) {
   const char* command = std::getenv("PTXSIM_FILTER");
   if (command == nullptr) return text;

@@ -1,4 +1,4 @@
-// What nvcc puts into an object file: a list of machine code and PTX for several architectures.
+// What nvcc embeds in an object file: a list of machine code and PTX for several architectures.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -6,8 +6,7 @@
 
 namespace ptxsim::runtime {
 
-/// The PTX for the newest architecture that is not beyond sm_90; what PTXSIM_FILTER makes of it, if
-/// set.
+/// The PTX for the newest architecture up to sm_90, passed through PTXSIM_FILTER if set.
 /// @throws Error if there is none, or it is compressed.
 std::string ptx_of(const void* fat_binary);
 

@@ -1,4 +1,4 @@
-// Launches: parameters are copied as a launch copies them, the kernel runs, its report is kept.
+// Launches: copies the parameters, runs the kernel and keeps its report.
 // SPDX-License-Identifier: Apache-2.0
 #include "launch.h"
 
@@ -37,7 +37,7 @@ bool is_valid(const Configuration& config) {
          threads <= 1024 && config.block.z <= 64;
 }
 
-/// A launch's parameters, in memory that the kernel may read for as long as this lives.
+/// A launch's parameters, in memory that the kernel may read while this object lives.
 class Parameters {
  public:
   Parameters(const Function& function, void** arguments)
@@ -57,7 +57,7 @@ class Parameters {
   const u8* begin() const { return begin_; }
 
  private:
-  static constexpr u64 kAlignment = 128;  // Tensor maps want 64.
+  static constexpr u64 kAlignment = 128;  // Tensor maps need 64.
   std::unique_ptr<u8[]> memory_;
   u8* begin_ = nullptr;
 };
@@ -138,7 +138,7 @@ PTXSIM_API cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 bl
       {.grid = grid, .block = block, .dynamic_shared_bytes = shared_bytes, .stream = stream},
       arguments);
 }
-/// A kernel's handle is its host function's address (__cudaGetKernel).
+/// A kernel's handle is the address of its host function (__cudaGetKernel).
 PTXSIM_API cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block,
                                           void** arguments, size_t shared_bytes,
                                           cudaStream_t stream) {

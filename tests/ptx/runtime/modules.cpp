@@ -15,7 +15,7 @@ struct RegisteredVariable {
   std::string name;
 };
 
-// Registration runs before main() and other static objects, and nothing is ever unregistered.
+// Registration runs before main() and other static objects; nothing is ever unregistered.
 std::unordered_map<const void*, RegisteredKernel>& kernels() {
   static auto* const kKernels = new std::unordered_map<const void*, RegisteredKernel>;
   return *kKernels;
@@ -25,7 +25,7 @@ std::unordered_map<const void*, RegisteredVariable>& variables() {
   return *kVariables;
 }
 
-/// What the host code hands over: a pointer to the fat binary within.
+/// What the host code passes: a pointer to the fat binary is inside.
 struct FatBinaryWrapper {
   int magic, version;
   const void* data;

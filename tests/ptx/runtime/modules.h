@@ -1,4 +1,4 @@
-// Kernels and variables of the program: what nvcc's host code registers, and the PTX behind it.
+// Kernels and variables of the program: what nvcc's host code registers, and its PTX.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -12,8 +12,7 @@
 
 namespace ptxsim::runtime {
 
-/// The device code of one translation unit. Parsed when it is first needed, decoded kernel by
-/// kernel.
+/// The device code of one translation unit. Parsed on first use, and decoded kernel by kernel.
 class LoadedModule {
  public:
   explicit LoadedModule(const void* fat_binary) : fat_binary_(fat_binary) {}
@@ -39,7 +38,7 @@ struct RegisteredKernel {
   int max_dynamic_shared_bytes = 48 * 1024;
 };
 
-/// The kernel that a host function stands for; null: none.
+/// The kernel behind a host function; null if there is none.
 RegisteredKernel* find_kernel(const void* host_function);
 
 }  // namespace ptxsim::runtime

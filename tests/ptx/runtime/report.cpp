@@ -21,7 +21,7 @@ struct KernelReport {
   Counts counts;
 };
 
-/// FNV-1a: names a module by its text.
+/// FNV-1a hash of a module's text, which names the module.
 std::string hash_of(const std::string& text) {
   u64 hash = 0xcbf29ce484222325;
   for (const char c : text) hash = (hash ^ static_cast<u8>(c)) * 0x100000001b3;
@@ -53,7 +53,7 @@ class Report {
   }
 
  private:
-  /// By way of a name of its own, for several processes may write it.
+  /// Writes a temporary file and renames it, because several processes may write the same module.
   void write_module(const std::string& name, const std::string& text) {
     const auto path = folder_ / (name + ".ptx");
     if (std::filesystem::exists(path)) return;

@@ -1,4 +1,4 @@
-// What kernels did, for coverage and counts: PTXSIM_REPORT names a folder, each process writes a
+// What kernels did, for coverage and counts. PTXSIM_REPORT names a folder: each process writes a
 // JSON file there when it ends, and each module's PTX once.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once

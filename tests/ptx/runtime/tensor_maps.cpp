@@ -1,4 +1,4 @@
-// cuTensorMapEncodeTiled: the driver's one function that is needed, linked or found through the
+// cuTensorMapEncodeTiled: the one driver function that programs need, linked or found through the
 // runtime.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda.h>
@@ -38,7 +38,7 @@ PTXSIM_API CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType
   return CUDA_ERROR_INVALID_VALUE;
 }
 
-/// What a program asks the driver for by name.
+/// Programs look up driver functions by name.
 PTXSIM_API cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned,
                                                         unsigned long long,
                                                         cudaDriverEntryPointQueryResult* found) {

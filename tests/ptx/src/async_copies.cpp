@@ -33,7 +33,8 @@ void move(ThreadCopy& copy) {
   std::memset(copy.to + copy.bytes, 0, copy.zeros);
 }
 
-/// The lane knows that its first `count` copies are complete. They went through the generic proxy.
+/// The lane now knows that its first `count` copies are complete. They went through the generic
+/// proxy.
 void complete_first(Warp& warp, u32 lane, std::ptrdiff_t count) {
   std::vector<ThreadCopy>& pending = warp.copies.pending[lane];
   const auto end = pending.begin() + count;
@@ -53,7 +54,7 @@ void complete_while(Warp& warp, u32 lane, Predicate is_awaited) {
 
 // ---- Bulk copies -------------------------------------------------------------------------------
 
-/// Runs a step of a copy; errors in it name the instruction that issued it.
+/// Runs a step of a copy; its errors name the instruction that issued the copy.
 void run_step(PendingCopy& copy, const std::function<void()>& step) {
   if (!step) return;
   const Op* const running = std::exchange(copy.warp->op, copy.op);
@@ -73,7 +74,7 @@ void land(PendingCopy& copy) {
   ++copy.warp->cluster->events;
 }
 
-/// Loads are done when they land; of stores, the issuer has yet to hear.
+/// A load is done when it lands; a store's issuer must still wait for it.
 void land_and_forget(PendingCopies& pending, PendingCopies::iterator at) {
   if (!at->is_load) return land(*at);
   PendingCopy copy = std::move(*at);
@@ -81,7 +82,7 @@ void land_and_forget(PendingCopies& pending, PendingCopies::iterator at) {
   land(copy);
 }
 
-/// A store at random first reads, then writes.
+/// A store that lands at random first reads, then writes.
 bool land_at_random(Cluster& cluster) {
   PendingCopies& pending = cluster.pending;
   const auto is_left = [](const PendingCopy& copy) { return !copy.has_landed; };

@@ -13,7 +13,8 @@ namespace {
 
 std::string text(u64 value) { return std::to_string(value); }
 
-/// Threads that arrived. Those of a warp that exited, or never were, arrive with its last one.
+/// Number of threads that arrived. Threads of a warp that exited or never existed arrive with its
+/// last thread.
 u32 num_arrived(const Barrier& barrier) {
   u32 count = 0;
   for (std::size_t i = 0; i < barrier.arrivals.size(); ++i) {
@@ -43,7 +44,7 @@ u32 num_expected(const Block& block, const Barrier& barrier) {
   return kWarpSize * static_cast<u32>(std::count_if(block.warps.begin(), block.warps.end(), lives));
 }
 
-/// bar.red: the result in the lanes that waited.
+/// bar.red: writes the result to the lanes that waited.
 void store_result(Warp& warp, const BarrierOperands& operands, const Barrier& barrier, u32 lanes) {
   using Reduction = BarrierOperands::Reduction;
   switch (operands.reduction) {
@@ -104,7 +105,7 @@ Barrier& checked_barrier(Warp& warp, u32 id, u32 count, u32 lanes) {
     return barrier;
   }
   if (barrier.expected == count) return barrier;
-  // All threads of the block, said in two ways.
+  // Two ways to say all threads of the block.
   const u32 all = kWarpSize * static_cast<u32>(warp.block->warps.size());
   if (std::min(barrier.expected, count) == 0 && std::max(barrier.expected, count) == all) {
     barrier.expected = all;
@@ -128,7 +129,7 @@ void count_votes(Warp& warp, const BarrierOperands& operands, Barrier& barrier, 
 
 u32 value_in(const Warp& warp, Reg reg, u32 lane) { return warp.lanes<u32>(reg)[lane]; }
 
-/// Lanes whose operands are those of the first one.
+/// The lanes whose operands are equal to those of the first one.
 u32 lanes_of_one_barrier(const Warp& warp, const BarrierOperands& operands, u32 lanes) {
   const u32 first = first_lane(lanes);
   u32 same = 0;
@@ -141,7 +142,7 @@ u32 lanes_of_one_barrier(const Warp& warp, const BarrierOperands& operands, u32 
   return same;
 }
 
-/// barrier.cluster: opens it if all threads of the cluster that live have arrived.
+/// barrier.cluster: opens it if all live threads of the cluster have arrived.
 void open_cluster_if_complete(Cluster& cluster) {
   bool any = false;
   for (const Block& block : cluster.blocks) {
@@ -166,7 +167,7 @@ void open_cluster_if_complete(Cluster& cluster) {
   ++cluster.events;
 }
 
-/// setmaxnreg.inc: those who wait longest first.
+/// setmaxnreg.inc: serves those who have waited longest first.
 void hand_out_registers(Block& block) {
   RegisterPool& pool = block.register_pool;
   while (!pool.waiting.empty()) {
@@ -325,7 +326,7 @@ std::string describe_register_pool(const Warp& warp, u32 count) {
 u32 registers_of_launch(const Function& function) {
   if (function.max_registers != 0) return function.max_registers;
   if (function.max_threads == 0) return 0;
-  constexpr u32 kFile = 65536;  // Of a multiprocessor.
+  constexpr u32 kFile = 65536;  // Per multiprocessor.
   constexpr u32 kMost = 255;
   constexpr u32 kStep = 8;
   const u32 blocks = std::max(function.min_blocks, 1u);

@@ -1,6 +1,6 @@
-// Where threads of a block or cluster meet: named barriers (section 9.7.13.1), the cluster's
-// barrier (9.7.13.3); and the registers that the warps of a block hand each other
-// (setmaxnreg, 9.7.19.5).
+// Where threads of a block or cluster meet: named barriers (section 9.7.13.1) and the cluster's
+// barrier (9.7.13.3). Also the registers that the warps of a block pass to each other (setmaxnreg,
+// 9.7.19.5).
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -15,22 +15,22 @@ struct Block;
 struct Cluster;
 struct Warp;
 
-/// A group of lanes that is blocked.
+/// A blocked group of lanes.
 struct Waiting {
   Warp* warp = nullptr;
   u32 lanes = 0;
 };
 
-/// Lanes of a warp that arrived at a barrier.
+/// The lanes of a warp that arrived at a barrier.
 struct Arrival {
   Warp* warp = nullptr;
   u32 lanes = 0;
   bool waits = true;
-  bool whole_warp = true;  // .aligned: counts as 32 threads, whoever lives.
+  bool whole_warp = true;  // .aligned: counts as 32 threads, however many are alive.
 };
 
 struct Barrier {
-  u32 expected = 0;  // Threads; 0: all of the block that live.
+  u32 expected = 0;  // Number of threads; 0: all live threads of the block.
   bool any = false, all = true;
   u32 votes = 0;
   std::vector<Arrival> arrivals;
@@ -39,23 +39,23 @@ struct Barrier {
 struct BlockBarriers {
   static constexpr u32 kCount = 16;
   Barrier named[kCount];
-  std::vector<Barrier> warpgroups;  // Options::warpgroups_meet.
+  std::vector<Barrier> warpgroups;  // For Options::warpgroups_meet.
 };
 
-/// Who arrived, and in which phase: Warp::cluster_arrived, cluster_passed.
+/// Which warps arrived, and in which phase, is in Warp::cluster_arrived and cluster_passed.
 struct ClusterBarrier {
   std::vector<Waiting> waiting;
 };
 
-/// Registers that nobody holds.
+/// Registers that are not assigned to any warp.
 struct RegisterPool {
   u32 free = 0;
   std::vector<Waiting> waiting;
 };
 
-// All lanes of the warp's current group, `lanes`, execute Warp::op. Afterwards the group stands
-// behind it, or is blocked there until somebody else opens the barrier. Lanes that name another
-// barrier become a group that is yet to execute it.
+// All lanes of the warp's current group, `lanes`, execute Warp::op. Afterwards the group is past
+// it, or is blocked there until another group opens the barrier. Lanes that name another barrier
+// become a group that has yet to execute it.
 
 void arrive_at_barrier(Warp& warp, u32 lanes);
 void arrive_at_warpgroup(Warp& warp, u32 lanes);
@@ -63,7 +63,7 @@ void arrive_at_cluster(Warp& warp, u32 lanes);
 void wait_for_cluster(Warp& warp, u32 lanes);
 void set_registers(Warp& warp, u32 lanes);
 
-/// Lanes exited: opens what waited for nobody else.
+/// Lanes have exited: opens barriers that waited only for them.
 void open_barriers_without(Warp& warp);
 
 // What a deadlock's description says: "arrived 64 of 128".

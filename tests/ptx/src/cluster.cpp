@@ -8,13 +8,13 @@
 namespace ptxsim {
 namespace {
 
-// Poison: what nobody wrote is not zero by chance. As floats: NaN, and -2.9e-16.
+// Poison, so that unwritten memory is not zero by chance. As floats: NaN, and -2.9e-16.
 constexpr int kMemoryPoison = 0xff;
 constexpr int kRegisterPoison = 0xa5;
 
 u64 round_up(u64 value, u64 step) { return (value + step - 1) / step * step; }
 
-/// `bytes` of the buffer, aligned and poisoned.
+/// Returns `bytes` of the buffer, aligned and poisoned.
 u8* poisoned(std::vector<u8>& buffer, u64 bytes, u64 align, int poison) {
   if (buffer.size() < bytes + align) buffer.resize(bytes + align);
   u8* const begin = reinterpret_cast<u8*>(round_up(reinterpret_cast<u64>(buffer.data()), align));
@@ -25,14 +25,14 @@ u8* poisoned(std::vector<u8>& buffer, u64 bytes, u64 align, int poison) {
 /// Where the parts of a block's memory lie.
 struct Layout {
   u64 dynamic_shared = 0;
-  u64 shared_bytes = 0, shared_pitch = 0;  // Pitch: from block to block.
-  u64 register_pitch = 0;                  // From warp to warp.
-  u64 local_bytes = 0;                     // Of a lane.
+  u64 shared_bytes = 0, shared_pitch = 0;  // Pitch: distance from block to block.
+  u64 register_pitch = 0;                  // Distance from warp to warp.
+  u64 local_bytes = 0;                     // Per lane.
   u32 num_warps = 0;
 
   explicit Layout(const Launch& launch) {
     const Function& function = *launch.kernel->function;
-    constexpr u64 kSharedAlign = 1024;  // Of the host's copy: what swizzles ask for.
+    constexpr u64 kSharedAlign = 1024;  // Alignment of the host's copy, as swizzles require.
     constexpr u64 kCacheLine = 64;
     dynamic_shared = round_up(kSharedBase + function.shared_bytes, function.dynamic_shared_align);
     shared_bytes = dynamic_shared + launch.dynamic_shared_bytes;
@@ -56,10 +56,10 @@ u32 position(u32 index, const Dim3& dim, u32 axis) {
   }
 }
 
-/// Values that are numbered from X to Z.
+/// Axis of a value in a sequence X, Y, Z.
 u32 axis_of(Source source, Source x) { return static_cast<u32>(source) - static_cast<u32>(x); }
 
-/// A value that all lanes of a block have in common (section 10).
+/// The value of what all lanes of a block have in common (section 10).
 u64 value_in_block(const Initial& initial, const Block& block, const Layout& layout) {
   const Launch& launch = *block.cluster->launch;
   const Function& function = *launch.kernel->function;
@@ -128,7 +128,7 @@ u64 value_in_block(const Initial& initial, const Block& block, const Layout& lay
   }
 }
 
-/// Whether the lanes of a warp differ in it, and then a lane's.
+/// Whether the lanes of a warp differ in it. Then initial values are computed per lane.
 bool differs_by_lane(Source source) {
   return source == Source::kLocal || (source >= Source::kTidX && source <= Source::kTidZ) ||
          source == Source::kLaneid || source == Source::kWarpid ||
@@ -166,7 +166,7 @@ void store(Warp& warp, Reg reg, u32 lane, u64 value) {
   std::memcpy(warp.registers + reg.offset + lane * reg.bytes, &value, reg.bytes);
 }
 
-/// Registers that hold something before the first instruction.
+/// Fills the registers that hold a value before the first instruction.
 void fill_registers(Warp& warp, const Layout& layout) {
   for (const Initial& initial : warp.kernel->function->initial) {
     const Reg reg = initial.reg;

@@ -9,13 +9,13 @@
 namespace ptxsim {
 namespace {
 
-constexpr u32 kBanks = 32;  // Of four bytes each.
+constexpr u32 kBanks = 32;  // Four bytes wide each.
 constexpr u32 kBankBytes = 4;
 constexpr u32 kWavefrontBytes = kBanks * kBankBytes;
 constexpr u64 kSectorBytes = 32;
 
-/// Words of shared memory that are asked for at once. A bank gives one word at a time, to all that
-/// ask for it.
+/// The words of shared memory that are requested at once. A bank serves one word at a time, to all
+/// lanes that request it.
 class Wavefronts {
  public:
   void ask(u64 address, u32 bytes) {
@@ -79,7 +79,7 @@ void count_shared_access(Warp& warp, const u64* addresses, u32 lanes, u32 bytes)
 
 void count_global_access(Warp& warp, const u64* addresses, u32 lanes, u32 bytes) {
   Counts& counts = *warp.cluster->counts;
-  constexpr std::size_t kMostSectors = 2 * kWarpSize;  // An access of 32 bytes at most: 2 a lane.
+  constexpr std::size_t kMostSectors = 2 * kWarpSize;  // At most 32 bytes, so 2 per lane.
   u64 sectors[kMostSectors];
   std::size_t num_sectors = 0;
   for (u32 lane = 0; lane < kWarpSize; ++lane) {

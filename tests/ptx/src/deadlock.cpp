@@ -1,4 +1,4 @@
-// Where everybody stands, when nobody can go on.
+// Describes where all warps are when none can go on.
 // SPDX-License-Identifier: Apache-2.0
 #include "cluster.h"
 #include "failure.h"

@@ -9,7 +9,7 @@
 namespace ptxsim {
 namespace {
 
-/// Not a size of any register: what holds the carry is listed under it.
+/// Not the size of any register: constants of this size are the carry.
 constexpr u8 kCarrySize = 0xff;
 
 std::string bytes_text(u8 bytes) {

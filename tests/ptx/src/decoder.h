@@ -1,5 +1,5 @@
-// What decodes one instruction: hands out its modifiers and operands, and notes which registers it
-// reads and writes.
+// Decodes one instruction: returns its modifiers and operands, and records which registers it reads
+// and writes.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -12,7 +12,7 @@
 
 namespace ptxsim {
 
-/// [base + offset] of a lane.
+/// The address [base + offset] of a lane.
 struct Address {
   Reg base;
   s64 offset = 0;
@@ -26,7 +26,7 @@ struct Predicate {
   u32 of(const Warp& warp) const;  // A bit per lane.
 };
 
-/// Constants that instructions of a function have in common; registers that hold them.
+/// Constants that a function's instructions share, and the registers that hold them.
 using Constants = std::map<std::pair<u64, u8>, Reg>;
 
 class Decoder {
@@ -44,10 +44,10 @@ class Decoder {
   bool has(std::string_view modifier) const;
 
   // ---- Operands
-  // ------------------------------------------------------------------------------------- `bytes`:
-  // of the instruction's type; 0: predicates. All fail where an operand is missing, of another kind
-  // or of another size. read(): immediates become registers. Wider registers than the type are
-  // allowed where the manual relaxes it (section 9.4.1), by `relaxed`.
+  // -------------------------------------------------------------------------------------
+  // `bytes` is the size of the instruction's type; 0 for predicates. All fail if an operand is
+  // missing, or of another kind or size. read() turns immediates into registers. `relaxed` allows
+  // registers wider than the type, where the manual does (section 9.4.1).
 
   std::size_t num_operands() const { return instruction_.operands.size(); }
   const Operand& operand(std::size_t i) const;
@@ -59,18 +59,18 @@ class Decoder {
   Reg read_relaxed(const Operand& operand, u8 bytes);
   Predicate read_predicate(std::size_t i);
   Reg write(std::size_t i, u8 bytes);
-  Reg write(const Operand& operand, u8 bytes);  // A sink: a register that nobody reads.
+  Reg write(const Operand& operand, u8 bytes);  // For a sink: a register that nothing reads.
   Reg write_relaxed(const Operand& operand, u8 bytes);
-  /// The parts of a vector, or the operand alone.
+  /// The parts of a vector, or the operand itself.
   std::vector<Reg> read_all(std::size_t i, u8 bytes);
   std::vector<Reg> write_all(std::size_t i, u8 bytes);
   Address address(std::size_t i);
-  /// An immediate's value; fails if it is none.
+  /// The value of an immediate; fails if the operand is not one.
   s64 immediate(std::size_t i) const;
 
   /// A register that holds `value` in every lane from the start.
   Reg constant(u64 value, u8 bytes);
-  /// The carry of add.cc and its like, one bit a lane.
+  /// The carry of add.cc and similar instructions, one bit per lane.
   Reg carry();
   Reg scratch(u8 bytes) { return function_.add_register(bytes); }
 
@@ -80,7 +80,7 @@ class Decoder {
   Function& function() { return function_; }
   Op& op() { return op_; }
   void execute(Execute execute, Flow flow = Flow::kNext);
-  /// An instruction that only has an effect on time, or on what is not modelled.
+  /// Decodes an instruction that only affects time, or what is not modelled.
   void nothing(Flow flow = Flow::kNext);
 
   /// Throws an Error with the instruction's text and line.

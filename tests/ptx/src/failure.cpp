@@ -1,4 +1,4 @@
-// Errors that say where.
+// Errors that say where they happened.
 // SPDX-License-Identifier: Apache-2.0
 #include "failure.h"
 

@@ -1,7 +1,7 @@
-// Tells which line of the table an opcode is written by.
+// Finds the table row that an opcode matches.
 //
-// A syntax is walked with all places that the opcode may have got to, as a set of bits: bit i says
-// that its first i words are used up.
+// Walks a syntax with the set of all positions in the opcode that it may have reached, as bits: bit
+// i says that the first i words are used up.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <bit>
@@ -26,7 +26,7 @@ class SyntaxWalk {
   }
 
  private:
-  /// Alternatives, cut by '|', up to `closing`.
+  /// Alternatives, separated by '|', up to `closing`.
   Places walk_choices(Places from, char closing) {
     Places reached = 0;
     Places here = from;

@@ -34,7 +34,7 @@ bool can_run(const Group& group) { return group.state == State::kReady && !group
 
 u32 value_in(const Warp& warp, Reg reg, u32 lane) { return warp.lanes<u32>(reg)[lane]; }
 
-/// Those of `lanes` whose mask of members is that of the first.
+/// The lanes whose member mask is equal to that of the first.
 u32 lanes_of_one_mask(const Warp& warp, Reg members, u32 lanes) {
   const u32* const masks = warp.lanes<u32>(members);
   const u32 mask = masks[first_lane(lanes)];
@@ -43,8 +43,8 @@ u32 lanes_of_one_mask(const Warp& warp, Reg members, u32 lanes) {
   return same;
 }
 
-/// Whether the lanes name one mask, which is the common case: then it is `mask`, and names them
-/// all.
+/// Sets `mask` to the first lane's mask. Returns whether all lanes name it and it names all of
+/// them, which is the common case.
 bool name_one_mask(const Warp& warp, Reg members, u32 lanes, u32& mask) {
   const u32* const masks = warp.lanes<u32>(members);
   const u32 first = masks[first_lane(lanes)];
@@ -68,7 +68,7 @@ void execute_met(Warp& warp, u32 lanes) {
   warp.op->execute(warp, lanes);
 }
 
-/// The current group parts: `waiting` stay where they are, the others go on.
+/// Splits the current group: `waiting` stay where they are, the others go on.
 void leave_behind(Warp& warp, u32 waiting) {
   Group& group = warp.groups[warp.current];
   const u32 others = group.lanes & ~waiting;
@@ -77,7 +77,7 @@ void leave_behind(Warp& warp, u32 waiting) {
   if (others != 0) warp.groups.push_back({.pc = group.pc + 1, .lanes = others});
 }
 
-/// bar.warp.sync: lets go all lanes of one mask, wherever they stand, once they are complete.
+/// bar.warp.sync: releases all lanes of one mask, wherever they are, once all have arrived.
 void open_warp_barriers(Warp& warp, Reg members, u32 lanes) {
   const auto at_barrier = [&](const Group& group) {
     return group.state == State::kMeeting && warp.kernel->ops[group.pc].flow == Flow::kWarpBarrier;

@@ -1,8 +1,8 @@
 // Floating-point formats as bits: f16, bf16, tf32 and f32, and how a double is rounded to them.
 //
-// Sums and products of 16-bit floats are rounded once: computed in double, to odd where they are
-// not exact, and then to the format. A double has more than twice a float's bits and two more, so
-// the second rounding is that of the exact value.
+// Sums and products of 16-bit floats are rounded once: they are computed in double, rounded to odd
+// where not exact, and then rounded to the format. A double has more than twice a float's bits plus
+// two, so the result is the exact value rounded once.
 // Source: Boldo and Melquiond, Emulation of FMA and correctly rounded sums (rounding to odd).
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -23,14 +23,14 @@ enum class Rounding : u8 {
   kNearestAway,
 };
 
-/// A binary format with a sign, an implicit one and subnormals.
+/// A binary format with a sign, an implicit leading one and subnormals.
 struct Format {
   int exponent_bits;
   int mantissa_bits;
   constexpr int bias() const { return (1 << (exponent_bits - 1)) - 1; }
   constexpr u32 infinity() const { return ((1u << exponent_bits) - 1) << mantissa_bits; }
   constexpr u32 sign() const { return 1u << (exponent_bits + mantissa_bits); }
-  /// What operations give for NaN: all bits but the sign.
+  /// The NaN that operations return: all bits but the sign.
   constexpr u32 canonical_nan() const { return sign() - 1; }
 };
 constexpr Format kFormatF16 = {5, 10};
@@ -38,7 +38,7 @@ constexpr Format kFormatBf16 = {8, 7};
 constexpr Format kFormatTf32 = {8, 10};  // In the upper 19 of 32 bits.
 constexpr Format kFormatF32 = {8, 23};
 
-/// The bits of `x` in a format of at most 32 bits, rounded once. NaN becomes the canonical one.
+/// The bits of `x` in a format of at most 32 bits, rounded once. NaN becomes the canonical NaN.
 template <Format kFormat>
 u32 round_to(double x, Rounding rounding) {
   constexpr int kDoubleMantissa = 52;
@@ -56,7 +56,7 @@ u32 round_to(double x, Rounding rounding) {
   const u64 fraction = magnitude & ((u64{1} << kDoubleMantissa) - 1);
   const bool is_normal = (magnitude >> kDoubleMantissa) != 0;
   const u64 mantissa = fraction | (is_normal ? u64{1} << kDoubleMantissa : 0);
-  constexpr int kLeast = 1 - kFormat.bias();  // Of normal numbers.
+  constexpr int kLeast = 1 - kFormat.bias();  // Exponent of the smallest normal number.
   const int dropped =
       std::min(std::max(exponent, kLeast) - exponent + kDoubleMantissa - kFormat.mantissa_bits, 63);
   const u64 kept = mantissa >> dropped;
@@ -89,10 +89,10 @@ u32 round_to(double x, Rounding rounding) {
   return sign | (overflows ? kFormat.infinity() : kFormat.infinity() - 1);
 }
 
-// ---- To odd ------------------------------------------------------------------------------------
+// ---- Rounding to odd ---------------------------------------------------------------------------
 
-/// `rounded` is an exact value rounded to nearest, and `error` has the sign of what was lost: the
-/// value rounded to odd.
+/// `rounded` is an exact value rounded to nearest, and `error` has the sign of what was lost.
+/// Returns the value rounded to odd.
 inline double to_odd(double rounded, double error) {
   if (error == 0.0 || !std::isfinite(rounded) || (std::bit_cast<u64>(rounded) & 1) != 0) {
     return rounded;
@@ -108,18 +108,18 @@ inline double sum_to_odd(double a, double b) {
   const double error = (a - (sum - b_part)) + (b - b_part);
   return to_odd(sum, error);
 }
-/// a * b + c, where a * b is exact in double: of floats or less.
+/// a * b + c, where a * b is exact in double: factors are floats or narrower.
 inline double fma_to_odd(double a, double b, double c) { return sum_to_odd(a * b, c); }
 
 // ---- f32 ---------------------------------------------------------------------------------------
 
-/// .ftz: subnormals are zeros of their sign.
+/// .ftz: subnormals become zeros of the same sign.
 inline float flush(float value) {
   const u32 bits = std::bit_cast<u32>(value);
   return std::bit_cast<float>((bits & 0x7f800000u) == 0 ? bits & 0x80000000u : bits);
 }
 
-/// Results that are NaN are this one.
+/// Replaces a NaN with the canonical one.
 inline float canonical(float value) {
   return value == value ? value : std::bit_cast<float>(kFormatF32.canonical_nan());
 }
@@ -141,7 +141,7 @@ inline u16 float_to_f16(float value) {
   const u32 bits = std::bit_cast<u32>(value);
   const u32 sign = (bits >> 16) & 0x8000u;
   const u32 magnitude = bits & 0x7fffffffu;
-  // A float's lowest bit at 0.5 is that of subnormal f16: the addition rounds.
+  // The lowest bit of a float near 0.5 is worth that of a subnormal f16, so the addition rounds.
   const u32 subnormal = std::bit_cast<u32>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
   const u32 normal = (magnitude + 0xfffu + ((magnitude >> 13) & 1u) - (112u << 23)) >> 13;
   u32 result = magnitude < 0x38800000u ? subnormal : normal;
@@ -163,7 +163,8 @@ inline u16 float_to_bf16(float value) {
 
 // ---- Values of registers -----------------------------------------------------------------------
 
-/// 16-bit floats in a register, one or a pair. They convert to float; results are rounded by name.
+/// 16-bit floats in a register, one or a pair. They convert to float; results are rounded by named
+/// functions.
 struct F16 {
   static constexpr Format kFormat = kFormatF16;
   u16 bits;

@@ -122,7 +122,7 @@ Operand InstructionParser::parse_address() {
     if (address.kind != Operand::Kind::kRegister) scanner_.fail("no register and no variable");
   }
   address.kind = Operand::Kind::kAddress;
-  // A variable's operand has its offset already.
+  // The operand of a variable already has its offset.
   if (scanner_.accept('+')) address.value += scanner_.integer();
   if (scanner_.peek() == '-') address.value += scanner_.integer();
   while (scanner_.accept(',')) address.parts.push_back(parse_operand());

@@ -17,9 +17,9 @@ class InstructionParser {
   InstructionParser(Scanner& scanner, Module& module, Function& function, Names& names)
       : scanner_(scanner), module_(module), function_(function), names_(names) {}
 
-  /// Appends the instruction that begins here to the function.
+  /// Appends the instruction that starts here to the function.
   void parse();
-  /// name: .branchtargets a, b; behind the colon.
+  /// name: .branchtargets a, b; starts after the colon.
   void parse_branch_targets(std::string_view name);
 
  private:
@@ -31,9 +31,9 @@ class InstructionParser {
   Operand parse_name();
   Operand variable_operand(const Variable& variable, std::string_view name);
   const Variable* find_variable(std::string_view name) const;
-  /// Where a variable of the module's shared memory lies in this function's.
+  /// Offset of a variable of the module's shared memory within this function's.
   u64 shared_offset(const Variable& variable);
-  /// The register that holds that from the start.
+  /// The register that holds this value from the start.
   Reg initial(Source source, u64 value, u8 bytes);
 
   Scanner& scanner_;
@@ -42,7 +42,7 @@ class InstructionParser {
   Names& names_;
   std::map<std::tuple<Source, u64, u8>, Reg> initials_;
   std::map<const Variable*, u64> shared_offsets_;
-  std::map<std::string, u32, std::less<>> tables_;  // Of branch targets, by name.
+  std::map<std::string, u32, std::less<>> tables_;  // Branch target tables by name.
 };
 
 }  // namespace ptxsim

@@ -368,7 +368,7 @@ constexpr Form kForms[] = {
     {"mma.sync.aligned(.m16n8k8|.m16n8k16).row.col.f16.f16.f16.f16", "9.7.14.5.14", decode_mma},
     {"mma.sync.aligned(.m16n8k8|.m16n8k16).row.col.f32(.f16.f16|.bf16.bf16).f32", "9.7.14.5.14",
      decode_mma},
-    // In the manual's order, and as ptxas takes it too.
+    // In the manual's order, and in the other that ptxas accepts.
     {"ldmatrix.sync.aligned.m8n8(.x1|.x2|.x4){.trans}(.shared|.shared::cta).b16", "9.7.14.5.15",
      decode_ldmatrix},
     {"ldmatrix.sync.aligned(.x1|.x2|.x4){.trans}.m8n8(.shared|.shared::cta).b16", "9.7.14.5.15",

@@ -8,7 +8,7 @@
 
 namespace ptxsim {
 
-/// Calls `f` with the number of each lane of the mask. All 32 are told apart, for that loop
+/// Calls `f` with the number of each lane of the mask. A full mask has its own loop, which
 /// vectorises.
 template <class F>
 [[gnu::always_inline]] inline void each_lane(u32 lanes, F f) {
@@ -21,7 +21,7 @@ template <class F>
 
 inline u32 first_lane(u32 lanes) { return static_cast<u32>(std::countr_zero(lanes)); }
 
-/// Replaces the bits of `lanes` in a predicate.
+/// Sets the bits of `lanes` in a predicate to those of `values`.
 inline void set_bits(u32& predicate, u32 lanes, u32 values) {
   predicate = (predicate & ~lanes) | (values & lanes);
 }

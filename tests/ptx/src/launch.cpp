@@ -12,8 +12,8 @@
 namespace ptxsim {
 namespace {
 
-constexpr u32 kMaxThreads = 1024;  // Of a block.
-constexpr u32 kMaxBlocks = 16;     // Of a cluster.
+constexpr u32 kMaxThreads = 1024;  // Per block.
+constexpr u32 kMaxBlocks = 16;     // Per cluster.
 
 std::string text(const Dim3& dim) {
   return "(" + std::to_string(dim.x) + ", " + std::to_string(dim.y) + ", " + std::to_string(dim.z) +
@@ -45,7 +45,7 @@ void check_launch(const Launch& launch) {
   }
 }
 
-/// The clusters of a launch, handed out in order to host threads.
+/// The clusters of a launch, distributed in order to host threads.
 class Queue {
  public:
   Queue(const Launch& launch, u32 num_threads)
@@ -64,7 +64,7 @@ class Queue {
   void work(u32 thread) {
     static thread_local Buffers buffers;
     while (!failed_) {
-      running_[thread] = 0;  // Holds the others' claim to be first until the index is known.
+      running_[thread] = 0;  // No other thread is first until the index is known.
       const u32 index = next_++;
       running_[thread] = std::min(index, count_);
       if (index >= count_) break;
@@ -77,7 +77,7 @@ class Queue {
     running_[thread] = count_;
   }
 
-  /// Adds up what was counted, and throws what was thrown.
+  /// Adds up the counts, and rethrows an error.
   void finish(Counts* total) const {
     if (total != nullptr) {
       for (const Counts& counts : counts_) total->add(counts);
@@ -104,7 +104,7 @@ class Queue {
   const u32 count_;
   std::atomic<u32> next_ = 0;
   std::atomic<bool> failed_ = false;
-  std::vector<std::atomic<u32>> running_;  // By thread: its cluster.
+  std::vector<std::atomic<u32>> running_;  // The cluster that each host thread runs.
   std::vector<Counts> counts_;
   std::exception_ptr error_;
 };

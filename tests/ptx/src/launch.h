@@ -1,4 +1,4 @@
-// A launch, and what runs it.
+// A launch, and the function that runs it.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -17,11 +17,11 @@ struct Launch {
   const Kernel* kernel = nullptr;
   Dim3 grid, block, cluster;
   u64 dynamic_shared_bytes = 0;
-  const u8* parameters = nullptr;  // Function::parameter_bytes of them, as laid out there.
+  const u8* parameters = nullptr;  // Function::parameter_bytes bytes, laid out as described there.
 };
 
 /// Runs all blocks to their end.
-/// @throws Error for what a kernel does that it may not, and for a deadlock.
+/// @throws Error if a kernel breaks a rule, and on a deadlock.
 void run(const Launch& launch, Counts* counts);
 
 }  // namespace ptxsim

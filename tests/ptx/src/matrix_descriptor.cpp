@@ -39,7 +39,7 @@ struct Fields {
   static u32 bytes(u64 field) { return static_cast<u32>(field & 0x3fff) * kChunkBytes; }
 };
 
-/// Where the chunk lies that begins at (mn, k): along its major index a multiple of 8.
+/// Offset of the chunk that begins at (mn, k), whose major index is a multiple of 8.
 u32 place_of_chunk(const Fields& fields, bool is_mn_major, u32 mn, u32 k) {
   const u32 row_chunks = 1u << fields.swizzle;
   const u32 row_bytes = kChunkBytes * row_chunks;
@@ -53,7 +53,7 @@ u32 place_of_chunk(const Fields& fields, bool is_mn_major, u32 mn, u32 k) {
     at += mn / 8 % row_chunks * kChunkBytes + mn / 8 / row_chunks * fields.leading;
     at += k % 8 * row_bytes + k / 8 * fields.stride;
   }
-  // Address bits 7 and up are added to the chunk's number, without carry.
+  // XORs address bits from 7 up into the chunk's number.
   return at ^ ((at >> 7 & (row_chunks - 1)) * kChunkBytes);
 }
 
@@ -84,7 +84,7 @@ OperandPlaces places_of(const Fields& fields, const OperandShape& shape) {
   return places;
 }
 
-/// All bits that places depend on.
+/// All bits that the places depend on.
 u64 key_of(u64 descriptor, const OperandShape& shape) {
   const u64 start = descriptor & (kPatternBytes / kChunkBytes - 1);  // 6 bits.
   const u64 leading = descriptor >> 16 & 0x3fff;
@@ -123,14 +123,14 @@ SharedOperand::SharedOperand(Warp& warp, u64 descriptor, const OperandShape& sha
   const bool is_inside = origin + places_->runs.front().begin >= kSharedBase &&
                          origin + last.begin + last.bytes <= warp.block->shared_bytes;
   if (!is_inside) {
-    // Names the first one outside.
+    // The error names the first chunk outside.
     for (const u32 chunk : places_->chunks) shared_pointer(warp, origin + chunk, kChunkBytes);
   }
   base_ = warp.block->shared + origin;
 }
 
 u64 SharedOperand::checksum() const {
-  // Products of pairs, each with constants of its own, are independent of each other.
+  // Products of pairs, each with its own constants, are independent of each other.
   // Source: Black, Halevi, Krawczyk, Krovetz, Rogaway, UMAC (the hash NH).
   constexpr u64 kStep = 0x9e3779b97f4a7c15;
   u64 sum = 0, first = 0x243f6a8885a308d3, second = 0x13198a2e03707345;

@@ -10,7 +10,7 @@
 namespace ptxsim {
 namespace {
 
-constexpr s64 kMostCount = (1 << 20) - 1;  // Of arrivals, and of bytes either way.
+constexpr s64 kMostCount = (1 << 20) - 1;  // For arrivals, and for bytes in either direction.
 constexpr s64 kBias = s64{1} << 21;
 
 struct PhaseCounts {
@@ -41,7 +41,7 @@ std::string name_of(const Warp& warp, MbarrierPlace place) {
   return name;
 }
 
-/// What is known of the mbarrier; fails if it is not initialised, or its word was overwritten.
+/// The record of the mbarrier; fails if it is not initialised, or its word was overwritten.
 Mbarrier& valid(Warp& warp, MbarrierPlace place) {
   auto& initialized = place.block->mbarriers.initialized;
   const auto found = initialized.find(place.offset);
@@ -63,7 +63,7 @@ void set_word(Warp& warp, MbarrierPlace place, Mbarrier& mbarrier, u64 word) {
   ++warp.cluster->events;
 }
 
-/// Ends the phase if nothing is missing.
+/// Ends the phase if it is complete.
 void update(Warp& warp, MbarrierPlace place, Mbarrier& mbarrier, PhaseCounts counts) {
   if (counts.pending < 0) {
     fail(warp, "more arrivals at the " + name_of(warp, place) + " than the " +

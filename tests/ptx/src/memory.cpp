@@ -1,5 +1,5 @@
-// Bounds and alignment of every access. A warp's addresses are checked at once where one range
-// holds them all.
+// Checks bounds and alignment of every access. If one range holds all of a warp's addresses, one
+// check covers them.
 // SPDX-License-Identifier: Apache-2.0
 #include "memory.h"
 
@@ -33,7 +33,7 @@ Range range_before(u64 address) {
   return {next->first, next->second};
 }
 
-/// As range_before(), for addresses that mostly lie where the last one did.
+/// Like range_before(), but fast for addresses in the same range as the last one.
 bool in_allocation(u64 first, u64 past) {
   thread_local Range last;
   thread_local u64 version = 0;
@@ -116,7 +116,7 @@ u8* local_pointer(Warp& warp, u32 lane, u64 address, u64 bytes) {
        1u << lane);
 }
 
-/// Parameters of the kernel; those of calls lie in local memory.
+/// Parameters of the kernel; those of calls are in local memory.
 u8* parameter_pointer(Warp& warp, u32 lane, u64 address, u64 bytes) {
   const Range parameters = parameter_range(warp);
   const u64 past = address + bytes;
@@ -130,7 +130,7 @@ u8* parameter_pointer(Warp& warp, u32 lane, u64 address, u64 bytes) {
        1u << lane);
 }
 
-/// The least and the greatest of some lanes' addresses, and the bits that are set in any.
+/// The smallest and largest address of some lanes, and the bits that are set in any.
 struct Extent {
   u64 least = ~u64{0}, greatest = 0, bits = 0;
 };

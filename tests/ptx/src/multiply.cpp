@@ -12,13 +12,13 @@
 #include <immintrin.h>
 #endif
 
-// How vectors are passed depends on the instruction set. All functions that take one are local.
+// How vectors are passed depends on the instruction set, but all functions that take one are local.
 #pragma GCC diagnostic ignored "-Wpsabi"
 
 namespace ptxsim {
 namespace {
 
-// GCC's and clang's vectors: an instruction set that has none so wide takes several.
+// GCC's and clang's vectors: an instruction set without vectors of this width uses several.
 using Floats = float __attribute__((vector_size(32)));
 using Words = u32 __attribute__((vector_size(32)));
 using Halves = u16 __attribute__((vector_size(16)));
@@ -46,8 +46,8 @@ inline Floats convert_f16(const u8* from) {
 }  // namespace portable
 
 #if defined(__x86_64__)
-// Not AVX-512: no faster here, where B's elements are loaded for each product (42 GFLOP/s both on a
-// Zen 5).
+// Not AVX-512: it is no faster here, where B's elements are loaded for each product (both 42
+// GFLOP/s on a Zen 5).
 namespace avx2 {
 #define PTXSIM_TARGET __attribute__((target("avx2,fma,f16c")))
 

@@ -1,8 +1,9 @@
-// The loops of multiply.cpp, included once for each instruction set. It provides before: the macro
-// PTXSIM_TARGET, and in the namespace where this lies multiply_add() of vectors and convert_f16().
+// The loops of multiply.cpp, included once for each instruction set. Before the include there must
+// be the macro PTXSIM_TARGET and, in the surrounding namespace, multiply_add() on vectors and
+// convert_f16().
 //
-// Rows lie side by side, so B may lie either way: its elements are broadcast. Four columns of equal
-// parity are the four lanes that share a row in one register.
+// Rows are vector elements and B's elements are broadcast, so B may have either layout. Four
+// columns of equal parity are the four lanes that share a row in one register.
 // SPDX-License-Identifier: Apache-2.0
 
 /// A column of the tile.
@@ -42,7 +43,7 @@ PTXSIM_TARGET void convert(const u8* base, std::span<const u32> offsets, Element
   }
 }
 
-/// The even halves of each 128 bits of a and b, interleaved; then the odd ones.
+/// Interleaves the even halves of each 128 bits of a and b; then the odd ones.
 PTXSIM_TARGET inline Floats unpack_low(Floats a, Floats b) {
   return __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13);
 }
@@ -62,7 +63,7 @@ PTXSIM_TARGET inline Floats join_high(Floats a, Floats b) {
   return __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
 }
 
-/// Each 128 bits of four vectors as a matrix of 4 x 4, transposed.
+/// Transposes each 128 bits of four vectors as a 4 x 4 matrix.
 PTXSIM_TARGET inline void transpose_quarters(Floats (&v)[4]) {
   const Floats low01 = unpack_low(v[0], v[1]);
   const Floats high01 = unpack_high(v[0], v[1]);
@@ -96,7 +97,7 @@ PTXSIM_TARGET void transpose(const float* from, float* to) {
   }
 }
 
-/// d = c + sum or sum, of eight lanes.
+/// d = c + sum, or d = sum, for eight lanes.
 PTXSIM_TARGET inline void finish(const TileProduct& product, u32 reg, u32 eighth, Floats sum) {
   if (product.accumulates) {
     Floats old;

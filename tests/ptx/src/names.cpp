@@ -6,7 +6,7 @@
 namespace ptxsim {
 namespace {
 
-/// The number that `digits` spell without needless zeros.
+/// The number that `digits` spell, if it has no leading zeros.
 std::optional<u32> number_of(std::string_view digits) {
   if (digits.empty() || (digits[0] == '0' && digits.size() > 1)) return {};
   u32 value = 0;
@@ -87,7 +87,7 @@ bool Names::place_label(std::string_view name, std::size_t instruction) {
 }
 
 std::string Names::finish_labels(std::vector<s64>& places) {
-  // Outer braces closed later: what they know must reach the inner ones.
+  // Outer braces close later: what they know must reach the inner labels.
   for (auto same = same_labels_.rbegin(); same != same_labels_.rend(); ++same) {
     places_[same->first] = places_[same->second];
   }

@@ -16,7 +16,7 @@ bool flag_of(const char* name, bool otherwise) {
   const std::string text = value;
   if (text == "0") return false;
   if (text == "1") return true;
-  throw Error(std::string(name) + "=" + text + ": 0 or 1 is meant");
+  throw Error(std::string(name) + "=" + text + ": expected 0 or 1");
 }
 
 u64 number_of(const char* name, u64 otherwise) {
@@ -34,10 +34,10 @@ Landing landing_of(const char* name) {
   if (text == "at_once") return Landing::kAtOnce;
   if (text == "late") return Landing::kLate;
   if (text == "random") return Landing::kRandom;
-  throw Error(std::string(name) + "=" + text + ": at_once, late or random is meant");
+  throw Error(std::string(name) + "=" + text + ": expected at_once, late or random");
 }
 
-/// A name that is written wrong would be a run with other options than meant.
+/// A misspelt name would otherwise run with other options than intended.
 void refuse_unknown_names() {
   const std::set<std::string> known = {
       "PTXSIM_LANDING",         "PTXSIM_SEED",    "PTXSIM_CHECK",           "PTXSIM_COUNT",

@@ -1,4 +1,4 @@
-// What a run may choose. Read once from the environment (README.md), changed by tests.
+// The options of a run. Read once from the environment (README.md), and changed by tests.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -9,15 +9,15 @@ namespace ptxsim {
 
 struct Options {
   Landing landing = Landing::kAtOnce;
-  u64 seed = 1;  // Of kRandom, which also changes the order of warps.
-  /// Registers that were never written, proxy fences, wgmma's operands and registers. What costs
-  /// next to nothing is always checked: README.md.
+  u64 seed = 1;  // For kRandom; it also changes the order of warps.
+  /// Checks undefined registers, proxy fences, and wgmma's operands and registers. What costs next
+  /// to nothing is always checked: README.md.
   bool check = true;
   bool count = false;  // Counts (counts.h).
-  /// wgmma.fence and wgmma.wait_group make the four warps meet. Hardware does so, the manual does
-  /// not promise it, and some code relies on it.
+  /// Makes the four warps meet at wgmma.fence and wgmma.wait_group. Hardware does so. The manual
+  /// does not promise it, but some code relies on it.
   bool warpgroups_meet = false;
-  u32 num_threads = 1;  // Of the host; a block each.
+  u32 num_threads = 1;  // Host threads; each runs a block.
   u32 num_multiprocessors = 132;
 };
 

@@ -1,5 +1,5 @@
-// The parser of modules: directives, variables and functions. One pass over the text; names are
-// resolved as they come.
+// The parser of modules: directives, variables and functions. One pass over the text, which
+// resolves names as it goes.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstring>
@@ -14,7 +14,7 @@ namespace {
 
 u64 round_up(u64 value, u64 multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-/// A variable's declaration without its name: .align 16 .b8.
+/// A variable's declaration without the name: .align 16 .b8.
 struct Declared {
   u32 bytes = 0;
   u32 align = 1;
@@ -39,7 +39,7 @@ class Parser {
   // ---- Variables
   // ---------------------------------------------------------------------------------
   Declared parse_declared();
-  /// The name, and [sizes] behind it.
+  /// Parses the name, and the [sizes] after it.
   std::string parse_variable(Variable& variable, const Declared& declared);
 
   // ---- Functions
@@ -56,7 +56,7 @@ class Parser {
 
   Scanner scanner_;
   std::unique_ptr<Module> module_ = std::make_unique<Module>();
-  // Of the function that is being parsed.
+  // State of the function that is being parsed.
   std::unique_ptr<Function> function_;
   std::unique_ptr<Names> names_;
   std::unique_ptr<InstructionParser> instructions_;
@@ -164,7 +164,7 @@ Declared Parser::parse_declared() {
         scanner_.fail("an alignment of no power of two");
       if (!is_pointer) declared.align = std::max(declared.align, align);
     } else if (word == "ptr") {
-      is_pointer = true;  // What follows tells of what it points to.
+      is_pointer = true;  // The rest describes what it points to.
     } else if (word == "v2" || word == "v4") {
       lanes = word == "v2" ? 2 : 4;
     } else if (!is_pointer) {
@@ -208,9 +208,9 @@ void Parser::parse_function(bool is_entry) {
     scanner_.skip_past(')');
   }
   while (scanner_.peek() == '.') parse_tuning();
-  if (scanner_.accept(';')) return;  // A declaration.
+  if (scanner_.accept(';')) return;  // This was only a declaration.
   if (!is_entry) {
-    // Not run: only what the system provides can be called.
+    // Its body is not run: only functions that the system provides can be called.
     scanner_.skip_braces();
     return;
   }
@@ -218,7 +218,7 @@ void Parser::parse_function(bool is_entry) {
   parse_body();
   const std::string missing = names_->finish_labels(function_->labels);
   if (!missing.empty()) {
-    scanner_.fail("the label '" + missing + "' stands nowhere in " + function_->name);
+    scanner_.fail("the label '" + missing + "' is not defined in " + function_->name);
   }
   module_->functions[function_->name] = std::move(function_);
 }
@@ -301,7 +301,7 @@ bool Parser::parse_label() {
   if (scanner_.accept(".branchtargets")) {
     instructions_->parse_branch_targets(name);
   } else if (!names_->place_label(name, function_->code.size())) {
-    scanner_.fail("the label '" + std::string(name) + "' stands twice");
+    scanner_.fail("the label '" + std::string(name) + "' is defined twice");
   }
   return true;
 }
@@ -365,7 +365,7 @@ void Parser::parse_own_variables(Space space) {
 std::unique_ptr<Module> parse(const std::string& text) { return Parser(text).run(); }
 
 Reg Function::add_register(u8 bytes) {
-  constexpr u32 kAlign = 64;  // Lanes' loops begin at a line of the cache.
+  constexpr u32 kAlign = 64;  // Loops over lanes start at a cache line.
   if (bytes != 0) register_bytes = static_cast<u32>(round_up(register_bytes, kAlign));
   const Reg reg{.offset = register_bytes, .number = num_registers++, .bytes = bytes};
   register_bytes += bytes == 0 ? u32{sizeof(u32)} : kWarpSize * bytes;

@@ -17,7 +17,7 @@ u32 rank_in_warpgroup(const Warp& warp) { return warp.id % kWarpgroupWarps; }
 
 // ---- Arithmetic --------------------------------------------------------------------------------
 
-/// Registers of 32 bits beside the register file, for the sums of products with f16 accumulators.
+/// 32-bit registers outside the register file, for the sums of products with f16 accumulators.
 struct Sums {
   alignas(64) float values[kMaxAccumulators][kWarpSize];
   u32 offsets[kMaxAccumulators];
@@ -26,7 +26,8 @@ struct Sums {
   }
 };
 
-/// Register i holds column pairs: those of the sums' registers 4 (i / 2) + 2 (i % 2) and the next.
+/// Register i holds column pairs: those of the sums' registers 4 (i / 2) + 2 (i % 2) and the next
+/// one.
 void add_to_f16(Warp& warp, const PendingProduct& pending, const Sums& sums) {
   const Product& product = *pending.product;
   for (u32 i = 0; i < product.accumulators.size(); ++i) {
@@ -52,7 +53,7 @@ SharedOperand operand_b(Warp& warp, const Product& product, u64 descriptor) {
   return {warp, descriptor, {.is_mn_major = product.b_is_mn_major, .num_mn = product.num_columns}};
 }
 
-/// A as [k][row].
+/// Loads A as [k][row].
 void load_a(Warp& warp, const PendingProduct& pending, const MultiplyKernels& kernels, float* a) {
   const Product& product = *pending.product;
   alignas(64) float by_rows[kTileRows * kTileK];
@@ -120,7 +121,7 @@ void check_others_live(Warp& warp) {
   }
 }
 
-/// .aligned: all threads of the warpgroup execute the same instruction (and product).
+/// .aligned: all threads of the warpgroup must execute the same instruction (and product).
 void check_step(Warp& warp, const ProductOperands& operands) {
   check_others_live(warp);
   Products& common = first_of_warpgroup(warp).products;
@@ -162,8 +163,8 @@ void check_warpgroup(const Warp& warp) {
                  std::to_string(use.product->line) + ", whose group was not waited for");
 }
 
-/// @return whether products in flight may use it as they do: the same accumulator of the same
-/// shape.
+/// @return whether products in flight may share the register: both use it as the same accumulator
+/// of the same shape.
 bool may_share(const RegisterUse& use, const Product& product, u32 position) {
   return use.is_accumulator && use.position == position &&
          use.product->num_columns == product.num_columns &&
@@ -246,7 +247,7 @@ ProductOperands operands_of(Warp& warp, const Product& product) {
           (scale_d != 0) != product.scale_d_negated};
 }
 
-/// Whether the proxies allow to read the operands, and what they hold.
+/// Checks that the proxies allow reading the operands, and records their contents.
 void check_shared_operands(Warp& warp, PendingProduct& pending) {
   const Product& product = *pending.product;
   if (!product.a_in_registers) {
@@ -342,7 +343,7 @@ void wait_for_products(Warp& warp, u32 num_pending) {
   products.num_complete = std::max(products.num_complete, num_complete);
 }
 
-// ---- Checks of others --------------------------------------------------------------------------
+// ---- Checks of other instructions --------------------------------------------------------------
 
 void check_registers(Warp& warp, const Op& op) {
   Products& products = warp.products;

@@ -16,7 +16,7 @@ constexpr u64 kGranule = 16;
 using Access = SharedAccesses::Access;
 using Kind = SharedAccesses::Kind;
 
-/// The granules of a block's shared memory that some bytes lie in.
+/// The granules of a block's shared memory that contain some bytes.
 struct Granules {
   u64 first = 0, past = 0;
 };
@@ -78,7 +78,7 @@ void note_all(Warp& warp, Kind& kind, u32 lanes, const u8* const* pointers, u64 
   fail(warp, text);
 }
 
-/// Fails for accesses that no fence covers; forgets the others.
+/// Fails for accesses that no fence covers, and forgets the others.
 void check(Warp& warp, Block& block, Kind& kind, const u8* at, u64 bytes, const char* now,
            const char* before) {
   const Granules granules = granules_of(block, at, bytes);

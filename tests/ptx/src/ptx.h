@@ -1,5 +1,6 @@
-// PTX text as data: functions, their registers, variables and instructions. Knows no instruction's
-// meaning. Section numbers here and elsewhere are those of the PTX ISA manual, version 9.0.
+// PTX text as data: functions with their registers, variables and instructions, without the
+// instructions' meaning. Section numbers, here and elsewhere, are those of the PTX ISA manual,
+// version 9.0.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -13,7 +14,7 @@
 
 namespace ptxsim {
 
-/// A register: a value per lane. Its 32 lanes lie side by side in the warp's register file.
+/// A register: one value per lane. Its 32 lanes lie side by side in the warp's register file.
 struct Reg {
   u32 offset = 0;  // Bytes, in the register file.
   u32 number = 0;  // Among the function's registers.
@@ -22,8 +23,8 @@ struct Reg {
 
 enum class Space : u8 { kGeneric, kGlobal, kShared, kLocal, kParam, kConst };
 
-/// A variable of the module, or of a function. A .param that a function declares for a call is
-/// local.
+/// A variable of the module or of a function. A .param that a function declares for a call counts
+/// as local.
 struct Variable {
   Space space = Space::kGlobal;
   u64 offset =
@@ -33,7 +34,7 @@ struct Variable {
   bool dynamic = false;  // extern .shared x[].
 };
 
-/// What a register holds before the first instruction. A special register (section 10), an address,
+/// What a register holds before the first instruction: a special register (section 10), an address,
 /// or a constant of the text.
 enum class Source : u8 {
   kConstant,
@@ -84,7 +85,7 @@ enum class Source : u8 {
 };
 struct Initial {
   Source source = Source::kConstant;
-  u64 value = 0;  // Of kConstant; of an address: the offset. Of kDynamicShared: added to its begin.
+  u64 value = 0;  // kConstant; an address's offset; kDynamicShared: added to its start.
   Reg reg;
 };
 
@@ -96,31 +97,31 @@ struct Operand {
     kAddress,   // [base+offset], [base, {coordinates}]: `parts` are the coordinates, as one vector.
     kLabel,     // `value`: its number; with `is_table`: of a .branchtargets list.
     kSink,      // _
-    kClock,     // %clock, %clock64, %globaltimer.
-    kFunction,  // Of call: `name`; `parts`: the parameters' addresses. The operands that follow are
+    kClock,     // Reads %clock, %clock64, %globaltimer.
+    kFunction,  // call: `name`; `parts`: the parameters' addresses. The operands that follow are
                 // the results' addresses.
   };
   Kind kind = Kind::kRegister;
-  bool negated = false;      // !p
+  bool negated = false;      // !p: negates it.
   bool is_floating = false;  // An immediate that was written as 0f, 0d or a decimal.
   bool is_double = false;    // Its bits are those of a double: 0d or a decimal.
   bool is_variable = false;  // A variable's address; `value` is added to it.
   bool is_table = false;
   Reg reg;                        // kRegister, kAddress (the base).
   s64 value = 0;                  // kImmediate: its bits; kAddress: the offset; kLabel.
-  Space space = Space::kGeneric;  // Of a variable.
+  Space space = Space::kGeneric;  // For a variable.
   std::string name;
   std::vector<Operand> parts;  // kVector, kAddress, kFunction; kRegister: the q of p|q.
 };
 
 struct Instruction {
   std::string opcode;              // As written, with modifiers.
-  std::vector<std::string> words;  // The opcode, cut at its dots.
+  std::vector<std::string> words;  // The opcode, split at its dots.
   std::vector<Operand> operands;
   bool has_guard = false;
   bool guard_negated = false;
   Reg guard;
-  u32 line = 0;  // Of the PTX text, from 1.
+  u32 line = 0;  // Line of the PTX text, from 1.
   std::string text;
 };
 
@@ -133,14 +134,14 @@ struct Parameter {
 struct Function {
   std::string name;
   std::vector<Instruction> code;
-  std::vector<s64> labels;                // By number: the instruction that it stands before.
-  std::vector<std::vector<u32>> targets;  // .branchtargets lists, of label numbers.
+  std::vector<s64> labels;                // Per label: the instruction that it precedes.
+  std::vector<std::vector<u32>> targets;  // .branchtargets lists of label numbers.
   std::vector<Initial> initial;
   std::vector<Parameter> parameters;
   u64 parameter_bytes = 0;
-  u32 register_bytes = 0;  // Of a warp's register file.
+  u32 register_bytes = 0;  // Size of one warp's register file.
   u32 num_registers = 0;
-  u64 local_bytes = 0;   // Of a lane.
+  u64 local_bytes = 0;   // Per lane.
   u64 shared_bytes = 0;  // Static.
   u32 dynamic_shared_align = 16;
   // Performance-tuning directives (section 11.4); 0: not given.
@@ -149,9 +150,9 @@ struct Function {
   u32 max_registers = 0;  // .maxnreg
   u32 cluster[3] = {};    // .reqnctapercluster
 
-  /// A new register: places it in the file.
+  /// Adds a register and places it in the register file.
   Reg add_register(u8 bytes);
-  /// Room for a variable in shared or local memory. @return its offset.
+  /// Allocates a variable in shared or local memory. @return its offset.
   u64 add_variable(Space space, const Variable& variable);
 };
 
@@ -159,13 +160,13 @@ struct Module {
   std::string target;  // "sm_90a"
   std::map<std::string, std::unique_ptr<Function>> functions;
   std::map<std::string, Variable> variables;
-  std::vector<std::unique_ptr<u8[]>> memory;  // Of .global and .const.
+  std::vector<std::unique_ptr<u8[]>> memory;  // For .global and .const.
 };
 
-/// @throws Error that says in which line `text` is not understood.
+/// @throws Error that names the line of `text` that is not understood.
 std::unique_ptr<Module> parse(const std::string& text);
 
-/// The bytes of a type's value, "b32": 4. 0: .pred, or no type.
+/// The size of a type's value, "b32": 4. 0 for .pred, or if it is no type.
 u8 bytes_of_type(std::string_view type);
 
 }  // namespace ptxsim

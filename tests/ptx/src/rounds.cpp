@@ -1,4 +1,4 @@
-// A cluster's warps in turn, until all have exited or none can go on.
+// Runs a cluster's warps in turn, until all have exited or none can go on.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <thread>
@@ -11,18 +11,18 @@
 namespace ptxsim {
 namespace {
 
-constexpr u64 kQuantum = 4096;  // Instructions of a turn.
+constexpr u64 kQuantum = 4096;  // Instructions per turn.
 constexpr u64 kMaxRandomQuantum = 2000;
-constexpr u64 kOneIn = 4;  // kRandom: turns behind which a copy lands.
-// Rounds in which nothing happened: before the first look whether warps run in circles, a long
-// computation being more likely; and before a copy lands late: a loop around a poll may have more
-// than one.
+constexpr u64 kOneIn = 4;  // kRandom: one in so many turns lands a copy.
+// Number of rounds without an event: before the first check whether warps run in circles, because a
+// long computation is more likely; and before a late copy lands, because a loop around a poll may
+// need more than one.
 constexpr u64 kBusyPatience = 64;
 constexpr u64 kIdlePatience = 4;
 
 struct Round {
-  bool exited = true;  // All warps.
-  bool busy = false;   // Some used up their turn.
+  bool exited = true;  // All warps have exited.
+  bool busy = false;   // Some warp used up its turn.
 };
 
 class Rounds {
@@ -47,7 +47,7 @@ class Rounds {
       if (idle_rounds_ >= kIdlePatience && land()) continue;
       if (!progress_.runs_in_circles(round.busy ? kBusyPatience : kIdlePatience)) continue;
       if (land() || take_turns()) continue;
-      if (!was_first_) {  // Another host thread may have written in the meantime: look again.
+      if (!was_first_) {  // Another host thread may have written meanwhile: check again.
         was_first_ = is_first_();
         progress_.reset();
         std::this_thread::yield();
@@ -91,7 +91,7 @@ class Rounds {
     return true;
   }
 
-  /// Some lanes of a warp run in circles; others, further on, may end that.
+  /// Some lanes of a warp run in circles; other lanes, which are further on, may end that.
   bool take_turns() {
     if (taking_turns_) return false;
     for (Warp* const warp : warps_) {

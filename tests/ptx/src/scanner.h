@@ -1,4 +1,4 @@
-// PTX text cut into names, numbers and punctuation; knows the line that it stands in.
+// Splits PTX text into names, numbers and punctuation, and knows the current line.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -9,7 +9,7 @@
 
 namespace ptxsim {
 
-/// A number of the text, as bits: of an integer, of a float (0f3F800000), or of a double (0d...,
+/// A number in the text, as the bits of an integer, of a float (0f3F800000), or of a double (0d...,
 /// and decimals such as 1.5).
 struct Number {
   enum class Kind : u8 { kInteger, kFloat, kDouble };
@@ -25,17 +25,17 @@ class Scanner {
   char peek();
   bool accept(char c);
   void expect(char c);
-  /// What stands there, literally: ".branchtargets".
+  /// Accepts this literal text: ".branchtargets".
   bool accept(std::string_view literal);
 
-  /// Letters, digits, _, $ and %. Empty if there are none.
+  /// Reads letters, digits, _, $ and %. Empty if there are none.
   std::string_view name();
   std::string_view need_name();
-  /// A name with dots and double colons: an opcode with its modifiers.
+  /// Reads a name with dots and double colons: an opcode with its modifiers.
   std::string_view opcode();
-  /// Whether a single colon follows: what came before is a label.
+  /// Accepts a single colon, which makes what came before a label.
   bool accept_label_colon();
-  /// .x, .y or .z, directly behind the name of a special register; else empty.
+  /// Reads .x, .y or .z directly after the name of a special register; otherwise empty.
   std::string_view component();
   bool at_number();
   Number number();

@@ -23,8 +23,9 @@ void count_instruction(Warp& warp, u32 pc, u32 active) {
   counts.thread_instructions += static_cast<u64>(std::popcount(active));
 }
 
-// What follows executes instructions that are more than a step to the next one. The current group
-// stands at `warp.op`; `active` of its lanes, at least one, execute it. Each sets the group's pc.
+// The functions below execute instructions that do more than step to the next one. The current
+// group is at `warp.op`; `active` of its lanes, at least one, execute it. Each function sets the
+// group's pc.
 
 void branch(Warp& warp, u32 active) {
   Group& group = warp.groups[warp.current];
@@ -47,7 +48,7 @@ void branch_by_table(Warp& warp, u32 active) {
              std::to_string(op.targets.size()),
          outside);
   }
-  // Those whose guard is false go on; the others leave, those of one index together.
+  // Lanes whose guard is false go on; the others branch, those of one index together.
   Group group = warp.groups[warp.current];
   for (u32 rest = active; rest != 0;) {
     const u32 value = index[first_lane(rest)];
@@ -81,8 +82,8 @@ void exit_lanes(Warp& warp, u32 active) {
   open_barriers_without(warp);
 }
 
-/// Groups that met leave together: executes, and asks the warpgroup's other warps if that is
-/// wanted.
+/// Executes an instruction at which groups met, and which leave together; if asked to, also makes
+/// the warpgroup's other warps meet.
 void execute_together(Warp& warp, u32 active) {
   const Op& op = *warp.op;
   if (!meet_warp(warp, active)) return;
@@ -167,15 +168,15 @@ void execute_flow(Warp& warp, u32 active) {
   }
 }
 
-/// Whether the current group may run on without choosing anew.
+/// Whether the current group may go on without a new choice.
 bool still_chosen(const Warp& warp, std::size_t num_groups, std::size_t current) {
   if (num_groups != 1 || warp.groups.size() != 1 || warp.current != current) return false;
   const Group& group = warp.groups[0];
   return group.state == Group::State::kReady && !group.yielded;
 }
 
-/// Runs the current group until groups change, it meets another, or `left` instructions are over.
-/// @return those that are left.
+/// Runs the current group until groups change, it meets another, or `left` instructions have run.
+/// @return the number of instructions left.
 template <bool kChecked>
 u64 run_group(Warp& warp, u64 left) {
   const Op* const ops = warp.kernel->ops.data();

@@ -6,12 +6,12 @@
 
 namespace ptxsim {
 
-/// Why a turn is over.
+/// Why a turn has ended.
 enum class TurnEnd : u8 {
-  kExited,   // All lanes did.
-  kBlocked,  // No group can go on before others do.
+  kExited,   // All lanes have exited.
+  kBlocked,  // No group can go on before other warps do.
   kIdle,     // The same, but some poll or sleep.
-  kQuantum,  // Its instructions are used up.
+  kQuantum,  // It has used up its instructions.
 };
 
 /// Runs the warp for at most `quantum` instructions.

@@ -14,10 +14,10 @@ struct SpecialRegister {
   u8 bytes;
 };
 
-/// Of "%tid.x" and the like; none, if the name is not known.
+/// Looks up "%tid.x" and the like; empty if the name is not known.
 std::optional<SpecialRegister> find_special_register(std::string_view name);
 
-/// Those that change while a kernel runs: %clock, %globaltimer and their halves.
+/// Whether the register changes while a kernel runs: %clock, %globaltimer and their halves.
 bool is_clock(std::string_view name);
 
 }  // namespace ptxsim

@@ -1,7 +1,7 @@
-// A launch under way: cluster, blocks, warps, groups of lanes.
+// The state of a running launch: cluster, blocks, warps, groups of lanes.
 //
-// Lanes that disagree on a branch become groups with program counters of their own. The group that
-// is furthest behind runs; groups that meet at an instruction are one again.
+// Lanes that disagree on a branch become groups with their own program counters. The group that is
+// furthest behind runs; groups that meet at an instruction merge.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -31,8 +31,8 @@ struct Cluster;
 struct Group {
   enum class State : u8 {
     kReady,
-    kMeeting,  // For other lanes of the warp.
-    kBlocked,  // At a barrier, which lets it go on.
+    kMeeting,  // Waits for other lanes of the warp.
+    kBlocked,  // At a barrier, which will release it.
   };
   u32 pc = 0;
   u32 lanes = 0;
@@ -49,23 +49,23 @@ struct Warp {
   u32 alive = 0;  // Lanes that have not exited.
   std::vector<Group> groups;
   std::size_t current = 0;  // The group that runs.
-  const Op* op = nullptr;   // What runs.
+  const Op* op = nullptr;   // The instruction that runs.
   bool poll_failed = false;
-  bool takes_turns = false;  // The group that ran last lets the others run first (progress.h).
+  bool takes_turns = false;  // The group that ran last lets others run first (progress.h).
 
   u8* registers = nullptr;   // The register file.
-  std::vector<u32> defined;  // By register number, if checked: lanes that hold a value.
-  u8* local = nullptr;       // Of lane 0; the others' follow.
-  u64 local_bytes = 0;       // Of a lane.
-  u32 num_registers = 0;     // Per thread: what setmaxnreg changes. 0: not known.
+  std::vector<u32> defined;  // By register number, if checked: the lanes that hold a value.
+  u8* local = nullptr;       // Lane 0's; the others' follow.
+  u64 local_bytes = 0;       // Per lane.
+  u32 num_registers = 0;     // Per thread, changed by setmaxnreg. 0: not known.
 
-  // barrier.cluster: lanes that arrived in the phase under way; in one that is over, and did not
-  // wait yet.
+  // barrier.cluster: lanes that arrived in the current phase; lanes that arrived in a finished
+  // phase but have not waited yet.
   u32 cluster_arrived = 0, cluster_passed = 0;
 
   ThreadCopies copies;     // cp.async.
-  BulkGroups bulk_groups;  // Of bulk stores.
-  Fences fences;           // fence.proxy.async, by lane.
+  BulkGroups bulk_groups;  // For bulk stores.
+  Fences fences;           // fence.proxy.async, per lane.
   Products products;       // wgmma.
 
   /// A register's value in each lane.
@@ -77,7 +77,7 @@ struct Warp {
   const T* lanes(Reg reg) const {
     return reinterpret_cast<const T*>(registers + reg.offset);
   }
-  /// A predicate: a bit per lane.
+  /// A predicate: one bit per lane.
   u32& predicate(Reg reg) { return *reinterpret_cast<u32*>(registers + reg.offset); }
   u32 predicate(Reg reg) const { return *reinterpret_cast<const u32*>(registers + reg.offset); }
 };
@@ -90,13 +90,13 @@ struct Block {
   std::vector<Warp> warps;
   BlockBarriers barriers;
   RegisterPool register_pool;
-  Mbarriers mbarriers;      // What is known of each.
+  Mbarriers mbarriers;      // The record of each.
   SharedAccesses accesses;  // By proxy.
-  u8* shared = nullptr;     // Offset 0; what kernels may use begins at kSharedBase.
-  u64 shared_bytes = 0;     // The end of what they may use.
+  u8* shared = nullptr;     // Offset 0; what kernels may use starts at kSharedBase.
+  u64 shared_bytes = 0;     // End of what kernels may use.
 };
 
-/// What runs at a time: the blocks of a cluster, mostly one.
+/// What runs at a time: the blocks of a cluster, often only one.
 struct Cluster {
   const Launch* launch = nullptr;
   u32 index[3] = {};
@@ -104,17 +104,18 @@ struct Cluster {
   PendingCopies pending;
   ClusterBarrier barrier;
   Counts* counts = nullptr;
-  u64 events = 0;  // Grows with anything that may let another warp go on.
+  u64 events = 0;  // Increases with anything that may let another warp go on.
   u64 clock = 0;
   std::mt19937_64 random;
 };
 
-/// The first bytes of shared memory are the system's.
+/// The first bytes of shared memory are reserved for the system.
 constexpr u64 kSharedBase = 1024;
-/// Addresses of shared::cluster: the block's rank plus one stands above the offset.
+/// Addresses of shared::cluster hold the block's rank plus one above the offset.
 constexpr u32 kRankShift = 24;
 
-/// Throws an Error: what, at which instruction, in which block and warp; `lanes` if they matter.
+/// Throws an Error that says what failed, at which instruction, in which block and warp, and in
+/// which `lanes`, if given.
 [[noreturn]] void fail(const Warp& warp, const std::string& what, u32 lanes = 0);
 
 // ---- Operands (decoder.h) -----------------------------------------------------------------------

@@ -10,11 +10,11 @@
 namespace ptxsim {
 namespace {
 
-constexpr u64 kChunk = 16;  // Swizzles move 16 bytes at a time.
+constexpr u64 kChunk = 16;  // The unit of swizzling.
 
 struct ElementType {
   u32 bytes;
-  u32 nan;  // What NaN fill writes; 0: not a floating-point type.
+  u32 nan;  // The value of NaN fill; 0: not a floating-point type.
 };
 
 /// By CUtensorMapDataType: u8, u16, u32, s32, u64, s64, f16, f32, f64, bf16, f32 with ftz, tf32,
@@ -72,7 +72,7 @@ std::string broken_rule(const void* map, const TiledTensor& tensor) {
   if (map == nullptr || reinterpret_cast<u64>(map) % 64 != 0) {
     return "tensorMap must be 64-byte aligned";
   }
-  constexpr u32 kPackedTypes = 3;  // Follow the known ones.
+  constexpr u32 kPackedTypes = 3;  // These come after the known ones.
   if (tensor_type_bytes(tensor.type) == 0) {
     return tensor.type < std::size(kTypes) + kPackedTypes
                ? "tensorDataType " + number(tensor.type) + " is not known here"
@@ -99,8 +99,8 @@ u64 swizzled(u64 address, u8 swizzle) {
   return address ^ (address >> 7 & mask) << 4;
 }
 
-/// Calls `row(r, address, inside)` for each row of the box along the innermost dimension: where it
-/// lies in memory at coordinate 0, and whether the tensor has it.
+/// Calls `row(r, address, inside)` for each row of the box along the innermost dimension, with its
+/// address at coordinate 0 and whether it is inside the tensor.
 template <class Row>
 void each_row(const Box& box, Row row) {
   const TensorMap& map = box.map;
@@ -120,7 +120,7 @@ void each_row(const Box& box, Row row) {
   }
 }
 
-/// The part of a box's rows that lies in the tensor, in elements of the row.
+/// The part of a box's rows that lies inside the tensor, in elements of the row.
 struct Columns {
   u64 first = 0, past = 0;
 };

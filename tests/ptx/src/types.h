@@ -1,4 +1,4 @@
-// Short names of the integers that registers hold, and the one kind of error.
+// Short names for the integers that registers hold, and the error type.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -16,7 +16,7 @@ using s16 = int16_t;
 using s32 = int32_t;
 using s64 = int64_t;
 
-/// PTX that is not understood, or a kernel that does what it may not. The text says what and where.
+/// PTX that is not understood, or a kernel that breaks a rule. The text says what and where.
 struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

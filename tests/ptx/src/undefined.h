@@ -1,4 +1,5 @@
-// Registers that were never written: which lanes of each hold a value (Warp::defined).
+// Checks for registers that were never written, by the lanes of each that hold a value
+// (Warp::defined).
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -10,8 +11,8 @@ namespace ptxsim {
 [[noreturn]] void fail_undefined(const Warp& warp, u32 lanes);
 [[noreturn]] void fail_undefined_guard(const Warp& warp, u32 lanes);
 
-/// The lanes in which selp takes an undefined value. One that it does not take may be undefined;
-/// what chooses may not.
+/// The lanes in which selp takes an undefined value. The value not taken may be undefined; the
+/// selector may not.
 inline u32 undefined_selection(const Warp& warp, const Op& op, u32 lanes) {
   const u32 unknown = lanes & ~warp.defined[op.selector.number];
   if (unknown != 0) fail_undefined(warp, unknown);
@@ -21,7 +22,7 @@ inline u32 undefined_selection(const Warp& warp, const Op& op, u32 lanes) {
          ((takes_first & ~warp.defined[op.reads[0]]) | (~takes_first & ~warp.defined[op.reads[1]]));
 }
 
-/// Checks what `lanes` read, and notes what they write.
+/// Checks what `lanes` read, and records what they write.
 inline void check_and_define(Warp& warp, const Op& op, u32 lanes) {
   u32 undefined = 0;
   for (const u32 reg : op.reads) undefined |= lanes & ~warp.defined[reg];
@@ -41,14 +42,14 @@ inline void check_guard(const Warp& warp, const Op& op, u32 lanes) {
   if (undefined != 0) fail_undefined_guard(warp, undefined);
 }
 
-/// An operand that the schedule itself reads, before the instruction executes.
+/// Checks an operand that the schedule itself reads before the instruction executes.
 inline void check_operand(const Warp& warp, Reg reg, u32 lanes) {
   if (warp.defined.empty()) return;
   const u32 undefined = lanes & ~warp.defined[reg.number];
   if (undefined != 0) fail_undefined(warp, undefined);
 }
 
-/// What Options::check asks of any instruction.
+/// The checks of Options::check for any instruction.
 inline void before_execution(Warp& warp, const Op& op, u32 lanes) {
   if (warp.defined.empty()) return;
   check_registers(warp, op);

@@ -6,8 +6,8 @@
 
 namespace ptxsim::test {
 
-/// Declares `bar`, an mbarrier, `tile`, 16 KiB of shared memory, some registers, and %leader, which
-/// holds in thread 0.
+/// Declares `bar`, an mbarrier; `tile`, 16 KiB of shared memory; some registers; and %leader, which
+/// is true in thread 0.
 inline std::string declarations() {
   return R"(
       .shared .align 8 .b8 bar[8];
@@ -20,7 +20,7 @@ inline std::string declarations() {
   )";
 }
 
-/// Initialises `bar` for so many arrivals, for all to use.
+/// Initialises `bar` for this number of arrivals, visible to all.
 inline std::string init_barrier(int arrivals) {
   return "@%leader mbarrier.init.shared::cta.b64 [bar], " + std::to_string(arrivals) + R"(;
       @%leader fence.mbarrier_init.release.cluster;
@@ -28,13 +28,13 @@ inline std::string init_barrier(int arrivals) {
   )";
 }
 
-/// Waits for a phase of `bar`. `label` is one of its own in the program.
+/// Waits for a phase of `bar`. `label` must be unique in the program.
 inline std::string wait_for_barrier(const std::string& label, int parity = 0) {
   return label + ":\nmbarrier.try_wait.parity.shared::cta.b64 %done, [bar], " +
          std::to_string(parity) + ";\n@!%done bra " + label + ";\n";
 }
 
-/// Thread 0 loads `bytes` from `source`, a register with an address, to `tile`.
+/// Thread 0 loads `bytes` from the address in the register `source` to `tile`.
 inline std::string load_tile(const std::string& source, int bytes) {
   const std::string count = std::to_string(bytes);
   return "@%leader mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], " + count +
@@ -42,7 +42,7 @@ inline std::string load_tile(const std::string& source, int bytes) {
          source + "], " + count + ", [bar];\n";
 }
 
-/// Each thread takes its 8 bytes of `tile` as %out0.
+/// Each thread reads its 8 bytes of `tile` into %out0.
 inline std::string read_tile() {
   return "mov.u32 %r0, tile;\nmad.lo.u32 %r0, %tid, 8, %r0;\nld.shared.u64 %out0, [%r0];\n";
 }

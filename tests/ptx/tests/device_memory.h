@@ -1,5 +1,5 @@
-// Memory of the host that kernels may touch, with exactly its bytes; and options that end with
-// their scope.
+// Host memory that kernels may touch, with exactly its bytes; and options that are reset at the end
+// of their scope.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -16,7 +16,7 @@ template <class T>
 class DeviceMemory {
  public:
   explicit DeviceMemory(std::vector<T> values) : size_(values.size()) {
-    // Aligned as cudaMalloc's is.
+    // cudaMalloc's alignment.
     constexpr std::size_t kAlign = 256;
     storage_.resize(size_ * sizeof(T) + kAlign);
     const auto begin = reinterpret_cast<u64>(storage_.data());
@@ -47,7 +47,7 @@ inline std::vector<u8> random_bytes(std::size_t count, u32 seed = 1) {
   return bytes;
 }
 
-/// Copies land so for as long as this lives.
+/// Sets how copies land while this object lives.
 class WithLanding {
  public:
   explicit WithLanding(Landing landing, u64 seed = 1) : before_(options()) {
@@ -62,7 +62,7 @@ class WithLanding {
   Options before_;
 };
 
-/// Runs `body` with each way of landing, at random with a few seeds.
+/// Runs `body` with each way of landing; the random one with a few seeds.
 template <class Body>
 void with_each_landing(Body body) {
   for (const Landing landing : {Landing::kAtOnce, Landing::kLate}) {

@@ -1,5 +1,5 @@
-// Runs an instruction on many values at once, and compares each thread's result with what the
-// manual's definition gives, computed by the test.
+// Runs an instruction on many values at once, and compares each thread's result with the manual's
+// definition, as the test computes it.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -16,7 +16,7 @@
 
 namespace ptxsim::test {
 
-/// Ends and middles of the types' ranges.
+/// The limits of the types' ranges, and values in the middle.
 inline const Values kSpecialIntegers = {0,
                                         1,
                                         2,
@@ -33,8 +33,8 @@ inline const Values kSpecialIntegers = {0,
                                         0x8000000000000000,
                                         ~u64{0}};
 
-/// An instruction and the types of its registers: {"add.s32", "b32", {"b32", "b32"}}. `operands`:
-/// what stands behind the opcode; empty: %d, %a, %b, %c, %e.
+/// An instruction and the types of its registers: {"add.s32", "b32", {"b32", "b32"}}. `operands` is
+/// the text after the opcode; empty: %d, %a, %b, %c, %e.
 struct Instructed {
   std::string opcode;
   std::string to;
@@ -48,10 +48,10 @@ inline std::string hex(u64 value) {
   return text.str();
 }
 
-/// "b32" of 32.
+/// "b32" for 32.
 inline std::string untyped(int bits) { return std::string("b").append(std::to_string(bits)); }
 
-/// From %in or to %out, which have 64 bits.
+/// Converts from %in or to %out, which have 64 bits.
 inline std::string narrowed(const std::string& type, const std::string& to,
                             const std::string& from) {
   if (type == "pred") return "setp.ne.u64 " + to + ", " + from + ", 0;\n";
@@ -66,7 +66,7 @@ inline std::string widened(const std::string& type, const std::string& from) {
   return std::string(bytes == 2 ? "cvt.u64.u16 " : "cvt.u64.u32 ") + "%out0, " + from + ";\n";
 }
 
-/// `rows`: a thread's inputs each. Up to 1024 threads run at a time.
+/// Each of `rows` is a thread's inputs. Up to 1024 threads run at a time.
 inline Values run_rows(const Instructed& instructed, const std::vector<Values>& rows) {
   constexpr std::size_t kMaxThreads = 1024;
   std::string body = ".reg ." + instructed.to + " %d;\n";
@@ -94,7 +94,8 @@ inline Values run_rows(const Instructed& instructed, const std::vector<Values>& 
   return results;
 }
 
-/// `expected`: of a thread's inputs, already cut to their types; its result is cut to `to`.
+/// The expected result for a thread's inputs, already truncated to their types; it is truncated to
+/// `to`.
 using Expected = std::function<u64(const Values& inputs)>;
 
 inline u64 cut(const std::string& type, u64 value) {
@@ -137,7 +138,7 @@ inline std::vector<Values> tuples(const Values& values, std::size_t count) {
   return rows;
 }
 
-/// `num_rows` rows of random bits behind `rows`.
+/// Appends `num_rows` rows of random bits.
 inline std::vector<Values> with_random(std::vector<Values> rows, std::size_t num_rows,
                                        std::size_t count, u64 seed = 1) {
   std::mt19937_64 random(seed);

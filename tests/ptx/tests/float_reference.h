@@ -1,5 +1,5 @@
-// What 16-bit floats are worth, and how a number is rounded to them: by search among all of them.
-// And arithmetic of float in the host's rounding modes.
+// The values of 16-bit floats, and how a number is rounded to them, by search among all of them.
+// Also float arithmetic in the host's rounding modes.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -52,7 +52,7 @@ inline u64 rounded_to(HalfFormat format, Quad exact, const std::string& mode) {
   }
   const Quad low = value_of(format, below);
   if (low == magnitude) return sign | below;
-  // Infinity stands for the number after the greatest.
+  // Infinity takes the place of the number after the largest.
   const Quad high = above == format.infinity() ? 2 * low - Quad{value_of(format, below - 1)}
                                                : Quad{value_of(format, above)};
   const bool is_near =
@@ -65,7 +65,7 @@ inline u64 rounded_to(HalfFormat format, Quad exact, const std::string& mode) {
   return sign | (takes_low ? below : above);
 }
 
-/// The host rounds so while this lives.
+/// Sets the host's rounding mode while this object lives.
 class HostRounding {
  public:
   explicit HostRounding(const std::string& mode) : before_(std::fegetround()) {

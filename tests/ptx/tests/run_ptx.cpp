@@ -13,9 +13,9 @@
 namespace ptxsim::test {
 namespace {
 
-std::set<std::string> known_forms;  // Their syntax.
+std::set<std::string> known_forms;  // By their syntax.
 
-/// The module's variables are memory that kernels may touch for as long as this lives.
+/// Lets kernels touch the module's variables while this object lives.
 class VariableMemory {
  public:
   explicit VariableMemory(const Module& module) : module_(module) {
@@ -39,7 +39,7 @@ class VariableMemory {
   const Module& module_;
 };
 
-/// Counts accesses to memory for as long as this lives, if they are asked for.
+/// If counts are wanted, counts accesses to memory while this object lives.
 class Counting {
  public:
   explicit Counting(bool counts) : before_(options().count) { options().count = counts; }
@@ -53,7 +53,7 @@ class Counting {
 
 std::string numbered(const char* prefix, std::size_t i) { return prefix + std::to_string(i); }
 
-/// The kernel around a program's body. Word i of thread t lies at 8 * (i * threads + t).
+/// The kernel around a program's body. Word i of thread t is at 8 * (i * threads + t).
 std::string kernel_text(const Program& program, u32 num_threads) {
   const std::size_t num_inputs = program.inputs.size();
   const u64 pitch = u64{8} * num_threads;

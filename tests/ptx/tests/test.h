@@ -1,4 +1,4 @@
-// What the interpreter's own tests share: a check that counts.
+// Shared by the interpreter's own tests: a check that counts.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -25,7 +25,7 @@ void check(bool holds, const char* file, int line, const char* condition, const 
   std::cout << '\n' << std::flush;
 }
 
-/// To be returned from main().
+/// main() returns its result.
 inline int finish() {
   std::cout << num_checks << " checks, " << num_failed << " failed\n";
   return num_checks > 0 && num_failed == 0 ? 0 : 1;
@@ -51,7 +51,7 @@ inline bool contains(const std::string& text, std::initializer_list<const char*>
 #define CHECK(condition, ...) \
   ptxsim::test::check((condition), __FILE__, __LINE__, #condition __VA_OPT__(, ) __VA_ARGS__)
 
-/// `body` throws an Error whose text has all the parts.
+/// Checks that `body` throws an Error whose text has all the parts.
 #define CHECK_ERROR(body, ...)                                                           \
   do {                                                                                   \
     const std::string text = ptxsim::test::error_of([&] { body; });                      \

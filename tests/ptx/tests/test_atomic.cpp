@@ -16,7 +16,7 @@ using namespace ptxsim::test;
 
 struct Case {
   std::string operation, type;  // ".add", "u32"
-  /// Memory after, of memory before and the operands.
+  /// The memory word after the operation.
   std::function<u64(u64 before, u64 b, u64 c)> expected;
 };
 
@@ -72,7 +72,7 @@ bool has_result_only(const std::string& operation) {
   return operation == ".exch" || operation == ".cas";
 }
 
-/// Each lane on a word of its own (`pitch` 8), or all on one (0).
+/// Each lane works on its own word (`pitch` 8), or all on one (0).
 std::string program(const std::string& opcode, const std::string& type, bool has_result, bool has_c,
                     u32 pitch) {
   const std::string bits = std::to_string(8 * bytes_of_type(type));
@@ -91,7 +91,7 @@ struct Operands {
   Values memory, b, c;
 };
 
-/// Random words, and many that are equal or nearly so.
+/// Random words, many of them equal or nearly so.
 Operands operands_for(u32 bytes) {
   Operands operands{Values(32), Values(32), Values(32)};
   std::mt19937_64 random(bytes);
@@ -141,7 +141,7 @@ void test_integers() {
   }
 }
 
-/// A word that holds x, after thread 0 added b.
+/// A word that held x, after thread 0 has added b.
 u64 sum_of(const std::string& type, const std::string& modifiers, u64 x, u64 b) {
   DeviceMemory<u64> word({x});
   run_ptx({.body = ".reg .pred %other;\nsetp.ne.u32 %other, %tid, 0;\n@%other bra end_of_body;\n" +
@@ -158,7 +158,7 @@ void test_floats() {
        {std::pair{1.5f, 2.25f}, {-0.0f, 0.0f}, {1e30f, -1e30f}, {3.0f, 0.1f}}) {
     CHECK(sum_of("f32", ".global.add", bits(x), bits(b)) == float_sum(bits(x), bits(b)), x, b);
   }
-  // Subnormals: flushed in global memory, with their sign.
+  // Subnormals are flushed in global memory; they keep their sign.
   CHECK(sum_of("f32", ".global.add", bits(0x1p-130f), bits(0x1p-130f)) == 0);
   CHECK(sum_of("f32", ".add", bits(0x1p-126f), bits(0x1p-130f)) == bits(0x1p-126f));
   const double big = 1e300;

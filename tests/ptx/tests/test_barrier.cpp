@@ -1,4 +1,4 @@
-// Where threads of a block or a cluster meet, and the registers that warps hand each other.
+// Where threads of a block or a cluster meet, and the registers that warps pass to each other.
 // SPDX-License-Identifier: Apache-2.0
 #include "device_memory.h"
 #include "run_ptx.h"
@@ -18,7 +18,8 @@ std::string error_of_body(const std::string& body, u32 num_threads,
   });
 }
 
-/// Each thread's number through shared memory: to the thread across the block, behind `barrier`.
+/// Each thread passes its number through shared memory to the thread across the block, over
+/// `barrier`.
 bool exchanges(const std::string& barrier, u32 num_threads) {
   const Values out = run_ptx({.body = R"(
       .shared .align 4 .b8 words[4096];
@@ -53,13 +54,13 @@ void test_sync() {
   CHECK(exchanges("bar.sync 0, 128;", 104));
   CHECK(exchanges("barrier.sync 1, 128;", 104));
   CHECK(exchanges("bar.warp.sync -1;", 32));
-  CHECK(!exchanges("", 128));  // Without: the first warp reads what nobody wrote.
-  // Number and count in registers.
+  CHECK(!exchanges("", 128));  // Without a barrier the first warp reads what nobody wrote.
+  // The barrier's number and count are in registers.
   CHECK(exchanges(".reg .b32 %id, %n;\nmov.b32 %id, 7;\nmov.b32 %n, 128;\nbar.sync %id, %n;", 128));
 }
 
 void test_unaligned() {
-  // Halves of a warp at different places.
+  // The halves of a warp arrive at different places.
   const std::string parted = R"(
       setp.lt.u32 %p, %last, 40;
       @%p bra HIGH;
@@ -69,7 +70,7 @@ void test_unaligned() {
       barrier.sync 2, 128;
     DONE:)";
   CHECK(exchanges(parted, 112));
-  // Lanes of one warp at two barriers: even ones at 1, odd ones at 2, with the other warp's.
+  // Lanes of one warp at two barriers: even ones at 1, odd ones at 2, each with the other warp's.
   const Values out = run_ptx({.body = R"(
       .reg .b32 %id;
       and.b32 %id, %tid, 1;
@@ -78,7 +79,7 @@ void test_unaligned() {
       cvt.u64.u32 %out0, %id;)",
                               .block = {64, 1, 1}})[0];
   for (u32 thread = 0; thread < 64; ++thread) CHECK(out[thread] == thread % 2 + 1);
-  // Threads that left are not waited for where all of the block meet.
+  // A barrier for the whole block does not wait for threads that have exited.
   const Values left = run_ptx({.body = R"(
       .reg .pred %p;
       mov.b64 %out0, 5;
@@ -100,7 +101,7 @@ void test_unaligned() {
 }
 
 void test_arrive() {
-  // The second warp hands over a word: it arrives and goes on; the first waits for it.
+  // The second warp hands over a word: it arrives and goes on, and the first warp waits for it.
   for (const char* const arrive : {"bar.arrive", "barrier.arrive.aligned", "barrier.cta.arrive"}) {
     const Values out = run_ptx({.body = std::string(R"(
         .shared .align 8 .b64 word;
@@ -170,7 +171,7 @@ void test_barrier_errors() {
         {"barrier 1 for 96 threads, while others wait at it for 64", "warp 1"});
   check(one(".reg .b32 %id;\nand.b32 %id, %tid, 1;\nbar.sync %id;"),
         {"different barriers or numbers of threads", "warp 0"});
-  // 16 threads, then a whole warp, where 32 are expected.
+  // 16 threads and then a whole warp, where 32 are expected.
   check(one(".reg .pred %p;\nsetp.lt.u32 %p, %tid, 16;\n@%p bra LOW;\nsetp.lt.u32 %p, %tid, 32;\n"
             "@%p bra DONE;\nbar.sync 1, 32;\nLOW: barrier.sync 1, 32;\nDONE: barrier.sync 3;"),
         {"barrier 1: 48 threads arrived where it expects 32"});
@@ -195,7 +196,7 @@ std::string error_of_cluster(const std::string& body) {
 }
 
 void test_cluster_barrier() {
-  // Words of global memory from block to block of a cluster, three times.
+  // Passes words of global memory from block to block of a cluster, three times.
   const DeviceMemory<u64> words(Values(256));
   for (const char* const how : {".release.aligned", ".relaxed", ".aligned", ""}) {
     const std::string wait =
@@ -235,7 +236,7 @@ void test_cluster_barrier() {
 
 void test_cluster_errors() {
   CHECK(error_of_cluster("barrier.cluster.arrive;\nbarrier.cluster.wait;").empty());
-  // Threads that left are not waited for.
+  // The barrier does not wait for threads that have exited.
   CHECK(error_of_cluster("setp.eq.u32 %p, %rank, 1;\n@%p exit;\nbarrier.cluster.arrive;\n"
                          "barrier.cluster.wait;")
             .empty());
@@ -259,7 +260,7 @@ void test_cluster_errors() {
 
 // ---- setmaxnreg ---------------------------------------------------------------------------------
 
-/// A producer's warpgroup that gives registers, and two consumers' that take them.
+/// A producer warpgroup that releases registers, and two consumer warpgroups that take them.
 std::string hand_over(int released, int taken) {
   return ".reg .pred %p;\nsetp.lt.u32 %p, %tid, 128;\n@%p bra PRODUCER;\n"
          "setmaxnreg.inc.sync.aligned.u32 " +
@@ -277,7 +278,8 @@ void test_setmaxnreg() {
   CHECK(run(24, 240, bounds).empty());
   CHECK(run(40, 232, bounds).empty());
   const std::string much = run(40, 240, bounds);
-  // 12 warps of 168: four give 128 * 32 each; each of the eight takes 72 * 32, and seven can.
+  // 12 warps of 168: four release 128 * 32 each; each of the eight takes 72 * 32, and seven
+  // succeed.
   CHECK(contains(much, {"deadlock", "waits at setmaxnreg for 2304 registers (free: 256)",
                         "setmaxnreg.inc.sync.aligned.u32 240"}),
         much);

@@ -1,4 +1,4 @@
-// Bits of integers, logic and shifts, bit by bit.
+// Bit operations on integers, logic and shifts, computed bit by bit.
 // SPDX-License-Identifier: Apache-2.0
 #include "elementwise_test.h"
 
@@ -134,7 +134,7 @@ void test_prmt() {
              });
 }
 
-/// The manual's loops, literally.
+/// The manual's loops, taken literally.
 void test_fields() {
   std::vector<Values> extracts;
   std::vector<Values> inserts;

@@ -25,7 +25,7 @@ Values run_with(const std::string& body, const DeviceMemory<u64>& memory,
 }
 
 const std::string kFence = "fence.proxy.async.shared::cta;\n";
-/// Thread 0 stores the 256 bytes of `tile` to memory at %p0, with all threads' writes before.
+/// Thread 0 stores the 256 bytes of `tile` to memory at %p0, after all threads' writes.
 const std::string kStore = kFence + R"(
       bar.sync 0;
       @%leader cp.async.bulk.global.shared::cta.bulk_group [%p0], [tile], 256;
@@ -53,7 +53,7 @@ void test_load() {
   });
 }
 
-/// Nothing is there before the barrier says so, when copies land late.
+/// If copies land late, nothing is there before the barrier says so.
 void test_late() {
   const DeviceMemory<u64> memory(numbers(7, 32));
   const std::string early = init_barrier(1) + load_tile("%p0", 256) + read_tile() +
@@ -61,7 +61,7 @@ void test_late() {
                             "mov.b64 %out0, %a;\n";
   {
     const WithLanding late(Landing::kLate);
-    CHECK(run_with(early, memory)[0] == ~u64{0});  // What shared memory holds at first.
+    CHECK(run_with(early, memory)[0] == ~u64{0});  // The initial content of shared memory.
   }
   const WithLanding at_once(Landing::kAtOnce);
   CHECK(run_with(early, memory)[0] == 7);
@@ -83,7 +83,7 @@ void test_store() {
   CHECK(memory[16] == 1000 && memory[31] == 1015, memory[16]);
 }
 
-/// A store takes its bytes when it lands: `tile` must not be written before.
+/// A store reads its bytes when it lands, so `tile` must not be written before.
 void test_overwritten_source() {
   DeviceMemory<u64> memory(Values(32));
   const auto stored = [&](const std::string& wait) {
@@ -97,7 +97,7 @@ void test_overwritten_source() {
   CHECK(stored(kWaitRead) == 1000);
 }
 
-/// What was written is there after wait_group, and not yet after wait_group.read.
+/// What was written is there after wait_group, but not yet after wait_group.read.
 void test_wait_read() {
   DeviceMemory<u64> memory(Values(32));
   const auto seen = [&](const std::string& wait) {
@@ -111,7 +111,7 @@ void test_wait_read() {
   CHECK(seen(kWait) == 1000);
 }
 
-/// wait_group N leaves the last N groups.
+/// wait_group N leaves the last N groups pending.
 void test_groups() {
   DeviceMemory<u64> memory(Values(32));
   const auto seen = [&](int num_left) {
@@ -201,7 +201,7 @@ void test_errors() {
   CHECK_ERROR(store("[%p0], [tile], 8"), "multiple of 16");
   CHECK_ERROR(store("[%p0+8], [tile], 16"), "misaligned");
   CHECK_ERROR(store("[%p0+256], [tile], 16"), "invalid global");
-  // Without the fence after mbarrier.init.
+  // The fence after mbarrier.init is missing.
   CHECK_ERROR(run_with("@%leader mbarrier.init.shared::cta.b64 [bar], 1;\n" + load_tile("%p0", 16) +
                            wait_for_barrier("waiting"),
                        memory),
@@ -211,7 +211,7 @@ void test_errors() {
                        load_tile("%p0", 16) + wait_for_barrier("waiting"),
                    memory);
         }).empty());
-  // The mbarrier is gone when the copy lands: the error names the copy.
+  // The mbarrier is gone when the copy lands; the error names the copy.
   const WithLanding late(Landing::kLate);
   CHECK_ERROR(run_with(init_barrier(1) +
                            "@%leader cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::"

@@ -1,4 +1,4 @@
-// Comparison and selection: every operator in every type, with NaN, and the predicates' logic.
+// Comparison and selection: every operator on every type, with NaN, and the logic of predicates.
 // SPDX-License-Identifier: Apache-2.0
 #include <bit>
 #include <cmath>
@@ -111,7 +111,7 @@ void test_floats() {
     for (const Operator& op : kOperators) check_float_setp(op, floats);
     for (const Operator& op : kFloatOperators) check_float_setp(op, floats);
   }
-  // Subnormals compare as zeros where they are flushed.
+  // Where subnormals are flushed, they compare as zeros.
   const auto flushed = [](u64 bits) {
     return (bits & 0x7f800000) == 0 ? 0.0 : kFloats[0].value(bits);
   };
@@ -155,7 +155,7 @@ void test_combinations() {
     CHECK(out[0][i] == inputs[0][i] && out[1][i] == 1 - inputs[0][i]);
 }
 
-/// Lanes that do not take part keep their predicate.
+/// Lanes that do not execute it keep their predicate.
 void test_guarded() {
   const auto out = run_ptx({.body = ".reg .pred %p, %g;\nsetp.eq.u64 %p, 0, 0;\n"
                                     "setp.ne.u64 %g, %in0, 0;\n@%g setp.eq.u64 %p, 0, 1;\n"

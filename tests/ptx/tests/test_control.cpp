@@ -1,4 +1,4 @@
-// Branches, returns, calls: what each lane does, whatever path it takes.
+// Branches, returns and calls: what each lane does, whatever path it takes.
 // SPDX-License-Identifier: Apache-2.0
 #include <unistd.h>
 
@@ -21,7 +21,7 @@ Values lane_numbers() {
 }
 
 void test_branches() {
-  // Lanes part, and meet again.
+  // Lanes diverge, and meet again.
   const Values parted = run_ptx({.body = R"(
       .reg .pred %p;
       setp.lt.u32 %p, %tid, 10;
@@ -34,7 +34,7 @@ void test_branches() {
       add.u64 %out0, %out0, 100;)"})[0];
   for (u32 lane = 0; lane < kWarpSize; ++lane) CHECK(parted[lane] == (lane < 10 ? 105 : 107), lane);
 
-  // A loop that each lane leaves at its own time: sums 1 to its number.
+  // A loop that each lane leaves at its own time; it sums 1 to the lane's number.
   const Values sums = run_ptx({.body = R"(
       .reg .pred %p;
       .reg .b64 %i;
@@ -50,7 +50,7 @@ void test_branches() {
                                .inputs = {lane_numbers()}})[0];
   for (u64 lane = 0; lane < kWarpSize; ++lane) CHECK(sums[lane] == lane * (lane + 1) / 2, lane);
 
-  // Loops in loops, with a negated guard.
+  // Nested loops with a negated guard.
   const Values products = run_ptx({.body = R"(
       .reg .pred %p;
       .reg .b64 %i, %j;
@@ -120,13 +120,13 @@ void test_exits() {
         mov.b64 %out0, 9;
         setp.lt.u32 %p, %tid, 5;
         @%p )") + opcode + ";"})[0];
-    // Lanes that leave store nothing: their words are as the test left them, zero.
+    // Lanes that have exited store nothing: their words stay zero, as the test set them.
     for (u32 lane = 0; lane < kWarpSize; ++lane) CHECK(values[lane] == (lane < 5 ? 0 : 9), opcode);
   }
   CHECK_ERROR(run_ptx({.body = "mov.b64 %out0, 0;\n.reg .pred %p;\nsetp.eq.u32 %p, %tid, 3;\n"
                                "@%p trap;"}),
               "trap", "lanes 3\n", "warp 0", "block (0, 0, 0)");
-  // Not for lanes that do not reach it.
+  // Lanes that do not reach it do not fail.
   CHECK(error_of([] {
           run_ptx({.body = "mov.b64 %out0, 0;\n.reg .pred %p;\nsetp.eq.u32 %p, %tid, 32;\n"
                            "@%p trap;"});
@@ -156,7 +156,7 @@ constexpr const char* kPrintDeclarations = R"(
   .global .align 1 .b8 word[4] = {97, 98, 99, 0};
 )";
 
-/// What `body` writes to the standard output.
+/// Returns what `body` writes to standard output.
 template <class F>
 std::string output_of(F body) {
   std::fflush(stdout);
@@ -174,7 +174,8 @@ std::string output_of(F body) {
 }
 
 void test_calls() {
-  // "%5d|%llx|%.3f|%s|%-*u|%%\n" of -42, 0xdeadbeef01, 1.5, "abc", 4, 7.
+  // "%5d|%llx|%.3f|%s|%-*u|%%
+  // " with -42, 0xdeadbeef01, 1.5, "abc", 4, 7.
   const std::string print = R"(
       .local .align 8 .b8 packed[48];
       .reg .b32 %count;

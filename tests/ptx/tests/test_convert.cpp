@@ -14,7 +14,7 @@ const char* const kIntegerTypes[] = {"u8", "u16", "u32", "u64", "s8", "s16", "s3
 const std::string kModes[] = {"rn", "rz", "rm", "rp"};
 
 int bits_of(const std::string& type) { return 8 * bytes_of_type(type); }
-/// Of the registers that hold a type: the narrowest.
+/// The narrowest register that holds the type.
 std::string register_of(const std::string& type) { return untyped(std::max(bits_of(type), 16)); }
 Wide value(const std::string& type, u64 bits) {
   const u64 low = cut(untyped(bits_of(type)), bits);
@@ -61,7 +61,7 @@ void test_integers() {
       const auto rows = with_random(tuples(kIntegers, 1), 32, 1);
       check_rows({"cvt." + to + "." + from, register_of(to), {register_of(from)}}, rows,
                  [&](const Values& in) {
-                   // A register wider than the type holds it extended.
+                   // A register wider than the type holds the value extended.
                    return static_cast<u64>(value(to, static_cast<u64>(value(from, in[0]))));
                  });
       check_rows({"cvt.sat." + to + "." + from, register_of(to), {register_of(from)}}, rows,
@@ -133,7 +133,7 @@ const FloatType kFloats[] = {
 
 std::vector<Values> float_rows(const FloatType& type) {
   std::vector<Values> rows = with_random(tuples(type.special, 1), 256, 1);
-  // Bits at random are mostly huge or tiny: some of moderate size too.
+  // Random bits are mostly huge or tiny numbers, so some moderate ones are added.
   std::mt19937_64 random(2);
   for (int i = 0; i < 256; ++i) {
     const double x =
@@ -152,7 +152,7 @@ double integral(double x, const std::string& mode) {
   if (x - below != 0.5) return std::floor(x + 0.5) - (x + 0.5 < x ? 1.0 : 0.0);
   return std::fmod(below, 2.0) == 0.0 ? below : below + 1.0;
 }
-/// With the sign of what is rounded, and exact for large numbers.
+/// Keeps the sign of what is rounded, and is exact for large numbers.
 double integral_value(double x, const std::string& mode) {
   if (!(std::fabs(x) < 0x1p52)) return x;
   return std::copysign(integral(x, mode), x);
@@ -181,7 +181,7 @@ void test_to_integers() {
       }
     }
   }
-  // Subnormals are zeros before they are rounded.
+  // Subnormals become zeros before they are rounded.
   check_rows({"cvt.rpi.ftz.s32.f32", "b32", {"b32"}}, {{1}, {0x3f000000}, {0x80000001}},
              [](const Values& in) { return u64{in[0] == 0x3f000000}; });
 }
@@ -204,7 +204,8 @@ void test_to_integral_floats() {
 u64 expected_float(const std::string& to, Quad exact, const std::string& mode) {
   if (to == "f16") return rounded_to(kF16, exact, mode);
   if (to == "bf16") return rounded_to(kBf16, exact, mode);
-  // Of 64-bit integers and doubles: the host's conversion from its 80 bits is exact but for this.
+  // For 64-bit integers and doubles: the host's conversion from its 80 bits is exact except for
+  // this rounding.
   const HostRounding host(mode);
   volatile long double x = static_cast<long double>(exact);
   if (to == "f64") return std::bit_cast<u64>(static_cast<double>(x));
@@ -270,7 +271,7 @@ void test_widening() {
     const Values doubles =
         run_rows({"cvt.f64." + from.name, "b64", {register_of(from.name)}}, rows);
     for (std::size_t i = 0; i < rows.size(); ++i) {
-      // Which NaN it is, the manual leaves open.
+      // The manual leaves open which NaN it is.
       const double x = from.value(cut(register_of(from.name), rows[i][0]));
       const bool both_nan = std::isnan(x) && std::isnan(double_of(doubles[i]));
       CHECK(both_nan || doubles[i] == std::bit_cast<u64>(x), from.name, hex(rows[i][0]));
@@ -306,7 +307,7 @@ void test_pairs() {
   }
 }
 
-/// tf32: 10 bits of mantissa in the place of a float's 23.
+/// tf32: 10 bits of mantissa at the place of a float's 23.
 void test_tf32() {
   const auto rounded = [](u64 bits, const std::string& mode) -> u64 {
     const u64 magnitude = bits & 0x7fffffff;
@@ -327,7 +328,7 @@ void test_tf32() {
              [&](const Values& in) { return float_of(in[0]) <= 0.0f ? 0 : rounded(in[0], "rn"); });
 }
 
-/// All 16-bit floats and back.
+/// Converts all 16-bit floats and back.
 void test_round_trips() {
   for (const std::string type : {"f16", "bf16"}) {
     std::vector<Values> rows;

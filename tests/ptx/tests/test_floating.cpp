@@ -1,4 +1,4 @@
-// Floating-point arithmetic of f32 and f64: against the host's, in its rounding modes; the
+// Floating-point arithmetic of f32 and f64 against the host's, in its rounding modes;
 // approximations against double.
 // SPDX-License-Identifier: Apache-2.0
 #include <limits>
@@ -27,7 +27,7 @@ const Values kDoubles = {0,
                          0x7ff0000000000000,
                          0xfff0000000000000};
 
-/// Floats of similar sizes, whose sums and products round.
+/// Floats of similar sizes, so that their sums and products round.
 std::vector<Values> moderate(std::size_t count) {
   std::vector<Values> rows;
   std::mt19937_64 random(3);
@@ -67,7 +67,7 @@ std::vector<Values> double_rows(std::size_t count) {
   return rows;
 }
 
-/// An operation of floats as the host does it, in its rounding mode.
+/// An operation on floats as the host computes it in its rounding mode.
 using FloatFunction = std::function<float(const volatile float*)>;
 
 std::vector<std::string> registers(const std::string& type, std::size_t count) {
@@ -123,7 +123,7 @@ void test_f32() {
     check_float(std::string(c.root) + ".f32", 2, "rn", c.f);
     check_float(std::string(c.root) + ".ftz.f32", 2, "rn", c.f);
   }
-  // Where the manual allows an error, this has none.
+  // Exact here although the manual allows an error.
   for (const std::string modifier : {"approx", "full", "approx.ftz", "full.ftz"}) {
     check_float("div." + modifier + ".f32", 2, "rn", cases[5].f);
   }
@@ -168,7 +168,7 @@ void test_f64() {
   }
 }
 
-/// -0 is below +0; of a NaN and a number, the number is the result.
+/// -0 is below +0; a NaN and a number give the number.
 template <class T>
 T extreme(T a, T b, bool is_max) {
   if (std::isnan(a)) return b;
@@ -228,7 +228,7 @@ void test_signs() {
 void test_testp() {
   struct Case {
     const char* name;
-    std::function<bool(double, double)> f;  // Of the value, and of the least normal number.
+    std::function<bool(double, double)> f;  // Takes the value, and the smallest normal number.
   };
   const Case cases[] = {
       {"finite", [](double x, double) { return std::isfinite(x); }},
@@ -246,7 +246,7 @@ void test_testp() {
   }
 }
 
-/// A result may be the float next to the nearest; NaN, infinities and zeros are exact.
+/// A result may be a float next to the nearest one; NaN, infinities and zeros are exact.
 void check_function(const std::string& opcode, const std::vector<Values>& rows,
                     double (*exact)(double)) {
   const bool flushes = opcode.find(".ftz") != opcode.npos;

@@ -1,5 +1,5 @@
-// The table of instructions: how a syntax is matched, what an error names, and that no opcode
-// means two things.
+// The table of instructions: how a syntax is matched, what an error names, and that no opcode has
+// two meanings.
 // SPDX-License-Identifier: Apache-2.0
 #include <set>
 #include <string>
@@ -40,11 +40,11 @@ void test_match() {
   CHECK(matches("and(.b16|.b32)", "and.b32"));
   CHECK(!matches("and(.b16|.b32)", "and"));
   CHECK(!matches("and(.b16|.b32)", "and.b16.b32"));
-  // Alternatives of several words, and choices inside choices.
+  // Alternatives of several words, and nested choices.
   CHECK(matches("cvt(.f16.f32|.f32{.x}.f64).y", "cvt.f32.x.f64.y"));
   CHECK(matches("cvt(.f16.f32|.f32{.x}.f64).y", "cvt.f16.f32.y"));
   CHECK(!matches("cvt(.f16.f32|.f32{.x}.f64).y", "cvt.f16.x.f32.y"));
-  // The choice that fits at first need not be the right one.
+  // The first choice that fits need not be the right one.
   CHECK(matches("a{.b}{.b.c}.c", "a.b.c"));
   CHECK(matches("a{.b}{.b.c}.c", "a.b.b.c.c"));
   CHECK(matches("cp.async(.mbarrier::complete_tx::bytes|.bulk_group)",
@@ -73,10 +73,10 @@ void test_errors() {
   CHECK(contains(error_for("add.s32.s32"), {"'.s32'"}));
 }
 
-/// Opcodes that a syntax writes: the first and the last choice of each.
+/// An opcode that a syntax allows, with the first or the last of each choice.
 std::string written(const std::string& syntax, bool takes_last, bool takes_optional) {
   std::string opcode;
-  std::vector<std::size_t> begins;  // In `opcode`, of the choices that are open.
+  std::vector<std::size_t> begins;  // Index in `opcode` where each open choice begins.
   std::vector<char> kinds;
   std::vector<bool> done;
   for (const char c : syntax) {
@@ -113,7 +113,7 @@ void test_table() {
         const std::string opcode = written(form.syntax, takes_last, takes_optional);
         CHECK(matches(form.syntax, opcode), form.syntax, opcode);
         for (const Form& other : instruction_set()) {
-          // Where two lines write it, both mean the same.
+          // If two rows match the opcode, both must mean the same.
           const bool is_alike = other.decode == form.decode || !matches(other.syntax, opcode);
           CHECK(is_alike, form.syntax, other.syntax, opcode);
         }

@@ -24,7 +24,7 @@ const Half kHalves[] = {
       0x7f80, 0xff80, 0x7fc0, 0xffc1}},
 };
 
-/// Bits of finite numbers that are near each other, so that 113 bits hold their sums.
+/// Bits of finite numbers close to each other, so that 113 bits hold their sums.
 u64 near_one(const Half& half, std::mt19937_64& random) {
   const u64 exponent = static_cast<u64>(half.format.bias) - 12 + random() % 24;
   const u64 fraction = random() & ((1u << half.format.mantissa) - 1);
@@ -49,10 +49,10 @@ u64 flushed_half(const Half& half, u64 bits) {
   return (bits & half.format.infinity()) == 0 ? bits & 0x8000 : bits;
 }
 
-/// Of the bits of one number each, the result's bits.
+/// Maps the bits of one number per operand to the bits of the result.
 using HalfFunction = std::function<u64(const Values& in)>;
 
-/// On single numbers, and on pairs: the second number of a pair is the next row's.
+/// Checks single numbers and pairs; the second number of a pair is that of the next row.
 void check_half(const Half& half, const std::string& opcode, std::size_t count,
                 const HalfFunction& f) {
   const std::vector<Values> rows = rows_of(half, count);
@@ -111,7 +111,7 @@ void test_arithmetic() {
     const Quad result = ab + c;
     const bool c_is_small = (ab < 0 ? -ab : ab) >= (c < 0 ? -c : c);
     const Quad lost = c_is_small ? c - (result - ab) : ab - (result - c);
-    // What 113 bits do not hold still breaks a tie.
+    // Bits beyond the 113 still break a tie.
     if (lost != lost || lost == 0) return result;
     const Quad step = (result < 0 ? -result : result) * Quad{0x1p-112};
     return lost > 0 ? result + step : result - step;
@@ -134,9 +134,9 @@ void test_arithmetic() {
   }
 }
 
-/// A tie of the product that a far smaller addend breaks: rounding twice gets it wrong.
+/// A much smaller addend breaks a tie of the product; rounding twice would get it wrong.
 void test_single_rounding() {
-  // bf16: 1.0078125 * 1.5 = 1.51171875, half way between two; plus or minus 2^-100.
+  // bf16: 1.0078125 * 1.5 = 1.51171875, halfway between two numbers; plus or minus 2^-100.
   const Values row = {0x3f81, 0x3fc0};
   const u64 tiny = u64{127 - 100} << 7;
   const u64 above = rounded_to(kBf16, Quad{1.512}, "rn");

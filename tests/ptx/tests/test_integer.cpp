@@ -1,4 +1,4 @@
-// Integer arithmetic: every instruction in every type, against 128-bit arithmetic.
+// Integer arithmetic: every instruction on every type, against 128-bit arithmetic.
 // SPDX-License-Identifier: Apache-2.0
 #include "elementwise_test.h"
 
@@ -11,7 +11,7 @@ using Wide = __int128;
 
 int bits_of(const std::string& type) { return 8 * bytes_of_type(type); }
 
-/// The value that the low bits of a register have in a type.
+/// The value of a register's low bits as a type.
 Wide value(const std::string& type, u64 bits) {
   const u64 low = cut(type, bits);
   const int size = bits_of(type);
@@ -36,7 +36,8 @@ void check_binary(const std::string& opcode, const std::string& type, const Bina
 
 const char* const kTypes[] = {"u16", "u32", "u64", "s16", "s32", "s64"};
 
-/// 128 bits do not hold products of unsigned 64-bit integers with a sign: the high half by hand.
+/// Signed 128 bits do not hold products of unsigned 64-bit integers, so the high half is computed
+/// by hand.
 Wide product_high(const std::string& type, Wide a, Wide b) {
   const int size = bits_of(type);
   if (size < 64 || type[0] == 's') return (a * b) >> size;
@@ -154,7 +155,7 @@ void test_dp4a() {
   }
 }
 
-/// Division by zero is left open by the manual.
+/// The manual leaves division by zero open.
 std::vector<Values> divisions(const std::string& type) {
   std::vector<Values> rows;
   for (const Values& row : rows_of(2)) {
@@ -182,7 +183,7 @@ void test_quotients() {
   }
 }
 
-/// Two words of 32 or 64 bits each, by a chain of a low and a high instruction.
+/// Operates on two words of 32 or 64 bits each, by a low and then a high instruction.
 void check_carry(const std::string& low, const std::string& high, int bits,
                  const std::function<unsigned __int128(unsigned __int128, unsigned __int128)>& f) {
   const std::string b = ".b" + std::to_string(bits);
@@ -224,7 +225,7 @@ void test_carries() {
     check_carry("sub.cc." + type, "subc." + type, bits, difference);
     check_carry("sub.cc." + type, "subc.cc." + type, bits, difference);
   }
-  // A carry that addc.cc passes on.
+  // addc.cc passes a carry on.
   const auto out = run_ptx({.body = ".reg .b32 %x, %y, %z;\n"
                                     "add.cc.u32 %x, 0xffffffff, 1;\n"
                                     "addc.cc.u32 %y, 0xffffffff, 0;\n"

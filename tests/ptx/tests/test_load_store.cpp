@@ -40,7 +40,7 @@ std::string narrow(u32 bytes, const std::string& to, const std::string& from) {
                     : "cvt.u" + bits + ".u64 " + to + ", " + from + ";\n";
 }
 
-/// A value of memory in a register: extended by its sign or by zeros.
+/// A value of memory as a register holds it: sign-extended or zero-extended.
 u64 extended(const u8* at, u32 bytes, bool is_signed, u32 register_bytes) {
   u64 value = 0;
   std::memcpy(&value, at, bytes);
@@ -48,7 +48,7 @@ u64 extended(const u8* at, u32 bytes, bool is_signed, u32 register_bytes) {
   return register_bytes == 8 ? value : value & ((u64{1} << 8 * register_bytes) - 1);
 }
 
-/// One load of every lane, from its own place behind `base`.
+/// Every lane makes one load from its own place after `base`.
 void check_load(const std::string& opcode, const std::string& type, u32 count, u32 register_bytes,
                 const std::string& extra = "") {
   const u32 bytes = bytes_of_type(type);
@@ -185,7 +185,7 @@ void test_spaces() {
   CHECK(out[31] == 18, out[31]);
 }
 
-/// A shared address and a local one, as generic addresses.
+/// A shared and a local address, as generic addresses.
 void test_generic() {
   const Values out = run_ptx({.body = R"(
       .shared .align 8 .b8 words[256];
@@ -205,8 +205,8 @@ void test_generic() {
   for (u32 lane = 0; lane < 32; ++lane) CHECK(out[lane] == 2 * lane, out[lane]);
 }
 
-/// The error of an access, with 64 bytes of global memory at %p0, of shared memory at `words` and
-/// of local memory at `own`, a map of nothing.
+/// The error of an access. There are 64 bytes of global memory at %p0, of shared memory at `words`
+/// and of local memory at `own`; nothing is mapped elsewhere.
 std::string error_of_access(const std::string& access) {
   const DeviceMemory<u8> memory(std::vector<u8>(64));
   return error_of([&] {
@@ -242,7 +242,7 @@ void test_bounds() {
   CHECK_ERROR(throw Error(error_of_access("ld.param.u64 %a, [p0+8];")), "24 bytes of parameters",
               "offset 24");
   CHECK_ERROR(throw Error(error_of_access("ld.global.u32 %r0, [%l];")), "invalid global");
-  // Too far by one lane only.
+  // Only one lane is out of bounds.
   CHECK_ERROR(
       throw Error(error_of_access("mad.wide.u32 %a, %tid, 2, %p0; ld.global.u16 %r0, [%a];"
                                   "mad.wide.u32 %a, %tid, 3, %p0; ld.global.u8 %r0, [%a];")),
@@ -259,7 +259,7 @@ void test_alignment() {
   CHECK(error_of_access("ld.global.v2.u32 {%r0, %r1}, [%p0+8];").empty());
 }
 
-/// Block 1 of a cluster reads block 0's memory: only with .shared::cluster.
+/// Block 1 of a cluster can read block 0's memory only with .shared::cluster.
 void test_cluster() {
   const auto body = [](const std::string& space) {
     return R"(

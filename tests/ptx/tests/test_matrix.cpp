@@ -20,7 +20,7 @@ u16 element(u32 i, u32 row, u32 column) {
 }
 
 /// What register i of a lane holds: row lane / 4, columns 2 (lane % 4) and the next; transposed,
-/// the other way round.
+/// rows and columns are exchanged.
 u32 fragment(u32 i, u32 lane, bool transposed) {
   const u32 g = lane / 4, t = lane % 4;
   const u32 low = transposed ? element(i, 2 * t, g) : element(i, g, 2 * t);
@@ -28,7 +28,7 @@ u32 fragment(u32 i, u32 lane, bool transposed) {
   return low | high << 16;
 }
 
-/// Rows of matrices are 16 bytes at any place: here, in reverse order, 48 bytes apart.
+/// A matrix's rows are 16 bytes each, anywhere: here in reverse order, 48 bytes apart.
 u32 row_place(u32 row) { return (31 - row) * 48; }
 
 Values row_addresses() {
@@ -45,7 +45,7 @@ const std::string kDeclarations = R"(
     add.u32 %at, %at, %from;
   )";
 
-/// Four words of the row that this lane gives the address of.
+/// Four words of the row whose address this lane passes.
 std::vector<Values> rows_as_words() {
   std::vector<Values> words(4, Values(32));
   for (u32 lane = 0; lane < 32; ++lane) {
@@ -137,18 +137,18 @@ void test_refused() {
     CHECK_ERROR(run_ptx({.body = kDeclarations + "mov.b32 %d0, 0;\nadd.u32 %at, %at, 48;\n" + line,
                          .inputs = {row_addresses()}}),
                 "shared address outside");
-    // Threads that are not there.
+    // Some threads do not exist.
     const std::string few = error_of_lines(line, 16);
     CHECK(contains(few, {"other threads do not exist or have exited", "lanes 0-15"}), few);
     const std::string exited =
         error_of_lines(".reg .pred %q;\nsetp.eq.u32 %q, %tid, 3;\n@%q exit;\n" + line);
     CHECK(contains(exited, {"other threads do not exist or have exited"}), exited);
-    // Some lanes alone: nobody meets them.
+    // Only some lanes execute it, and the others never come.
     const std::string some =
         error_of_lines(".reg .pred %q;\nsetp.lt.u32 %q, %tid, 9;\n@%q " + line);
     CHECK(contains(some, {"guard is false"}), some);
   }
-  // Of .x1, lanes 8 and up have no address: theirs may be anything.
+  // With .x1, lanes 8 and up pass no address, so theirs may be anything.
   CHECK(error_of_lines(".reg .pred %q;\nsetp.ge.u32 %q, %tid, 8;\n@%q mov.b32 %at, 1;\n" + store +
                        load)
             .empty());
@@ -162,7 +162,7 @@ void test_refused() {
                  {"'.b8' is not known here"}));
 }
 
-/// A matrix needs one wavefront if its rows lie in different banks.
+/// A matrix needs one wavefront if its rows are in different banks.
 void test_counts() {
   for (const u32 pitch : {16u, 128u, 144u}) {
     Values addresses(32);

@@ -1,4 +1,4 @@
-// mbarrier.*: phases, counts, states, remote arrivals; and each misuse with its error.
+// mbarrier.*: phases, counts, states, remote arrivals; and each kind of misuse with its error.
 // SPDX-License-Identifier: Apache-2.0
 #include "async_programs.h"
 #include "device_memory.h"
@@ -14,7 +14,7 @@ Values run_body(const std::string& body, u32 num_threads = 32) {
   return run_ptx({.body = declarations() + body, .block = {num_threads, 1, 1}})[0];
 }
 
-/// What thread 0 sees with one mbarrier of `count` arrivals that it alone uses: `lines` leave %p.
+/// Whether `lines` set %p in thread 0, which alone uses an mbarrier of `count` arrivals.
 bool holds(int count, const std::string& lines) {
   return run_body(init_barrier(count) + "@!%leader bra not_leader;\n" + lines +
                   "selp.b64 %out0, 1, 0, %p;\nnot_leader:\n")[0] == 1;
@@ -26,7 +26,7 @@ std::string test_parity(int parity) {
 const std::string kArrive = "mbarrier.arrive.shared::cta.b64 _, [bar];\n";
 
 void test_phases() {
-  // Before the first phase ends, the one before counts as complete.
+  // Before the first phase ends, the phase before it counts as complete.
   CHECK(!holds(2, test_parity(0)));
   CHECK(holds(2, test_parity(1)));
   CHECK(!holds(2, kArrive + test_parity(0)));
@@ -67,7 +67,7 @@ void test_states() {
   CHECK(!holds(2, state + wait));
   CHECK(holds(1, state + wait));
   CHECK(holds(2, state + kArrive + wait));
-  // The next phase's state.
+  // Waits for the next phase's state.
   CHECK(!holds(2, state + kArrive + state + wait));
   CHECK(holds(2, state + kArrive + state + kArrive +
                      "mbarrier.try_wait.shared::cta.b64 %p, [bar], %state;\n"));
@@ -75,13 +75,13 @@ void test_states() {
   CHECK(!holds(3, no_complete + wait));
   CHECK(holds(3, no_complete + kArrive + wait));
   CHECK_ERROR(holds(2, no_complete + wait), "noComplete would complete");
-  // Of the state before the arrival.
+  // Counts from the state before the arrival.
   CHECK(holds(3, state + "mbarrier.pending_count.b64 %r0, %state;\nsetp.eq.u32 %p, %r0, 3;\n"));
   CHECK(holds(3, "mbarrier.arrive.expect_tx.shared::cta.b64 %state, [bar], 16;\n" + state +
                      "mbarrier.pending_count.b64 %r0, %state;\nsetp.eq.u32 %p, %r0, 2;\n"));
 }
 
-/// By generic addresses.
+/// Uses generic addresses.
 void test_generic() {
   const std::string generic = "mov.u64 %a, bar;\ncvta.shared.u64 %a, %a;\n";
   CHECK(holds(1, generic + "mbarrier.arrive.b64 _, [%a];\n" + test_parity(0)));
@@ -107,7 +107,7 @@ void test_all_threads() {
   }
 }
 
-/// A block of a cluster that arrives at block 0's mbarrier; block 0 waits for it.
+/// A block of a cluster arrives at block 0's mbarrier, on which block 0 waits.
 Program remote_program(const std::string& fence, const std::string& arrive) {
   return {.body = declarations() + R"(
       @%leader mbarrier.init.shared::cta.b64 [bar], 1;
@@ -153,7 +153,7 @@ void test_remote() {
 
 void test_overruns() {
   CHECK_ERROR(holds(1, "mbarrier.arrive.shared::cta.b64 _, [bar], 2;\n"), "more arrivals", "the 1");
-  // As many as the phase expects, and the next phase's.
+  // As many arrivals as the phase expects, and one for the next phase.
   CHECK(!holds(2, kArrive + kArrive + kArrive + test_parity(1)));
 }
 
@@ -187,7 +187,7 @@ void test_validity() {
               "neither 0 nor 1");
 }
 
-/// A phase that nobody ends.
+/// Nobody completes the phase.
 void test_deadlock() {
   CHECK_ERROR(run_body(init_barrier(2) + "@%leader " + kArrive + wait_for_barrier("waiting")),
               "mbarrier.try_wait");

@@ -1,4 +1,4 @@
-// mma.sync, and the arithmetic that it shares with wgmma.
+// mma.sync, and the arithmetic that wgmma shares with it.
 // SPDX-License-Identifier: Apache-2.0
 #include <array>
 #include <bit>
@@ -36,7 +36,7 @@ struct Mma {
   u16 encode(float value) const { return is_bf16 ? float_to_bf16(value) : float_to_f16(value); }
 };
 
-/// A [16][16], B [8][16] (a column's k side by side), C [16][8].
+/// A [16][16], B [8][16] (each column's k side by side), C [16][8].
 struct Matrices {
   std::array<float, 256> a = {};
   std::array<float, 128> b = {};
@@ -46,7 +46,7 @@ struct Matrices {
 struct Place {
   u32 row, column;
 };
-/// Fragments of m16n8k16 and m16n8k8 (section 9.7.14.5.8): element i of a lane.
+/// Fragments of m16n8k16 and m16n8k8 (section 9.7.14.5.8): place of a lane's element i.
 Place place_of_a(u32 lane, u32 i) {
   const bool is_first_row = i < 2 || (i >= 4 && i < 6);
   return {lane / 4 + (is_first_row ? 0u : 8u), lane % 4 * 2 + (i & 1) + (i >= 4 ? 8u : 0u)};
@@ -56,7 +56,7 @@ Place place_of_b(u32 lane, u32 i) {  // Row: k.
 }
 Place place_of_c(u32 lane, u32 i) { return {lane / 4 + (i < 2 ? 0u : 8u), lane % 4 * 2 + (i & 1)}; }
 
-/// Registers of a fragment of 16-bit elements, two a register.
+/// A fragment's registers: two 16-bit elements each.
 template <class Element>
 void add_pairs(std::vector<Values>& inputs, u32 count, Element bits_of) {
   for (u32 reg = 0; reg < count; ++reg) {
@@ -98,7 +98,7 @@ std::string vector_of(u32 first, u32 count) {
   return text + "}";
 }
 
-/// What loads %r0.. , one after another: A, B, C.
+/// Loads %r0.. in the order A, B, C.
 std::string load(u32 count) {
   std::string text = ".reg .b32 %r<32>;\n";
   for (u32 i = 0; i < count; ++i) {
@@ -131,7 +131,7 @@ std::array<u32, 128> run(const Mma& mma, const Matrices& matrices, u32 first_d =
   return result;
 }
 
-/// In the order that multiply.h states.
+/// Sums in the order that multiply.h states.
 std::array<u32, 128> expected(const Mma& mma, const Matrices& matrices) {
   std::array<u32, 128> result = {};
   for (u32 m = 0; m < 16; ++m) {
@@ -158,7 +158,7 @@ std::vector<Mma> all_forms() {
   return forms;
 }
 
-/// Values that the form's types hold.
+/// Random values that the form's types hold.
 Matrices normals(const Mma& mma, u32 seed) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
@@ -188,12 +188,12 @@ void test_values() {
     special.a[33] = -kInf;
     special.b[5] = 0;
     special.b[16] = -0.0f;
-    special.b[17] = mma.is_bf16 ? 0x1p-133f : 0x1p-24f;  // The least subnormal.
+    special.b[17] = mma.is_bf16 ? 0x1p-133f : 0x1p-24f;  // The smallest subnormal.
     special.c[40] = -0.0f;
     special.c[41] = kNan;
     special.c[42] = kInf;
     CHECK(run(mma, special) == expected(mma, special), mma.opcode());
-    // Against the definition in double precision, within what float32 loses.
+    // Compares with the definition in double, within float32's rounding errors.
     const Matrices matrices = normals(mma, 10);
     const auto result = run(mma, matrices);
     for (u32 m = 0; m < 16; ++m) {
@@ -214,7 +214,8 @@ void test_values() {
   }
 }
 
-/// D in the registers of C, in the same order and in another; of A and B; C as numbers.
+/// D in C's registers, in the same order and in another; D in A's and B's registers; C as
+/// immediates.
 void test_registers() {
   for (const Mma& mma : all_forms()) {
     const Matrices matrices = normals(mma, 11);
@@ -287,7 +288,7 @@ struct Tile {
   std::array<std::array<u32, 32>, 128> d;
 };
 
-/// From the bytes of 16-bit elements, as an instruction does.
+/// Multiplies the bytes of 16-bit elements as an instruction does.
 void multiply(const MultiplyKernels& kernels, const std::vector<u16>& elements, Element element,
               u32 num_columns, bool b_is_mn_major, Tile& tile) {
   std::vector<u32> chunks(32 + 2 * num_columns), registers(num_columns / 2);
@@ -333,7 +334,7 @@ void test_instruction_sets() {
     const u32 num_columns = 8 * (1 + i * 5 % 32);
     const bool b_is_mn_major = i / 2 % 2 != 0;
     std::vector<u16> elements(256 + 16 * num_columns);
-    // All bit patterns: NaN, infinities, subnormals; every third time, numbers near 1 alone.
+    // All bit patterns: NaN, infinities, subnormals; every third round only numbers near 1.
     for (u16& bits : elements) {
       bits = static_cast<u16>(random());
       if (i % 3 == 0) bits = static_cast<u16>((bits & 0x83ff) | 0x3c00);

@@ -1,4 +1,4 @@
-// mov in all its shapes, cvta, isspacep, special registers that the text names.
+// All forms of mov; cvta, isspacep, and the special registers by name.
 // SPDX-License-Identifier: Apache-2.0
 #include "elementwise_test.h"
 
@@ -68,7 +68,7 @@ void test_vectors() {
   CHECK_ERROR(run_ptx({.body = ".reg .b32 %r;\nmov.b32 %r, {1, 2, 3, 4};"}), "parts of this size");
 }
 
-/// A guard that is false in a lane leaves its register as it was.
+/// Where a guard is false, the lane's register keeps its value.
 void test_guarded() {
   const auto out = run_ptx({.body = ".reg .pred %g;\nsetp.ne.u64 %g, %in0, 0;\n"
                                     "mov.b64 %out0, 1;\n@!%g mov.b64 %out0, 2;\n",
@@ -88,7 +88,7 @@ void test_clock() {
   CHECK_ERROR(run_ptx({.body = "mov.u64 %out0, %clock;"}), "'%clock' has another size");
 }
 
-/// Addresses of variables: in 64 and 32 bits, and with an offset.
+/// Addresses of variables, in 64 and 32 bits and with an offset.
 void test_addresses() {
   const auto out =
       run_ptx({.body = ".shared .align 16 .b8 first[16];\n.shared .align 16 .b8 second[16];\n"
@@ -102,7 +102,7 @@ void test_addresses() {
         out[2][0], out[3][0]);
 }
 
-/// Shared addresses to generic ones and back; all others are the same in both.
+/// Converts shared addresses to generic ones and back; all others are the same in both.
 void test_cvta() {
   const auto out =
       run_ptx({.body = ".shared .align 8 .u64 word;\n.reg .b64 %a, %g, %back;\n.reg .pred %p;\n"
@@ -120,7 +120,7 @@ void test_cvta() {
   for (std::size_t i = 1; i < 5; ++i) CHECK(out[i][0] == 0, i, out[i][0]);
 }
 
-/// Of another block of the cluster, through mapa's address.
+/// Converts an address of another block of the cluster, obtained by mapa.
 void test_cvta_cluster() {
   const auto out = run_ptx(
       {.body = ".shared .align 8 .u64 word;\n.reg .b64 %a, %m, %g, %back;\n.reg .b32 %rank;\n"

@@ -1,5 +1,5 @@
-// PTX text as data: names and their braces, labels, numbers, variables, parameters, directives, and
-// the errors' lines.
+// PTX text as data: names and their scopes, labels, numbers, variables, parameters, directives, and
+// the line that an error names.
 // SPDX-License-Identifier: Apache-2.0
 #include <bit>
 #include <cstring>
@@ -67,7 +67,7 @@ void test_variables() {
   CHECK(std::memcmp(at("one"), &one, sizeof one) == 0);
   CHECK(module->variables.at("aligned").offset % 256 == 0);
   const Function& f = function_of(*module);
-  CHECK(f.shared_bytes == 40, f.shared_bytes);  // 3, then 24 at 16.
+  CHECK(f.shared_bytes == 40, f.shared_bytes);  // 3 bytes, then 24 bytes at offset 16.
   CHECK(f.local_bytes == 40 && f.dynamic_shared_align == 128);
   int num_shared = 0;
   for (const Initial& initial : f.initial) {
@@ -114,7 +114,7 @@ void test_operands() {
   CHECK(code[7].operands[1].kind == Operand::Kind::kClock);
 }
 
-/// Inner labels hide outer ones, whichever side they are used from.
+/// Inner labels hide outer ones, whether used before or after them.
 void test_labels() {
   const auto module = parse_body(
       ".reg .b32 %i;\nA:\nmov.b32 %i, 1;\n{\nbra A;\nbra B;\n{\nbra A;\nbra C;\n}\nA:\n"

@@ -1,5 +1,5 @@
-// What the two proxies do to shared memory, with the fence between and without it; fences that the
-// checks have nothing to say of; addresses in a cluster.
+// Accesses of the two proxies to shared memory with a fence between them and without one; fences
+// that the checks ignore; addresses in a cluster.
 // SPDX-License-Identifier: Apache-2.0
 #include "async_programs.h"
 #include "device_memory.h"
@@ -18,7 +18,7 @@ const std::string kStore = R"(
       @%leader cp.async.bulk.commit_group;
       @%leader cp.async.bulk.wait_group 0;
 )";
-/// Of another part of `tile`.
+/// Stores another part of `tile`.
 const std::string kStoreElsewhere = R"(
       @%leader cp.async.bulk.global.shared::cta.bulk_group [%p0], [tile+1024], 512;
       @%leader cp.async.bulk.commit_group;
@@ -56,11 +56,11 @@ void test_write_then_read() {
   CHECK(passes(write_tile() + "fence.proxy.async;\n" + kBar + kStore));
   CHECK(passes(write_tile() + "fence.proxy.async.shared::cluster;\n" + kBar + kStore));
   CHECK(passes(write_tile() + kBar + kStoreElsewhere));
-  // A second write after the fence.
+  // The second write comes after the fence.
   CHECK(is_missing(write_tile() + kFence + write_tile() + kBar + kStore, "reads", "wrote"));
   // Atomics write too.
   CHECK(is_missing("@%leader red.shared.add.u32 [tile], 1;\n" + kBar + kStore, "reads", "wrote"));
-  // A generic read is no danger to another read.
+  // Two reads need no fence.
   CHECK(passes(read_tile() + kBar + kStore));
 }
 
@@ -72,10 +72,10 @@ void test_access_then_write() {
   CHECK(passes(write_tile() + kFence + kBar + kLoad));
   CHECK(is_missing(write_tile() + kBar + kLoad, "overwrites", "wrote"));
   CHECK(passes(kLoad + read_tile()));
-  // By generic addresses.
+  // The same with generic addresses.
   const std::string generic = "mov.u64 %a, tile;\ncvta.shared.u64 %a, %a;\nld.u64 %out0, [%a];\n";
   CHECK(is_missing(generic + kBar + kLoad, "overwrites", "read"));
-  // What the async proxy wrote, and the generic one did not touch since, needs none.
+  // The async proxy wrote it, and the generic one has not touched it since, so it needs no fence.
   CHECK(passes(kLoad + kBar + kStore));
   const std::string again = load_tile("%p0", 512) + wait_for_barrier("again", /*parity=*/1);
   CHECK(passes(kLoad + kBar + again));
@@ -83,13 +83,13 @@ void test_access_then_write() {
   CHECK(passes(kLoad + read_tile() + kFence + kBar + again));
 }
 
-/// One thread's fence for what others did, where a barrier orders them.
+/// One thread's fence covers what others did, if a barrier orders them.
 void test_fence_of_another() {
   const std::string leader = "@%leader " + kFence;
   CHECK(passes(write_tile() + kBar + leader + kStore));
   CHECK(passes(read_tile() + kBar + leader + kLoad));
   CHECK(is_missing(write_tile() + leader + kBar + kStore, "reads", "wrote"));
-  // Ordered by an mbarrier.
+  // An mbarrier orders them.
   const std::string arrive = "mbarrier.arrive.shared::cta.b64 _, [bar2];\n";
   const auto by_mbarrier = [&](const std::string& before_wait) {
     return R"(.shared .align 8 .b8 bar2[8];
@@ -104,12 +104,12 @@ void test_fence_of_another() {
   };
   CHECK(passes(by_mbarrier(arrive)));
   CHECK(passes(by_mbarrier("bar.warp.sync 0xffffffff;\n" + arrive)));
-  // Within a warp: after all its lanes met.
+  // Within a warp, after all its lanes met.
   const std::string first_warp = "setp.lt.u32 %p, %tid, 32;\n@!%p bra others;\n";
   const std::string body = write_tile();
   CHECK(passes(first_warp + body + "bar.warp.sync 0xffffffff;\n" + leader + kStore + "others:\n"));
   CHECK(is_missing(first_warp + body + leader + kStore + "others:\n", "reads", "wrote"));
-  // Half of a warp is not the warp.
+  // A meeting of half the warp orders nothing.
   CHECK(is_missing(first_warp + body + R"(
       setp.lt.u32 %p, %tid, 16;
       @!%p bra others;
@@ -119,7 +119,7 @@ void test_fence_of_another() {
                    "reads", "wrote"));
 }
 
-/// Named barriers: what arrives without waiting is ordered too.
+/// Named barriers also order threads that arrive without waiting.
 void test_named_barrier() {
   const auto body = [](const std::string& fence) {
     return "setp.lt.u32 %p, %tid, 32;\n@%p bra first;\n" + write_tile() + R"(
@@ -134,7 +134,7 @@ void test_named_barrier() {
   CHECK(is_missing(body(""), "reads", "wrote"));
 }
 
-/// cp.async goes through the generic proxy, and is complete once it was waited for.
+/// cp.async goes through the generic proxy, and is complete once it has been waited for.
 void test_thread_copies() {
   const std::string copy = R"(
       mov.u32 %r0, tile;
@@ -148,7 +148,7 @@ void test_thread_copies() {
     CHECK(is_missing(copy + wait + kBar + kStore, "reads", "wrote"));
     CHECK(is_missing(copy + kFence + wait + kBar + kStore, "reads", "wrote"));
   });
-  // Behind an mbarrier, the fence is that of whoever waited.
+  // After an mbarrier wait, the waiting thread's fence counts.
   const auto by_mbarrier = [&](const std::string& fence) {
     return R"(.shared .align 8 .b8 bar2[8];
       @%leader mbarrier.init.shared::cta.b64 [bar2], 64;
@@ -168,7 +168,7 @@ void test_thread_copies() {
   });
 }
 
-/// Unchecked, nothing is said.
+/// Without checks nothing is reported.
 void test_unchecked() {
   options().check = false;
   CHECK(error_of_body(write_tile() + kBar + kStore).empty());

@@ -1,4 +1,4 @@
-// Registers that were never written.
+// Reports registers that were never written.
 // SPDX-License-Identifier: Apache-2.0
 #include "run_ptx.h"
 #include "test.h"
@@ -20,13 +20,13 @@ void test_reads() {
                          "add.u32 %a, %b, 1", "PTX line", "program", "warp 0"}),
         plain);
   CHECK(error_of_body("mov.b32 %b, 5;\nadd.u32 %a, %b, 1;").empty());
-  // By lane.
+  // Tracked per lane.
   const std::string some =
       error_of_body("setp.lt.u32 %p, %tid, 20;\n@%p mov.b32 %b, 5;\nadd.u32 %a, %b, 1;");
   CHECK(contains(some, {"never written", "lanes 20-31"}), some);
   CHECK(error_of_body("setp.lt.u32 %p, %tid, 20;\n@%p mov.b32 %b, 5;\n@%p add.u32 %a, %b, 1;")
             .empty());
-  // Addresses, stored values, predicates, guards, votes; what lanes do together.
+  // Addresses, stored values, predicates, guards, votes, and warp-wide instructions.
   for (const char* const body :
        {"ld.global.b64 %w, [%w];", "st.global.b32 [%to], %a;", "and.pred %p, %q, %q;",
         "shfl.sync.idx.b32 %a, %b, 0, 31, -1;", "vote.sync.any.pred %p, %q, -1;",
@@ -41,7 +41,7 @@ void test_reads() {
 }
 
 void test_writes() {
-  // Results of what lanes do together, of barriers, of loads.
+  // Results of warp-wide instructions, barriers and loads count as written.
   CHECK(error_of_body("mov.b32 %a, 1;\nshfl.sync.idx.b32 %b|%p, %a, 0, 31, -1;\n"
                       "@%p add.u32 %c, %b, 1;\nbar.red.or.pred %q, 0, %p;\n"
                       "@%q bar.red.popc.u32 %c, 0, %p;\nadd.u32 %c, %c, 1;")
@@ -53,7 +53,7 @@ void test_writes() {
 }
 
 void test_copies() {
-  // A copy of nothing is nothing: the error is where it is used.
+  // A copy of an undefined value is undefined: the error is where it is used.
   CHECK(error_of_body("mov.b32 %a, %b;").empty());
   const std::string used = error_of_body("mov.b32 %a, %b;\nadd.u32 %c, %a, 1;");
   CHECK(contains(used, {"never written", "add.u32 %c, %a, 1"}), used);
@@ -76,7 +76,7 @@ void test_selections() {
 
 void test_first_values() {
   CHECK(error_of_body("mov.u32 %a, %tid.x;\nmov.u32 %b, %laneid;\nadd.u32 %a, %a, %b;").empty());
-  // Nothing is inherited from the block before.
+  // A block inherits nothing from the block before.
   const std::string second = error_of([] {
     run_ptx({.body = std::string(kRegisters) +
                      "mov.u32 %a, %ctaid.x;\nsetp.eq.u32 %p, %a, 0;\n@%p mov.b32 %b, 1;\n"

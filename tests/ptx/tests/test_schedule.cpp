@@ -1,4 +1,5 @@
-// Who runs when: groups of lanes, warps, clusters; circles and deadlocks; what is counted.
+// The order in which groups of lanes, warps and clusters run; loops without progress and deadlocks;
+// counts.
 // SPDX-License-Identifier: Apache-2.0
 #include <set>
 
@@ -29,7 +30,7 @@ Values special(const std::string& name, const Program& shape) {
 void test_special_registers() {
   const Program shape = {.block = {4, 5, 3}, .grid = {6, 2, 4}, .cluster = {3, 1, 2}};
   const Dim3 &block = shape.block, &grid = shape.grid, &cluster = shape.cluster;
-  // The tests' words are by %ctaid.x alone: all blocks of one x store the same in these.
+  // The tests' words are indexed by %ctaid.x alone: all blocks of one x store the same values here.
   const auto same = [&](const char* name, u64 value) {
     const Values values = special(name, shape);
     for (u32 i = 0; i < grid.x * block.count(); ++i) CHECK(values[i] == value, name, i);
@@ -78,7 +79,7 @@ void test_special_registers() {
   same("%gridid", 0);
 }
 
-/// Per block, its place in the grid and in its cluster, in words of the test's own.
+/// Each block's place in the grid and in its cluster, in memory of the test's own.
 void test_blocks() {
   constexpr u32 kBlocks = 6 * 2 * 4;
   const char* const names[] = {"%ctaid.y",        "%ctaid.z",         "%clusterid.y",
@@ -144,7 +145,7 @@ void test_launches() {
 
 // ---- Waiting without barriers -------------------------------------------------------------------
 
-/// A thread stores a word of memory that others ask for again and again.
+/// A thread stores a word of memory that others poll.
 std::string flag(const std::string& who_waits, const std::string& sleep) {
   return R"(
       .reg .b64 %value;
@@ -178,7 +179,7 @@ void test_flags() {
       CHECK(out == Values(192, 4), who, sleep);
     }
   }
-  // Nobody stores.
+  // Nobody stores it.
   const DeviceMemory<u64> word(Values(1));
   const auto fails = [&](const std::string& body, Dim3 grid) {
     return error_of([&] {
@@ -193,12 +194,12 @@ void test_flags() {
   const std::string asleep =
       fails(flag("setp.ge.u32 %p, %tid, 0;", "nanosleep.u32 20;"), {1, 1, 1});
   CHECK(contains(asleep, {"deadlock", "lanes 0-31: sleeps; PTX line", "nanosleep.u32 20"}), asleep);
-  // A block that runs later would.
+  // Only a block that runs later would store it.
   const char* const last = "mov.u32 %harness7, %ctaid.x;\nsetp.ne.u32 %p, %harness7, 2;";
   const std::string later = fails(flag(last, ""), {3, 1, 1});
   CHECK(contains(later, {"polls for nothing", "block (0, 0, 0)", "clusters run one after another"}),
         later);
-  // Some threads of a warp go round, the others wait for them.
+  // Some threads of a warp poll, and the others wait for them.
   const std::string half = fails(
       flag("setp.lt.u32 %p, %tid, 16;", "setp.ge.u32 %q, %tid, 0;\n@%q bra WAIT;"), {1, 1, 1});
   CHECK(contains(half, {"polls for nothing", "warp 0, lanes 0-15: runs"}), half);
@@ -236,7 +237,7 @@ void test_polls() {
   }
 }
 
-/// wgmma.fence: the four warps meet only where that is asked for.
+/// The four warps meet at wgmma.fence only if the option asks for it.
 void test_warpgroups() {
   const WithLanding restore(Landing::kAtOnce);
   const auto run = [] {
@@ -269,7 +270,7 @@ void test_warpgroups() {
               "deadlock", "warp 1, lanes 0-31: waits for the other warps of its warpgroup");
 }
 
-/// A long computation is none of that.
+/// A long computation is not mistaken for a loop without progress.
 void test_long_loop() {
   const Values out = run_ptx({.body = R"(
       .reg .b32 %i;
@@ -285,7 +286,7 @@ void test_long_loop() {
 
 // ---- Order --------------------------------------------------------------------------------------
 
-/// Each warp takes a ticket, as often as it is asked to: the order in which warps run.
+/// Each warp takes as many tickets as asked, which show the order in which warps run.
 std::vector<Values> tickets() {
   const DeviceMemory<u64> word(Values(1));
   return run_ptx({.body = R"(
@@ -312,7 +313,7 @@ void test_order() {
   for (u64 seed = 1; seed <= 5; ++seed) {
     options().seed = seed;
     const auto order = tickets();
-    CHECK(order == tickets(), seed);  // By seed, and by nothing else.
+    CHECK(order == tickets(), seed);  // Depends on the seed, and on nothing else.
     orders.insert(order);
   }
   CHECK(orders.size() == 5, orders.size());
@@ -337,7 +338,7 @@ void test_host_threads() {
                             .grid = {50, 1, 1}},
                            &counts);
   for (u64 i = 0; i < 3200; ++i) CHECK(out[0][i] == i / 64 * 64 + 7, i);
-  // A block that waits for those before it.
+  // A block that waits for earlier blocks.
   const DeviceMemory<u64> words(Values(41));
   const Values chain = run_ptx({.body = R"(
       .reg .b32 %block;
@@ -385,7 +386,7 @@ void test_poison() {
 
 // ---- Counts -------------------------------------------------------------------------------------
 
-/// Per instruction, by its opcode's first word and place, for the lanes that parted.
+/// Counts per instruction, by the opcode's first word and position, with divergent lanes.
 void test_counts() {
   const WithLanding restore(Landing::kAtOnce);
   const auto count = [] {
@@ -407,10 +408,10 @@ void test_counts() {
   Counts empty;
   run_ptx({.body = "mov.b64 %out0, 0;", .block = {64, 1, 1}}, &empty);
   const Counts first = count();
-  // Two warps, each: two before the loop, three in it for all lanes, three for odd ones, one behind
-  // it; instead of one.
+  // Each of two warps runs two instructions before the loop, three in it for all lanes, three for
+  // odd lanes, and one after it, where the empty program runs one.
   CHECK(first.warp_instructions == empty.warp_instructions + 2 * 8, first.warp_instructions);
-  // Threads: 32 * 3 + 32 * 3 (the branch counts where it is taken: 16 lanes) less what is not
+  // Threads: 32 * 3 + 32 * 3 (the branch counts where it is taken: 16 lanes) minus what is not
   // taken.
   const u64 threads = 64 * 2 + (64 * 2 + 32) + 32 * 2 + 64 - 64;
   CHECK(first.thread_instructions == empty.thread_instructions + threads);
@@ -424,7 +425,7 @@ void test_counts() {
   CHECK(first.ops == count().ops);
 }
 
-/// Wavefronts and sectors of accesses, told by addresses.
+/// Wavefronts and sectors of accesses with given addresses.
 void test_access_counts() {
   Counts counts;
   Cluster cluster;

@@ -1,4 +1,4 @@
-// cp.async.bulk.tensor: boxes of tensors of one to five dimensions, swizzles, what lies outside.
+// cp.async.bulk.tensor: boxes of tensors of one to five dimensions, swizzles, elements outside.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstring>
 
@@ -15,7 +15,8 @@ using namespace ptxsim::test;
 
 enum Type : u32 { kU8 = 0, kU16 = 1, kU32 = 2, kU64 = 4, kF16 = 6, kF32 = 7, kF64 = 8, kBf16 = 9 };
 
-/// A tensor of `sizes`, packed but for rows of multiples of 16 bytes, filled at random; its map.
+/// A tensor of `sizes`, packed except that rows are multiples of 16 bytes, with random contents;
+/// and its map.
 struct Tensor {
   std::vector<u64> sizes, strides;
   std::vector<u32> box;
@@ -47,7 +48,7 @@ struct Tensor {
     CHECK(broken.empty(), broken);
   }
 
-  /// Bytes from one index of dimension d + 1 to the next; the last one is the whole tensor's.
+  /// Bytes from one index of dimension d + 1 to the next; the last one is the whole tensor's size.
   static std::vector<u64> strides_of(const std::vector<u64>& sizes, u32 element) {
     std::vector<u64> strides;
     u64 stride = (sizes[0] * element + 15) / 16 * 16;
@@ -64,7 +65,7 @@ struct Tensor {
     return count;
   }
 
-  /// Where element `i` of a box at `at` lies in memory; negative: outside of the tensor.
+  /// Where element `i` of a box at `at` lies in memory; negative if outside of the tensor.
   s64 place(u64 i, const std::vector<s32>& at) const {
     s64 place = 0;
     for (std::size_t d = 0; d < sizes.size(); ++d) {
@@ -76,8 +77,8 @@ struct Tensor {
     return place;
   }
 
-  /// Where byte `offset` of the box lies in shared memory, of an address with 10 low bits of zero:
-  /// bits 4 to 6 are exchanged with those of the row of 128 bytes (section 5.5.6).
+  /// Where byte `offset` of the box lies in shared memory at an address whose 10 low bits are zero:
+  /// bits 4 to 6 are XORed with those of the row of 128 bytes (section 5.5.6).
   u64 swizzled(u64 offset) const {
     const u64 row = offset / 128 % (u64{1} << swizzle);
     return offset ^ row * 16;
@@ -92,7 +93,7 @@ std::string coordinates(const std::vector<s32>& at) {
 
 std::string dimensions(const Tensor& tensor) { return std::to_string(tensor.sizes.size()) + "d"; }
 
-/// All 16 KiB of `tile` after a load of a box to it; what the box does not reach is 0.
+/// All 16 KiB of `tile` after a box was loaded to it; what the box does not reach is 0.
 std::vector<u8> load_box(const Tensor& tensor, const std::vector<s32>& at,
                          const std::string& destination = ".shared::cluster",
                          const std::string& modifiers = "", const std::string& operands = "") {
@@ -135,7 +136,8 @@ std::vector<u8> load_box(const Tensor& tensor, const std::vector<s32>& at,
   return bytes_out;
 }
 
-/// Whether `tile` holds the box, `outside` in each element outside of the tensor, and zeros behind.
+/// Whether `tile` holds the box, `outside` in each element outside of the tensor, and zeros after
+/// it.
 bool is_box(const std::vector<u8>& tile, const Tensor& tensor, const std::vector<s32>& at,
             u64 outside = 0) {
   std::vector<u8> expected(tile.size());
@@ -212,7 +214,7 @@ void test_outside() {
   CHECK(is_box(load_box(single, {10, 10}), single, {10, 10}, 0x7fffffff));
 }
 
-/// Threads write `tile`, 16 bytes at a time, and thread 0 stores a box of it.
+/// Threads write `tile`, 16 bytes at a time, and thread 0 stores a box from it.
 void store_box(const Tensor& tensor, const std::vector<s32>& at, const std::vector<u8>& tile,
                const std::string& modifiers = "", const std::string& operands = "") {
   const DeviceMemory<u8> in(tile);
@@ -311,7 +313,7 @@ void test_errors() {
   CHECK(contains(load("[tile+16256], [%p0, {0, 0}], [bar]", map), {"outside of the block's"}));
   CHECK(contains(load("[tile], [%p0+32, {0, 0}], [bar]", map), {"misaligned tensor map"}));
   CHECK(contains(load("[tile], [%p0, {0, 0}], [bar]", tensor.memory.address()), {"no tensor map"}));
-  // The tensor is larger than its memory: only boxes that reach there fail.
+  // The map's tensor is larger than its memory: only boxes that reach beyond the memory fail.
   const Tensor larger(kF16, {72, 20}, {64, 16}, 3);
   remove_memory(reinterpret_cast<void*>(larger.memory.address()));
   add_memory(reinterpret_cast<void*>(larger.memory.address()), larger.memory.size() - 16);

@@ -1,4 +1,4 @@
-// The rules of cuTensorMapEncodeTiled: which arguments are allowed, and what is said of others.
+// The rules of cuTensorMapEncodeTiled: which arguments are allowed, and the error for others.
 // SPDX-License-Identifier: Apache-2.0
 #include <array>
 #include <iterator>
@@ -21,7 +21,7 @@ struct Arguments {
   std::array<u32, 5> box = {64, 16, 1, 1, 1};
   std::array<u32, 5> ones = {1, 1, 1, 1, 1};
   TiledTensor tensor = {.type = kF16, .rank = 2, .base = reinterpret_cast<void*>(0x10000)};
-  u64 shift = 0;  // Of the map.
+  u64 shift = 0;  // Moves the map's address.
 
   std::string encode() {
     tensor.sizes = sizes.data();
@@ -32,7 +32,7 @@ struct Arguments {
   }
 };
 
-/// Whether the arguments, changed by `change`, break a rule whose text has `part`.
+/// Whether the arguments, as changed by `change`, break a rule whose text contains `part`.
 template <class Change>
 bool breaks(const char* part, Change change) {
   Arguments arguments;

@@ -1,4 +1,4 @@
-// cp.async: sizes, zeros, groups, arrivals behind copies; when they land.
+// cp.async: sizes, zeros, groups, arrivals that follow copies; when copies land.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstring>
 
@@ -12,7 +12,7 @@ namespace {
 using namespace ptxsim;
 using namespace ptxsim::test;
 
-/// 16 bytes of `tile` a lane, %r0, and of memory at %p0, %a. `tile` holds %in0 twice before.
+/// Each lane's 16 bytes: %r0 in `tile`, %a in memory at %p0. `tile` holds %in0 twice before.
 std::string addresses() {
   return R"(
       mov.u32 %r0, tile;
@@ -43,8 +43,8 @@ DeviceMemory<u64> memory_of(u64 first) {
   return DeviceMemory<u64>(words);
 }
 
-/// A lane's 16 bytes after `copied` came from memory, zeros up to `bytes`, and the rest is as
-/// before.
+/// Whether a lane's 16 bytes hold `copied` bytes from memory, then zeros up to `bytes`, and then
+/// what was there before.
 bool is_copied(const Pair& out, const DeviceMemory<u64>& memory, u32 lane, u32 copied, u32 bytes) {
   u8 expected[16];
   std::memcpy(expected, &kBefore, 8);
@@ -84,11 +84,11 @@ void test_zeros() {
   check_all("mov.b32 %r1, 2;\ncp.async.ca.shared.global [%r0], [%a], 4, %r1;\n", 2, 4);
   check_all("setp.eq.u32 %p, 0, 0;\ncp.async.cg.shared.global [%r0], [%a], 16, %p;\n", 0, 16);
   check_all("setp.eq.u32 %p, 0, 1;\ncp.async.cg.shared.global [%r0], [%a], 16, %p;\n", 16, 16);
-  // Nothing is read, so nothing need be there.
+  // Nothing is read, so the address may be invalid.
   check_all("mov.b64 %a, 0;\ncp.async.cg.shared.global [%r0], [%a], 16, 0;\n", 0, 16);
 }
 
-/// Late copies land when their group is waited for, and no earlier.
+/// Late copies land when their group is waited for, and not before.
 void test_groups() {
   const DeviceMemory<u64> memory = memory_of(1);
   const WithLanding late(Landing::kLate);
@@ -108,11 +108,11 @@ void test_groups() {
     CHECK(is_copied(one, memory, lane, 8, 8), lane);
     CHECK(is_copied(zero, memory, lane, 16, 16), lane);
   }
-  // What was not committed is in no group, but wait_all waits for it.
+  // A copy that was not committed is in no group, but wait_all waits for it.
   const std::string open = "cp.async.cg.shared.global [%r0], [%a], 16;\n";
   CHECK(is_copied(run_copy(open + "cp.async.wait_group 0;\n" + kRead, memory), memory, 3, 0, 0));
   CHECK(is_copied(run_copy(open + "cp.async.wait_all;\n" + kRead, memory), memory, 3, 16, 16));
-  // Groups are a lane's own: those of lane 0 do not hold up others.
+  // Each lane has its own groups: those of lane 0 do not delay the others.
   const Pair odd = run_copy(open + R"(
       cp.async.commit_group;
       @%leader cp.async.commit_group;
@@ -126,7 +126,8 @@ void test_groups() {
 void test_arrival() {
   const DeviceMemory<u64> memory = memory_of(100);
   const std::string copy = "cp.async.cg.shared.global [%r0], [%a], 16;\n";
-  // Without .noinc the arrival adds itself to what the phase waits for: the barrier's own remain.
+  // Without .noinc the arrival adds itself to what the phase waits for, so the barrier's own
+  // arrivals remain.
   const std::string incremented = init_barrier(32) + copy +
                                   "cp.async.mbarrier.arrive.shared::cta.b64 [bar];\n"
                                   "mbarrier.arrive.shared::cta.b64 _, [bar];\n";

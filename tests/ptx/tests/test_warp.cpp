@@ -1,4 +1,4 @@
-// What the lanes of a warp do together.
+// Warp-wide instructions.
 // SPDX-License-Identifier: Apache-2.0
 #include <bit>
 #include <random>
@@ -83,7 +83,7 @@ void test_shuffle(const std::string& mode, Values b, Values c) {
   }
 }
 
-/// Distance and segments as constants of the text, for all lanes and for some.
+/// Distance and segments are constants in the text; for all lanes and for some.
 void test_constant_shuffle(const std::string& mode, u32 b, u32 c) {
   const Values a = random_values();
   const std::string operands = ", %a, " + number(b) + ", " + number(c);
@@ -108,7 +108,7 @@ void test_shuffles() {
     for (u64 distance = 0; distance <= 33; ++distance) {
       test_shuffle(mode, {distance}, {up ? u64{0} : u64{31}});
     }
-    // Segments of 2 to 16 lanes, as CUDA's width.
+    // Segments of 2 to 16 lanes, like CUDA's width.
     for (u32 width = 2; width <= 16; width *= 2) {
       const u32 segment = (kWarpSize - width) << 8;
       test_constant_shuffle(mode, width / 2, segment | (up ? 0 : 31));
@@ -138,8 +138,8 @@ void test_shuffle_errors() {
         inactive);
   const std::string outside = shuffle("", "bfly", "1", "0xffff");
   CHECK(contains(outside, {"mask of lanes does not name the lane itself", "lanes 16-31"}), outside);
-  // The other half never comes: it has left, then it is not waited for; it stands at a barrier,
-  // then it is a deadlock.
+  // The other half never comes. If it has exited, it is not waited for; if it waits at a barrier,
+  // there is a deadlock.
   const std::string missing = error_of([] {
     run_ptx({.body = std::string(kRegisters) + R"(
         setp.lt.u32 %p, %tid, 16;
@@ -158,10 +158,10 @@ void test_shuffle_errors() {
         missing);
 }
 
-// ---- Lanes that come from several places, or not at all -----------------------------------------
+// ---- Lanes that arrive from several places, or never --------------------------------------------
 
 void test_masks_of_parts() {
-  // Each half names itself, in one instruction.
+  // Each half names itself, in the same instruction.
   const Values a = random_values(0xffff);
   const auto halves = run_ptx({.body = std::string(kRegisters) + R"(
       setp.lt.u32 %p, %tid, 16;
@@ -179,7 +179,7 @@ void test_masks_of_parts() {
     CHECK(halves[0][lane] == sums[lane / 16], lane);
     CHECK(halves[1][lane] == (lane < 16 ? 0 : 1u << 20), lane);
   }
-  // Lanes that arrive one after another, by loops of their own.
+  // Lanes arrive one after another, each after a loop of its own length.
   const auto late = run_ptx({.body = std::string(kRegisters) + R"(
       .reg .b32 %i;
       mov.b32 %i, %tid;
@@ -193,7 +193,7 @@ void test_masks_of_parts() {
       cvt.u64.u32 %out0, %d;)",
                              .inputs = {a}});
   for (u32 lane = 0; lane < kWarpSize; ++lane) CHECK(late[0][lane] == sums[0] + sums[1], lane);
-  // Lanes that have left are not waited for.
+  // Lanes that have exited are not waited for.
   const auto left = run_ptx({.body = std::string(kRegisters) + R"(
       setp.ge.u32 %p, %tid, 16;
       @%p exit;
@@ -201,7 +201,7 @@ void test_masks_of_parts() {
       cvt.u64.u32 %out0, %d;)",
                              .inputs = {a}});
   for (u32 lane = 0; lane < 16; ++lane) CHECK(left[0][lane] == sums[0], lane);
-  // Lanes that skip it by their guard come back to it.
+  // Lanes that skipped it by their guard come back to it.
   const auto again = run_ptx({.body = std::string(kRegisters) + R"(
       .reg .b32 %i;
       mov.b32 %i, 0;
@@ -216,8 +216,8 @@ void test_masks_of_parts() {
       cvt.u64.u32 %out0, %d;)",
                               .inputs = {a},
                               .block = {32, 1, 1}});
-  // The first half waits in its first round for the second half's second, and in its second round
-  // for nobody: the others have left.
+  // The first half's first round waits for the second half's second; its second round waits for
+  // nobody, because the others have exited.
   for (u32 lane = 0; lane < kWarpSize; ++lane) {
     CHECK(again[0][lane] == (lane < 16 ? sums[0] : sums[0] + sums[1]), lane);
   }
@@ -376,7 +376,7 @@ void test_elect() {
                                       R"(;
         selp.b64 %out2, 1, 0, %p;)",
                               .num_outputs = 3});
-    // One lane of the mask, the same for all: which, the manual leaves open.
+    // One lane of the mask, the same for all; the manual leaves open which.
     u32 elected = 0;
     u32 elected_without_d = 0;
     for (u32 lane = 0; lane < kWarpSize; ++lane) {
@@ -407,7 +407,7 @@ void test_activemask() {
 // ---- bar.warp.sync ------------------------------------------------------------------------------
 
 void test_warp_barrier() {
-  // Halves wait for each other at different places: what each stored, the other reads.
+  // Halves wait for each other at different places, and each reads what the other stored.
   const Values a = random_values();
   const Values out = run_ptx({.body = R"(
       .shared .align 8 .b8 words[256];

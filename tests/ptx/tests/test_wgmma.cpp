@@ -1,4 +1,4 @@
-// wgmma: every shape, type, layout and time of landing, against the manual's definition.
+// wgmma: every shape, type, layout and way of landing, against the manual's definition.
 // SPDX-License-Identifier: Apache-2.0
 #include <bit>
 #include <cmath>
@@ -20,7 +20,7 @@ struct Matrices {
   std::vector<float> a, b, c;
 };
 
-/// Integers, so that all sums are exact, also in f16.
+/// Integers, so that all sums are exact even in f16.
 Matrices integers(const WgmmaCase& product, u32 seed) {
   std::mt19937 random(seed);
   const auto draw = [&](std::size_t count, int limit) {
@@ -66,7 +66,7 @@ void check_case(const WgmmaCase& product, u32 seed) {
   CHECK(result == expected(product, matrices), name(product));
 }
 
-/// Types, A's place and majors, by number.
+/// A number for each combination of types, A's place and majors.
 constexpr u32 kKinds = 18;
 WgmmaCase kind(u32 i) {
   WgmmaCase product;
@@ -93,12 +93,12 @@ void test_layouts() {
   for (u32 i = 0; i < kKinds; ++i) {
     for (u32 swizzle = 0; swizzle < 4; ++swizzle) {
       WgmmaCase product = kind(i);
-      product.n = 88;  // More than a row of any swizzle, and no multiple of the longest.
+      product.n = 88;  // More than a row of any swizzle, and not a multiple of the longest.
       product.swizzle = swizzle;
       check_case(product, i);
       product.gap = 1024;
       check_case(product, i + 100);
-      // Swizzled groups lie at multiples of 1 KiB, others at any of 16 bytes.
+      // Swizzled groups are at multiples of 1 KiB, others at any multiple of 16 bytes.
       product.gap = 48;
       if (swizzle == 0) check_case(product, i + 200);
     }
@@ -127,7 +127,7 @@ void test_scales() {
       }
     }
   }
-  // As a number, and negated.
+  // scale-d as an immediate, and as a negated predicate.
   WgmmaCase product;
   const Matrices matrices = integers(product, 9);
   for (const auto& [written, accumulates] :
@@ -143,7 +143,7 @@ void test_scales() {
   }
 }
 
-/// The order that multiply.h states, and what has no order.
+/// The order that multiply.h states, and cases in which order does not matter.
 void test_arithmetic() {
   WgmmaCase product;
   std::mt19937 random(3);
@@ -180,8 +180,8 @@ void test_f16_accumulators_round() {
   std::fill(matrices.a.begin(), matrices.a.end(), 0.0f);
   for (u32 m = 0; m < 64; ++m) matrices.a[m * 16] = 1;
   std::fill(matrices.b.begin(), matrices.b.end(), 0.0f);
-  matrices.b[0] = 1;       // 2048 + 1: a tie, to even.
-  matrices.b[16] = 3;      // 2051: to 2052.
+  matrices.b[0] = 1;       // 2048 + 1 is a tie, rounded to even.
+  matrices.b[16] = 3;      // 2051 is rounded to 2052.
   matrices.b[32] = 65504;  // Overflows.
   matrices.b[48] = kNan;
   std::fill(matrices.c.begin(), matrices.c.end(), 2048.0f);
@@ -195,7 +195,7 @@ void test_f16_accumulators_round() {
   }
 }
 
-/// Groups in flight, whenever they land.
+/// Groups in flight, however they land.
 void test_groups() {
   const Options before = options();
   for (const Landing landing : {Landing::kAtOnce, Landing::kLate, Landing::kRandom}) {
@@ -212,7 +212,7 @@ void test_groups() {
       CHECK(program.run(program.setup() + kWgmmaFence + line + rest) ==
                 expected(product, matrices, 4),
             name(product), seed);
-      // The first of them forgets what was there: the others have to come behind.
+      // The first product overwrites the accumulators; the others must come after it.
       WgmmaProgram anew(product, matrices.a, matrices.b,
                         std::vector<float>(matrices.c.size(), 1000));
       Matrices from_zero = matrices;

@@ -1,4 +1,4 @@
-// What wgmma may not be used for: each program that is refused stands beside one that is not.
+// What wgmma refuses: beside each program that is refused is one that is not.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
@@ -10,7 +10,7 @@ namespace {
 using namespace ptxsim;
 using namespace ptxsim::test;
 
-/// A product of ones: each element is 16 more than before, and was 0.
+/// A product of ones: each element grows by 16, starting from 0.
 class Ones : public WgmmaProgram {
  public:
   explicit Ones(const WgmmaCase& product)
@@ -18,7 +18,7 @@ class Ones : public WgmmaProgram {
                      std::vector<float>(64 * product.n, 0)) {}
 };
 
-/// The error of the lines behind a set-up; empty: none.
+/// The error of the lines after a set-up; empty if there is none.
 std::string error_of_lines(const Ones& ones, const std::string& lines, u32 num_threads = 128) {
   return error_of([&] { const_cast<Ones&>(ones).run(ones.setup() + lines, num_threads); });
 }
@@ -41,14 +41,15 @@ void test_accumulators_in_flight() {
   CHECK_REFUSED(error_of_lines(ones, issue + read + kWgmmaWait), "reads an accumulator",
                 "was not waited for", "mov.b32 %v0, %d3");
   CHECK_REFUSED(error_of_lines(ones, issue + write + kWgmmaWait), "writes an accumulator");
-  // Others are free; loads and stores touch registers too.
+  // Other registers may be used; loads and stores count as uses too.
   CHECK_ALLOWED(error_of_lines(ones, issue + "mov.b32 %v0, %v1;\n" + kWgmmaWait));
   CHECK_REFUSED(error_of_lines(ones, issue + ones.store() + kWgmmaWait), "reads an accumulator",
                 "st.global");
   CHECK_REFUSED(
       error_of_lines(ones, kWgmmaFence + ones.product() + read + kWgmmaCommit + kWgmmaWait),
       "reads an accumulator");
-  // A wait for all but one group does not cover the last; nor one before the commit anything.
+  // A wait for all but one group does not cover the last group; a wait before the commit covers
+  // nothing.
   const std::string one_left = "wgmma.wait_group.sync.aligned 1;\n";
   CHECK_REFUSED(error_of_lines(ones, issue + one_left + read + kWgmmaWait), "reads an accumulator");
   CHECK_ALLOWED(error_of_lines(ones, issue + kWgmmaCommit + one_left + read + kWgmmaWait));
@@ -91,14 +92,14 @@ void test_fences() {
       ones, kWgmmaFence + rest + writes_d + writes_a + reads_d + kWgmmaFence + rest));
 }
 
-/// Products in flight that share registers.
+/// Products in flight share registers.
 void test_shared_registers() {
   WgmmaCase product;
   const Ones ones{product};
   const std::string line = ones.product();
   const std::string rest = kWgmmaCommit + kWgmmaWait;
   CHECK_ALLOWED(error_of_lines(ones, kWgmmaFence + line + kWgmmaCommit + line + rest));
-  product.n = 8;  // The first half of the same registers.
+  product.n = 8;  // Uses the first half of the same registers.
   const std::string narrow = Ones{product}.product();
   CHECK_REFUSED(error_of_lines(ones, kWgmmaFence + line + narrow + rest),
                 "in another shape or place");
@@ -122,7 +123,7 @@ void test_shared_registers() {
 void test_operands_change() {
   const Ones ones{WgmmaCase{}};
   const std::string issue = kWgmmaFence + ones.product() + kWgmmaCommit;
-  // One warp writes behind the others' issue, and then all wait.
+  // One warp writes after the others' issue, and then all wait.
   const auto overwrite = [](int offset) {
     return "setp.eq.u32 %q, %tid, 0;\n@%q st.shared.b16 [%base+" + std::to_string(offset) +
            "], 0;\nbar.sync 0;\n";
@@ -130,7 +131,8 @@ void test_operands_change() {
   CHECK_ALLOWED(error_of_lines(ones, issue + kWgmmaWait + "bar.sync 0;\n" + overwrite(0)));
   CHECK_REFUSED(error_of_lines(ones, issue + "bar.sync 0;\n" + overwrite(0) + kWgmmaWait),
                 "A of the", "changed in shared memory", "warp 0");
-  // A's row 63 belongs to the last warp, its first chunk is the row's eighth; B belongs to all.
+  // A's row 63 belongs to the last warp, and its first chunk is the row's eighth; B belongs to all
+  // warps.
   CHECK_REFUSED(
       error_of_lines(ones, issue + "bar.sync 0;\n" + overwrite(63 * 128 + 112) + kWgmmaWait),
       "A of the", "warp 3");
@@ -149,7 +151,7 @@ void test_proxies() {
   };
   CHECK_ALLOWED(error("fence.proxy.async;\nbar.sync 0;\n"));
   CHECK_REFUSED(error("bar.sync 0;\n"), "fence.proxy.async", "wgmma.mma_async");
-  // One element of A or of B, written once more.
+  // One element of A or of B is written again.
   for (const u32 offset : {0u, 8192u}) {
     const std::string again = "ld.shared.b16 %h, [%base+" + std::to_string(offset) +
                               "];\nst.shared.b16 [%base+" + std::to_string(offset) + "], %h;\n";
@@ -179,7 +181,7 @@ void test_uniform_operands() {
                 "descriptor of B", "warp 2");
   CHECK_REFUSED(error_of_lines(ones, unless("9", "setp.ne.u32 %scale, 1, 1;") + whole),
                 "lanes differ", "scale-d");
-  // The same in a warp, not in the warpgroup.
+  // The same within a warp, but not within the warpgroup.
   const std::string warp = "shr.u32 %i, %tid, 5;\nsetp.eq.u32 %q, %i, 1;\n";
   CHECK_ALLOWED(error_of_lines(ones, warp + "@%q add.u64 %da, %da, 0;\n" + whole));
   CHECK_REFUSED(error_of_lines(ones, warp + "@%q add.u64 %da, %da, 2;\n" + whole),
@@ -194,18 +196,18 @@ void test_warpgroups() {
   const std::string warp = "shr.u32 %i, %tid, 5;\n";
   CHECK_REFUSED(error_of_lines(ones, whole, 96), "warpgroup", "not complete", "3 warps");
   CHECK_REFUSED(error_of_lines(ones, whole, 112), "warpgroup", "not complete", "warp 3");
-  // Warps 2 to 5 are no warpgroup; warps 4 to 7 are one.
+  // Warps 2 to 5 are not a warpgroup; warps 4 to 7 are one.
   const std::string from_two = warp + "sub.u32 %i, %i, 2;\nsetp.gt.u32 %q, %i, 3;\n@%q bra DONE;\n";
   CHECK_REFUSED(error_of_lines(ones, from_two + whole + "DONE:\n", 256), "warpgroup");
   const std::string from_four = warp + "setp.lt.u32 %q, %i, 4;\n@%q bra DONE;\n";
   CHECK_ALLOWED(error_of_lines(ones, from_four + whole + "DONE:\n", 256));
-  // All execute the same instruction, in the same order.
+  // All warps must execute the same instructions in the same order.
   const std::string parted = warp + "setp.eq.u32 %q, %i, 2;\n@%q bra OTHER;\n" + whole +
                              "bra DONE;\nOTHER:\n" + whole + "DONE:\n";
   CHECK_REFUSED(error_of_lines(ones, parted), "not the wgmma instruction that comes next for warp");
   const std::string left_out = warp + "setp.eq.u32 %q, %i, 2;\n@%q bra DONE;\n" + whole + "DONE:\n";
   CHECK_REFUSED(error_of_lines(ones, left_out), "warpgroup");
-  // Lanes of a warp.
+  // The lanes of one warp differ.
   CHECK_REFUSED(error_of_lines(ones, "setp.eq.u32 %q, %tid, 40;\n@%q exit;\n" + whole), "warp 1",
                 "warpgroup");
 }
@@ -240,7 +242,7 @@ void test_descriptors() {
   CHECK_REFUSED(changed("sub.u64 %da, %da, 0x40;"), "outside of the block's");
 }
 
-/// With no check at all: what lands late sees what should not have been touched.
+/// Without any check: products that land late read what should not have been overwritten.
 void test_late_landing() {
   const Options before = options();
   options().check = false;

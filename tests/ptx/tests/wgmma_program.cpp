@@ -9,18 +9,18 @@ namespace {
 
 constexpr u32 kThreads = 128;
 
-/// Where a thread holds an element of its fragment: rows of A and the accumulators.
+/// The element's place, from A's rows or the accumulators.
 struct Place {
   u32 row = 0, column = 0;
 };
-/// Element i of A's eight, in pairs (figure "WGMMA .m64nNk16 register fragment layout for matrix
-/// A").
+/// Place of element i of the eight that a thread holds of A, in pairs (figure "WGMMA .m64nNk16
+/// register fragment layout for matrix A").
 Place place_of_a(u32 thread, u32 i) {
   const u32 warp = thread / 32, lane = thread % 32;
   const bool is_low_row = i < 2 || (i >= 4 && i < 6);
   return {16 * warp + lane / 4 + (is_low_row ? 0u : 8u), lane % 4 * 2 + i % 2 + (i >= 4 ? 8u : 0u)};
 }
-/// Element i of an accumulator fragment (figure "... for accumulator matrix D").
+/// Place of element i of an accumulator fragment (figure "... for accumulator matrix D").
 Place place_of_d(u32 thread, u32 i) {
   const u32 warp = thread / 32, lane = thread % 32;
   return {16 * warp + lane / 4 + 8 * (i / 2 % 2), 8 * (i / 4) + lane % 4 * 2 + i % 2};

@@ -1,4 +1,4 @@
-// A product of a warpgroup as a program: its operands' bytes in shared memory, laid out as the
+// A warpgroup's product as a program: the bytes of its operands in shared memory, laid out as the
 // manual says (section 9.7.15.5.1), its registers, and its lines.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -19,8 +19,8 @@ struct WgmmaCase {
   bool a_in_registers = false;
   bool a_is_mn_major = false, b_is_mn_major = false;
   u32 swizzle = 3;  // 0: none; 1, 2, 3: 32, 64, 128 bytes.
-  u32 first_k = 0;  // Of K-major operands: where in the row they begin.
-  u32 gap = 0;      // More bytes between groups of 8 rows.
+  u32 first_k = 0;  // For K-major operands: where in the row they begin.
+  u32 gap = 0;      // Extra bytes between groups of 8 rows.
   int scale_a = 1, scale_b = 1;
   bool accumulates = true;
 
@@ -28,7 +28,7 @@ struct WgmmaCase {
   u16 encode(float value) const { return is_bf16 ? float_to_bf16(value) : float_to_f16(value); }
 };
 
-/// How an operand of 16 k lies in shared memory.
+/// The layout of an operand of 16 k in shared memory.
 class OperandLayout {
  public:
   OperandLayout(const WgmmaCase& product, bool is_mn_major, u32 num_mn)
@@ -46,7 +46,7 @@ class OperandLayout {
     }
   }
 
-  /// Of element (mn, k), from a multiple of 1024.
+  /// Offset of element (mn, k) from a multiple of 1024.
   u32 offset(u32 mn, u32 k) const {
     const u32 row_bytes = 16u << swizzle_;
     const u32 row_elements = row_bytes / 2;
@@ -73,7 +73,7 @@ class OperandLayout {
     return (end + 1023) / 1024 * 1024;
   }
 
-  /// Where `start` in shared memory is the multiple of 1024.
+  /// The descriptor if that multiple of 1024 is at `start` in shared memory.
   u64 descriptor(u32 start) const {
     const u64 mode = swizzle_ == 0 ? 0 : 4 - swizzle_;
     return u64{start + 2 * first_k_} >> 4 | u64{leading_ >> 4} << 16 | u64{stride_ >> 4} << 32 |
@@ -96,8 +96,8 @@ class WgmmaProgram {
   WgmmaProgram(const WgmmaProgram&) = delete;
   WgmmaProgram& operator=(const WgmmaProgram&) = delete;
 
-  // Lines: operands to shared memory; accumulators and A to registers %d0.. and %a0..; descriptors
-  // %da, %db; the predicate %scale.
+  // Lines that write operands to shared memory; load accumulators and A to registers %d0.. and
+  // %a0..; and set the descriptors %da, %db and the predicate %scale.
   std::string declare() const;
   std::string load() const;
   std::string fence_proxy() const { return "fence.proxy.async.shared::cta;\nbar.sync 0;\n"; }
@@ -105,10 +105,10 @@ class WgmmaProgram {
   std::string product() const { return product("%da", "%db"); }
   std::string product(const std::string& a_descriptor, const std::string& b_descriptor) const;
   std::string store() const;
-  /// A fence, the product, its group, the wait.
+  /// A fence, the product, its commit and the wait.
   std::string whole() const;
 
-  /// @return the accumulators that store() left, [64][n].
+  /// @return the accumulators that store() wrote, [64][n].
   std::vector<float> run(const std::string& body, u32 num_threads = 128, Counts* counts = nullptr);
 
  private:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tiny random models of every family of transformers, and what must be equal between attentions."""
+"""Tiny random models of every family of transformers, compared between attentions."""

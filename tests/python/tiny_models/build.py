@@ -24,7 +24,7 @@ TASKS += ["MULTIMODAL_LM"]
 
 
 class CannotBuild(Exception):
-    """No variant of the generic configuration gives a model that runs; says why."""
+    """No variant of the generic configuration gives a model that runs; the text says why."""
 
 
 @dataclass(frozen=True, order=True)
@@ -36,7 +36,7 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    """Every family that transformers names for the tasks above, with each class it has there."""
+    """Every family that transformers lists for the tasks above, with each class that it has."""
     found = set()
     for task in TASKS:
         names = getattr(modeling_auto, f"MODEL_FOR_{task}_MAPPING_NAMES", {})
@@ -46,10 +46,10 @@ def entries() -> list[Entry]:
     return sorted(found)
 
 
-# What is tried in turn, until a model is built and its eager attention runs.
+# Tried in turn until a model can be built and its eager attention runs.
 VARIANTS = [
     Sizes(),
-    Sizes(heads_kv=4),  # No grouped queries: latent attention, and families older than those.
+    Sizes(heads_kv=4),  # No grouped queries: latent attention, and older families.
     Sizes(features=False),
     Sizes(features=False, heads_kv=4),
     Sizes(heads_kv=4, inter=64),
@@ -59,7 +59,7 @@ VARIANTS = [
 ]
 
 
-# Rotary sections for time, height and width: code has defaults for them that no config shows.
+# Rotary sections for time, height and width: their defaults are in code, not in a config.
 MROPE_ERROR = re.compile(r"expects split_sizes to sum exactly to (\d+) .* split_sizes=\[([^]]*)\]")
 
 
@@ -68,7 +68,7 @@ def _shares(total: int, parts: int) -> list[int]:
 
 
 def build(entry: Entry) -> Any:
-    """The model, float32 on the CPU, in eval mode, with eager attention."""
+    """The model with eager attention, in float32 on the CPU, in eval mode."""
     errors: list[str] = []
     for sizes in VARIANTS:
         try:
@@ -93,7 +93,7 @@ def _build(entry: Entry, sizes: Sizes) -> Any:
     config = shrunk(CONFIG_MAPPING[entry.family](**(override.defaults if override else {})), sizes)
     config = _config_for(model_class, config)
     if hasattr(config, "is_decoder") and not config.is_encoder_decoder:
-        config.is_decoder = True  # BERT and its kin are encoders unless told.
+        config.is_decoder = True  # BERT and similar models are encoders by default.
     config._attn_implementation = "eager"
     with nan_where_uninitialised():
         torch.manual_seed(0)
@@ -108,7 +108,7 @@ def _build(entry: Entry, sizes: Sizes) -> Any:
 
 
 def _config_for(model_class: Any, config: PreTrainedConfig) -> PreTrainedConfig:
-    """The part of a configuration that a class is made from: text models of larger ones."""
+    """The part of a configuration that builds this class: a larger model's text model."""
     wanted = model_class.config_class
     if wanted is None or isinstance(config, wanted):
         return config
@@ -120,7 +120,7 @@ def _config_for(model_class: Any, config: PreTrainedConfig) -> PreTrainedConfig:
 
 @contextlib.contextmanager
 def nan_where_uninitialised() -> Iterator[None]:
-    """Memory that nobody wrote reads as NaN, so that it can be found and models are repeatable."""
+    """Make unwritten memory read as NaN, so that it can be found and models are repeatable."""
     was, warned = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
@@ -133,7 +133,7 @@ def nan_where_uninitialised() -> Iterator[None]:
 
 
 def make_attention_matter(model: nn.Module, std: float) -> None:
-    """Draw the parameters that the class left unwritten, at zero, or too small to show anything."""
+    """Draw the parameters that the class left unwritten, zero, or too small to show anything."""
     for name, parameter in model.named_parameters():
         data = parameter.data
         if not data.is_floating_point() or data.numel() == 0:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import minference
-import minference.integrations.transformers  # Makes the name known.
+import minference.integrations.transformers  # Registers the name.
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AttentionInterface
@@ -43,16 +43,16 @@ class Verdict:
     class_name: str
     result: str = ""  # equal | refused | not used | cannot be built | error | WRONG
     reason: str = ""
-    set_patterns: str = ""  # Why it refused the model, which then was switched by name.
-    errors: dict[str, float] = field(default_factory=dict)  # Of the scenarios that ran.
+    set_patterns: str = ""  # Why it refused the model, which was then switched by name.
+    errors: dict[str, float] = field(default_factory=dict)  # Per scenario that ran.
     refusals: dict[str, str] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
-    not_applicable: dict[str, str] = field(default_factory=dict)  # Eager raises it.
-    sdpa: dict[str, float | str] = field(default_factory=dict)  # The control: transformers' own.
+    not_applicable: dict[str, str] = field(default_factory=dict)  # Scenario -> eager's error.
+    sdpa: dict[str, float | str] = field(default_factory=dict)  # Control: transformers' own SDPA.
     sensitivity: float = 0.0
-    is_switched: bool = False  # The decoder's configuration says "minference".
-    calls: int = 0  # Of the attention function, over all scenarios.
-    kernel_calls: int = 0  # Of the kernels, in the prompt of the first scenario.
+    is_switched: bool = False  # The decoder's configuration names "minference".
+    calls: int = 0  # Calls of the attention function, in all scenarios.
+    kernel_calls: int = 0  # Calls of kernels, in the prompt of the first scenario.
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Verdict:
 
 
 class CallCounter:
-    """Stands in for the attention function, which set_patterns may register anew."""
+    """Replaces the attention function, which set_patterns may register again."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -106,7 +106,7 @@ def judge(entry: Entry) -> Verdict:
 
 
 def fresh(subject: Subject, attention: str = "eager", padding_id: int = 0) -> Subject:
-    """A copy: models keep what they saw (positions of images), and some draw random numbers."""
+    """Copy a subject: models keep state (positions of images), and some draw random numbers."""
     subject = dataclasses.replace(
         subject, model=copy.deepcopy(subject.model), padding_id=padding_id
     )
@@ -117,10 +117,10 @@ def fresh(subject: Subject, attention: str = "eager", padding_id: int = 0) -> Su
 
 
 def padding_leak(subject: Subject, name: str) -> float:
-    """How much eager's logits of real rows depend on what stands in the padding.
+    """How much eager's logits of real rows depend on the tokens in the padding.
 
-    Where they do, they depend too on what each attention leaves in rows of padding, and that is
-    nobody's promise. Neither token is the padding token: some models count positions by that.
+    If they do, they also depend on what each attention writes to rows of padding, which nothing
+    specifies. Neither token is the padding token, because some models derive positions from that.
     """
     scenario = scenarios_of(subject)[name]
     one, other = (scenario(fresh(subject, padding_id=token)) for token in (7, 9))
@@ -241,7 +241,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _place_of(error: Exception) -> str:
-    """The error and the innermost lines it came through, by file name alone."""
+    """The error and the innermost lines that raised it, by file name only."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     where = " < ".join(f"{f.filename.rpartition('/')[2]}:{f.lineno}" for f in reversed(frames))
     return f"{one_line(error)} ({where})"

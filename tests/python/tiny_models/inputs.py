@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model is called with: token ids, and what else its forward insists on."""
+"""Inputs of a model: token ids, and whatever else its forward requires."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Call:
     """How a model takes text; ``others`` are inputs that do not depend on it."""
 
     is_encoder_decoder: bool
-    has_encoder_text: bool = False  # Its encoder reads token ids; else it reads `others`.
-    streams: int = 0  # Codebooks that are predicted side by side, ids [batch, seqlen, streams].
-    folded: bool = False  # They are folded into the batch instead: ids [batch * streams, seqlen].
+    has_encoder_text: bool = False  # Its encoder reads token ids; otherwise it reads `others`.
+    streams: int = 0  # Codebooks that are predicted in parallel, ids [batch, seqlen, streams].
+    folded: bool = False  # They are folded into the batch: ids [batch * streams, seqlen].
     may_cache: bool = True
-    prefix: tuple[int, ...] = ()  # Tokens that must open every text: those an image replaces.
+    prefix: tuple[int, ...] = ()  # Tokens that must open every text, which an image replaces.
     # A tensor has a row per sequence; a function gets (batch, rows of text, rows for the encoder).
     others: dict[str, Tensor | Callable[..., Tensor]] = field(default_factory=dict)
 
@@ -53,7 +53,7 @@ class Call:
         return ids
 
     def other_inputs(self, batch: int, seqlen: int, encoder_seqlen: int = 0) -> dict[str, Tensor]:
-        """All inputs but the ids and masks of text."""
+        """All inputs except the ids and masks of text."""
         return {
             name: value[:batch]
             if isinstance(value, Tensor)
@@ -64,7 +64,7 @@ class Call:
 
 @torch.no_grad()
 def find_call(model: Any) -> Call:
-    """The first way of calling the model that works, at a batch of 2; the first error else."""
+    """Find the first way to call the model that works with a batch of 2; raise the first error."""
     error: Exception | None = None
     for call in _candidates(model):
         try:
@@ -117,7 +117,7 @@ def _candidates(model: Any) -> Iterator[Call]:
 
 
 def _other_inputs(config: PreTrainedConfig, names: set[str]) -> Iterator[dict[str, Tensor]]:
-    """Images, audio and what goes with them, as noise of the shapes that such towers take."""
+    """Images, audio and related inputs, as noise in the shapes that such towers take."""
     torch.manual_seed(3)
     if "pixel_values" in names:
         size = _find(config, "image_size") or 224
@@ -161,7 +161,7 @@ def _other_inputs(config: PreTrainedConfig, names: set[str]) -> Iterator[dict[st
 
 
 def _find(config: PreTrainedConfig, name: str) -> Any:
-    """A field of a configuration or, where it has none, of its parts."""
+    """A field of a configuration or, if it has none, of its parts."""
     value = getattr(config, name, None)
     if value is not None:
         return value

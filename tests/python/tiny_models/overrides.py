@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hints for families whose generic configuration does not build or run, each with its reason."""
+"""Hints for families whose generic configuration does not build or run, each with a reason."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 @dataclass(frozen=True)
 class Override:
     reason: str
-    part: str = ""  # Submodule that takes text, where the model as a whole has no forward.
-    sizes: dict[str, Any] = field(default_factory=dict)  # Of shrink.Sizes.
-    fields: dict[str, Any] = field(default_factory=dict)  # Of every config that has them.
+    part: str = ""  # Submodule that takes text, if the whole model has no forward.
+    sizes: dict[str, Any] = field(default_factory=dict)  # For shrink.Sizes.
+    fields: dict[str, Any] = field(default_factory=dict)  # For every config that has them.
     defaults: dict[str, Any] = field(default_factory=dict)  # Where the class has none that work.
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model must compute alike under every attention: prompts, padding, caches, generation."""
+"""What every attention must compute alike: prompts, padding, caches, generation."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tiny_models.inputs import Call
 # Longer than every window of a tiny model (24), than its chunks (32), and than a row block (64).
 SEQLEN, BATCH, PADDING = 90, 2, 37
 CHUNKS = [50, 39, 1]
-CAPACITY = 128  # Of a static cache.
+CAPACITY = 128  # For a static cache.
 ENCODER_SEQLEN, ENCODER_PADDING = 70, 23
 NEW_TOKENS = 5
-HUGE = 1e30  # No logit, but a way to say never.
-NOTICED = 1e-3  # What hiding a key must move, relative to the largest logit.
+HUGE = 1e30  # Not a logit; some models use it for "never".
+NOTICED = 1e-3  # How far hiding a key must move logits, relative to the largest.
 
 
 class NotApplicable(Exception):
@@ -31,10 +31,11 @@ class NotApplicable(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """Logits of the rows that are not padding, ``[rows, ...]`` a piece."""
+    """Logits of the rows that are not padding; each piece is ``[rows, ...]``."""
 
     pieces: list[Tensor]
-    # Each piece is a token of generate(): pieces count as long as a row's tokens before are alike.
+    # Each piece is a token of generate(); a piece counts only while a row's earlier tokens are
+    # equal.
     are_steps: bool = False
 
 
@@ -44,7 +45,7 @@ class Subject:
 
     model: Any
     call: Call
-    padding_id: int = 0  # What stands where there is no text.
+    padding_id: int = 0  # Used where there is no text.
 
     @property
     def parameters(self) -> set[str]:
@@ -62,7 +63,7 @@ class Subject:
     def inputs(
         self, seqlen: int, mask: Tensor | None = None, encoder_mask: Tensor | None = None
     ) -> dict[str, Any]:
-        """All but the ids of the text."""
+        """All inputs except the ids of the text."""
         call = self.call
         inputs: dict[str, Any] = dict(call.other_inputs(BATCH, seqlen, ENCODER_SEQLEN))
         if call.has_encoder_text:
@@ -77,7 +78,7 @@ class Subject:
         return inputs
 
     def encoder_outputs(self) -> Any:
-        """What generate() computes once, and hands to every step."""
+        """What generate() computes once and passes to every step."""
         if not self.call.is_encoder_decoder:
             return None
         inputs = self.inputs(SEQLEN)
@@ -91,8 +92,8 @@ class Subject:
             return self.model(**{self.call.ids_name: ids}, **inputs)
 
     def rows(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """Those that ``mask [batch, rows]`` marks; rows that a model adds come first."""
-        if logits.shape[0] != mask.shape[0]:  # Codebooks folded into the batch.
+        """Select the rows that ``mask [batch, rows]`` marks; rows that a model adds come first."""
+        if logits.shape[0] != mask.shape[0]:  # Codebooks were folded into the batch.
             mask = mask.repeat_interleave(logits.shape[0] // mask.shape[0], dim=0)
         return logits[:, -mask.shape[1] :][mask.bool()].float()
 
@@ -173,14 +174,14 @@ def last_rows(side: str | None) -> Callable[[Subject], Run]:
 
 
 def image_kind_names(subject: Subject) -> list[str]:
-    """The arguments that say which tokens are an image's."""
+    """Names of the arguments that say which tokens belong to an image."""
     if not hasattr(subject.model.config, "vision_config"):
         return []
     return [n for n in ("mm_token_type_ids", "token_type_ids") if n in subject.parameters]
 
 
 def image_block(subject: Subject) -> Run:
-    """Some tokens stand for an image: in many models they see each other, whichever comes first."""
+    """Some tokens stand for an image; in many models these all see each other."""
     names = image_kind_names(subject)
     kinds = torch.zeros_like(ALL_ROWS)
     kinds[:, 30:55] = 1
@@ -207,7 +208,7 @@ def chunked(make_cache: Callable[[Subject], Any], side: str | None) -> Callable[
             inputs |= {"use_cache": True, subject.cache_name: cache}
             out = subject.forward(chunk, **inputs)
             if cache is None and out.get(subject.cache_name) is None:
-                return chunked(dynamic_cache, side)(subject)  # It keeps its cache to itself.
+                return chunked(dynamic_cache, side)(subject)  # It does not return its cache.
             cache = out.get(subject.cache_name, cache)
             pieces.append(subject.rows(out.logits, mask[:, begin:end]))
         return Run(pieces)
@@ -216,7 +217,7 @@ def chunked(make_cache: Callable[[Subject], Any], side: str | None) -> Callable[
 
 
 def no_cache_yet(subject: Subject) -> None:
-    """The model makes the cache that it wants."""
+    """No cache is passed: the model makes the one that it wants."""
 
 
 def dynamic_cache(subject: Subject) -> Any:
@@ -237,7 +238,7 @@ def static_cache(subject: Subject) -> Any:
 
 
 def generated(use_cache: bool) -> Callable[[Subject], Run]:
-    """From a batch padded on the left; an encoder's, on the right, as its tokenizers do."""
+    """From a batch padded on the left; an encoder's is padded on the right, as by tokenizers."""
 
     def run(subject: Subject) -> Run:
         call, model, mask = subject.call, subject.model, padding_mask("left")
@@ -254,7 +255,7 @@ def generated(use_cache: bool) -> Callable[[Subject], Run]:
                 inputs["attention_mask"] = encoder_mask
         else:
             inputs |= {"input_ids": subject.ids(mask), "attention_mask": mask}
-        model.generation_config.eos_token_id = None  # All steps, whatever they say.
+        model.generation_config.eos_token_id = None  # Runs all steps, whatever the tokens.
         model.generation_config.pad_token_id = 0
         if call.is_encoder_decoder:
             model.generation_config.decoder_start_token_id = int(subject.ids()[0, 0])
@@ -300,8 +301,8 @@ def scenarios_of(subject: Subject) -> dict[str, Callable[[Subject], Run]]:
 
 
 def relative_error(got: Run, want: Run) -> float:
-    """The largest difference, over the largest logit; inf where a logit is not finite."""
-    # Chameleon gives the tokens of images the lowest number there is.
+    """The largest difference over the largest logit; inf if a logit is not finite."""
+    # Chameleon gives the tokens of images the lowest possible logit.
     largest = max(piece[piece.abs() < HUGE].abs().max().item() for piece in want.pieces)
     worst, alive = 0.0, None
     for got_piece, want_piece in zip(got.pieces, want.pieces, strict=True):
@@ -313,16 +314,16 @@ def relative_error(got: Run, want: Run) -> float:
         if not difference.isfinite().all():
             return float("inf")
         worst = max([worst, *([difference.max().item()] if difference.numel() else [])])
-        # A tie may fall either way; from then on the texts are different ones.
+        # A tie may fall either way; from then on the texts differ.
         same = got_piece.argmax(-1) == want_piece.argmax(-1)
         alive = alive & same.reshape(len(same), -1).all(dim=1)
     return worst / max(largest, 1e-30)
 
 
 def sensitivity(subject: Subject) -> float:
-    """How far logits move when the last rows lose a key: what a wrong mask would show.
+    """How far logits move when the last rows lose a key, as with a wrong mask.
 
-    Where a model takes no mask of its own, or attends few keys, a token is changed instead.
+    If a model takes no mask, or attends few keys, a token is changed instead.
     """
     last = ALL_ROWS[:, -5:]
     visible = torch.ones(SEQLEN, SEQLEN, dtype=torch.bool).tril()

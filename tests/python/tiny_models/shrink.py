@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any configuration of transformers made tiny, by the names and the values of its fields.
+"""Make any configuration of transformers tiny, by the names and values of its fields.
 
-Every size follows a rule for its name, so that two fields that must agree (the width of a tower and
-what its projector expects) agree again without knowing the family.
+Every size follows a rule for its name. Two fields that must agree (the width of a tower and what
+its projector expects) then agree again without knowledge of the family.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 from transformers import PreTrainedConfig, SiglipVisionConfig
 
 VOCAB, LAYERS, MAX_LAYERS = 97, 2, 4
-# Prompts are of ids below this one; those from here on are for images, audio and the like, that a
-# text must not name by accident.
+# Prompts use ids below this one; those from here on are for images, audio and the like, which a
+# text must not contain by accident.
 FIRST_SPECIAL_ID = 70
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The knobs that are turned when a family does not build or run as it comes."""
+    """Settings that change if a family does not build or run with the defaults."""
 
     hidden: int = 64
     heads: int = 4
@@ -32,20 +32,20 @@ class Sizes:
     experts: int = 4
     eos: int | None = None
     std: float = 0.3  # Of weights. At 0.02 all logits of a row are alike, whatever it attends.
-    features: bool = True  # Turn on what defaults leave off: windows, keys shared by layers.
-    fill: bool = False  # Give numbers of experts and of an indexer to fields that have none.
-    mrope: tuple[int, ...] = ()  # What rope_parameters does not say, and the code then assumes.
-    # Field names to values; of every configuration that has them, or "ClassName.field".
+    features: bool = True  # Turns on what is off by default: windows, keys shared by layers.
+    fill: bool = False  # Sets numbers of experts and of an indexer in fields that have none.
+    mrope: tuple[int, ...] = ()  # Not given by rope_parameters, but assumed by the code.
+    # Field names to values, for every configuration that has them, or "ClassName.field".
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-# Name patterns to new values; the first that matches the whole name wins. None: as it is. A string
-# names one of Sizes. Order matters: exceptions stand before the rule they are excepted from.
+# Name patterns to new values; the first that matches the whole name wins. None keeps the value. A
+# string names a field of Sizes. Order matters: an exception comes before its rule.
 INT_RULES: list[tuple[str, int | str | None]] = [
     # Layers
     (r"(num_)?(hidden_|decoder_|encoder_)?layers", "layers"),
     (r"n_layers?|num_blocks|depth|.*_(num_)?(hidden_)?layers|num_sparse_.*_layers", "layers"),
-    # Which of the layers are of another kind
+    # Which layers are of another kind
     (r"first_k_dense_replace|num_dense_layers|moe_layer_start_index", 1),
     (r"moe_layer_end_index", 3),
     (r".*_(period|interval|frequency|every_n_layers|sparse_step|layer_step)", 2),
@@ -69,7 +69,7 @@ INT_RULES: list[tuple[str, int | str | None]] = [
     (r"n_shared_experts|(moe_)?num_shared_experts|zero_expert_num", 1),
     (r"(n_group|topk_group|num_expert_groups?)", 1),
     (r"(n_routed|num_local|moe_num|num|num_routed)_experts", "experts"),
-    # Windows and what else picks keys
+    # Windows and other ways to select keys
     (r"sliding_window(_size)?|local_attention|attention_window(_size)?", 24),
     (r"local_attention_window_len|keep_window_size", 24),
     (r"attention_chunk_size", 32),
@@ -104,19 +104,19 @@ INT_RULES: list[tuple[str, int | str | None]] = [
 ID_NAME = re.compile(r".*(token|bos|eos|eod|pad|start|end|newline|patch|blank)_(id|index)")
 INDEX_LISTS = re.compile(r".*(_idxs|_indexes|_indices|_layers|_layer_ids?)")
 DEPTH_NAMES = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "depth", "encoder_layers")
-# Towers of another package, of which a text sees nothing.
+# Towers of another package, which text does not use.
 NEED_TIMM = ("timm_wrapper",)
 NEVER = {f.name for f in dataclasses.fields(PreTrainedConfig)}
 
 
 def shrunk(config: PreTrainedConfig, sizes: Sizes) -> PreTrainedConfig:
-    """A configuration of the same class, tiny."""
+    """A tiny configuration of the same class."""
     return type(config)(**_Shrink(config, sizes).arguments())
 
 
 class _Shrink:
     def __init__(self, config: PreTrainedConfig, sizes: Sizes) -> None:
-        # Heterogeneous configurations refuse to be read as a whole, unless told to.
+        # Heterogeneous configurations must be told that they may be read as a whole.
         config.allow_global_per_layer_attribute_access = True
         self.config, self.sizes = config, sizes
         self.values = {
@@ -166,7 +166,7 @@ class _Shrink:
         return new
 
     def _is_given(self, name: str, value: Any) -> bool:
-        """Whether a part's switch was set by the whole that it is part of, against its default."""
+        """Whether the enclosing configuration set a part's switch, against its default."""
         default = next(f.default for f in dataclasses.fields(self.config) if f.name == name)
         if default is None or default is dataclasses.MISSING or value == default:
             return False
@@ -175,7 +175,7 @@ class _Shrink:
     # ---- Layers: as few as show every kind ----
 
     def _picked_layers(self) -> list[int]:
-        """Which layers of the full depth are kept; a kind is what the per-layer fields say."""
+        """Which layers of the full depth are kept; the per-layer fields define their kinds."""
         if self.depth <= MAX_LAYERS:
             return list(range(self.depth))
         kinds: dict[Any, int] = {}
@@ -212,7 +212,7 @@ class _Shrink:
         return list(value) == sorted(set(value))
 
     def _changed_overrides(self) -> dict[int, dict[str, Any]]:
-        """Layers that had other sizes than the rest have twice the size of the rest."""
+        """Give layers that had other sizes than the rest twice the size of the rest."""
         new: dict[int, dict[str, Any]] = {}
         for at, layer in enumerate(self.picked):
             for name, value in self.overrides.get(layer, {}).items():
@@ -227,7 +227,7 @@ class _Shrink:
     # ---- One field ----
 
     def _changed(self, name: str, value: Any) -> Any:
-        """The value to pass for a field; None: leave it to the class."""
+        """The value to pass for a field; None leaves it to the class."""
         if isinstance(value, PreTrainedConfig):
             if value.model_type in NEED_TIMM:
                 return shrunk(SiglipVisionConfig(), self.sizes)
@@ -249,7 +249,7 @@ class _Shrink:
         return None
 
     def _filled(self, name: str) -> int | None:
-        """Sizes that a class leaves open, and its modules then cannot do without."""
+        """Sizes that a class leaves open but its modules need."""
         if re.fullmatch(r"(image|video)_token_(id|index)", name):
             return next(self.special)
         if re.fullmatch(r"head_dim|num_key_value_heads", name):
@@ -301,7 +301,7 @@ class _Shrink:
         for key, entry in value.items():
             if isinstance(entry, dict):
                 entry = self._changed_dict(name, entry)
-            elif key == "mrope_section" and entry:  # Shares of the rotated half of a head.
+            elif key == "mrope_section" and entry:  # Parts of the rotated half of a head.
                 dim = 8 if rope else self.sizes.head_dim
                 half = int(dim * value.get("partial_rotary_factor", 1.0)) // 2
                 parts = [max(1, half * part // sum(entry)) for part in entry]

@@ -3,8 +3,8 @@
 
     PYTHONPATH=tests/python python -m tiny_models.sweep [families...] [--out docs/models.md]
 
-Each family runs in a process of its own, so that a crash or a hang is a row and not the end. Exits
-with 1 if a family is wrong, or fails other than by refusing.
+Each family runs in a separate process, so that a crash or a hang gives a row and does not end the
+sweep. Exits with 1 if a family is wrong, or fails other than by refusing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tiny_models.build import Entry, build, entries
 from tiny_models.compare import Verdict, judge, one_line
 from tiny_models.table import write_table
 
-SECONDS = 90  # For one family; most take one.
+SECONDS = 90  # Per family; most take one.
 
 
 def main() -> int:
@@ -66,9 +66,9 @@ def show(verdict: Verdict, at: int, of: int) -> None:
 
 
 def run_all(wanted: list[Entry], jobs: int) -> Iterator[Verdict]:
-    """Verdicts as they come."""
+    """Yield verdicts as they come."""
     quieten()
-    build(Entry("llama", "LlamaForCausalLM"))  # What all share is imported once, before the forks.
+    build(Entry("llama", "LlamaForCausalLM"))  # Shared imports happen once, before the forks.
     context = multiprocessing.get_context("fork")
     waiting, running = list(reversed(wanted)), {}
     while waiting or running:
@@ -95,7 +95,7 @@ def run_all(wanted: list[Entry], jobs: int) -> Iterator[Verdict]:
 
 
 def quieten() -> None:
-    """Warnings of models are not this program's; what goes wrong is in the table."""
+    """Silence warnings of models; the table shows what goes wrong."""
     warnings.filterwarnings("ignore")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

@@ -18,7 +18,7 @@ MEANING = {
     "equal": f"within {TOLERANCE:.0e} of the largest logit, in all scenarios not refused",
     "refused": "says that it does not serve the family, and why",
     "not used": "the model never calls its attention function",
-    "cannot be built": "no tiny model came of the generic configuration",
+    "cannot be built": "the generic configuration gave no tiny model that runs",
     "error": "fails, other than by refusing",
     "WRONG": "differs from eager",
 }
@@ -33,9 +33,9 @@ encoder-decoders, speech to text, image and text to text), as a tiny random mode
 
 The scenarios: a prompt longer than any window, padding on either side, chunks over a dynamic and a
 static cache, generation with and without cache from a padded batch, only the last rows' logits,
-tokens that stand for an image. One that eager itself does not run is not applicable. "kernels" are
-the calls of minference's kernels in the first of them, over all layers: 0 where every layer needs
-what no kernel has, and is computed as SDPA or eager do.
+tokens that stand for an image. A scenario that eager itself does not run is not applicable.
+"kernels" is the number of calls of minference's kernels in the first scenario, over all layers. It
+is 0 if every layer needs something that no kernel has, and is computed as by SDPA or eager.
 """
 
 
@@ -66,6 +66,6 @@ def _row(verdict: Verdict) -> str:
 
 
 def _cell(text: str, width: int = 200) -> str:
-    """Short, without what would end a cell or name a place on this machine."""
+    """Shorten text, and remove what would end a cell or name a path of this machine."""
     text = re.sub(r"(/[\w.+-]+){2,}/", "", text.replace("|", "/"))
     return text if len(text) <= width else text[: width - 3] + "..."

@@ -1,6 +1,5 @@
-// The part of the CUDA driver's interface that emulated threads offer, with the driver's names,
-// types and numbers: tensor maps. The function checks what the driver checks, and touches no
-// driver.
+// The part of the CUDA driver API that emulated threads offer: tensor maps, with the driver's
+// names, types and numbers. The function makes the driver's checks and calls no driver.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -15,7 +14,7 @@ enum CUresult {
 using cuuint32_t = uint32_t;
 using cuuint64_t = uint64_t;
 
-/// Opaque, 128 bytes, 64-byte aligned at least. What the bytes say is the encoder's own business.
+/// Opaque, 128 bytes, aligned to at least 64. Only the encoder knows what the bytes mean.
 struct alignas(128) CUtensorMap {
   cuuint64_t opaque[16];
 };
@@ -58,9 +57,9 @@ enum CUtensorMapFloatOOBfill {
   CU_TENSOR_MAP_FLOAT_OOB_FILL_NAN_REQUEST_ZERO_FMA,
 };
 
-/// CUDA_ERROR_INVALID_VALUE for what the driver refuses, CUDA_ERROR_NOT_SUPPORTED for what the
-/// driver takes and the emulation does not: interleaved layouts, strides between elements, NaN
-/// fill.
+/// Returns CUDA_ERROR_INVALID_VALUE for what the driver refuses. Returns CUDA_ERROR_NOT_SUPPORTED
+/// for what the driver takes and the emulation does not: interleaved layouts, strides between
+/// elements, NaN fill.
 extern "C" CUresult cuTensorMapEncodeTiled(
     CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, void* base,
     const cuuint64_t* sizes, const cuuint64_t* stride_bytes, const cuuint32_t* box,

@@ -1,4 +1,4 @@
-// What a CUDA source gets from this name: the runtime's host interface and the words of CUDA C++.
+// What a CUDA source expects of this header: the runtime's host API and the built-ins of CUDA C++.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

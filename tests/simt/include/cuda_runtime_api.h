@@ -1,6 +1,6 @@
-// The part of the CUDA runtime's host interface that emulated threads offer, with CUDA's names,
-// types and numbers, so that host code compiles unmodified against either. What the machine looks
-// like (how many GPUs, which driver) is simt::machine()'s to say.
+// The part of the CUDA runtime's host API that emulated threads offer, with CUDA's names, types and
+// numbers, so that host code compiles unmodified against either. simt::machine() describes the
+// machine: how many GPUs, which driver.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -11,7 +11,7 @@
 
 #define CUDART_VERSION 13000
 
-// All enumerations hold any value, as those of a C interface do.
+// Enumerations may hold any value, as those of a C interface may.
 enum cudaError : unsigned int {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
@@ -150,8 +150,8 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaStreamGetDevice(cudaStream_t stream, int* device);
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status);
 
-/// Kernels, copies and fills given to `stream` are kept, not run, until the capture ends. The mode
-/// changes nothing: what may not be captured (waiting for the stream) fails in every mode.
+/// Until the capture ends, kernels, copies and fills on `stream` are kept instead of run. The mode
+/// has no effect: what may not be captured (waiting for the stream) fails in every mode.
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
@@ -162,7 +162,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* function);
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value);
-/// By threads, blocks and shared memory. Registers, which a GPU counts too, are not known here.
+/// Counts threads, blocks and shared memory. A GPU also counts registers, which are not known here.
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* function,
                                                           int block_threads,
                                                           std::size_t dynamic_shared_bytes);

@@ -1,6 +1,6 @@
 // CUDA's vector types with CUDA's sizes and alignments: int2, float4, ..., and dim3.
-// Shares its include guard with CUDA's header of this name, so that headers of a CUDA toolkit that
-// are included after it use these types.
+// Shares its include guard with CUDA's header of the same name, so that headers of a CUDA toolkit
+// included after it use these types.
 // SPDX-License-Identifier: Apache-2.0
 #if !defined(__VECTOR_TYPES_H__)
 #define __VECTOR_TYPES_H__

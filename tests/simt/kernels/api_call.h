@@ -1,4 +1,4 @@
-// What calls of the C surface get here: rows in several layouts, and work memory of exactly the
+// Arguments for calls of the C surface: rows in several layouts, and work memory of exactly the
 // size that was asked for.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -49,7 +49,7 @@ class Rows {
     return *this;
   }
   const minf_tensor& view() const { return view_; }
-  /// As it lies in memory, with what is between the rows.
+  /// As it lies in memory, including what is between the rows.
   const TestTensor& memory() const { return memory_; }
 
  private:
@@ -57,11 +57,12 @@ class Rows {
   minf_tensor view_{};
 };
 
-/// Work memory of exactly the size that was asked for, so that one byte more is seen. It starts one
-/// byte after an aligned address, where a call needs all of the slack that is in that size.
+/// Work memory of exactly the size that was asked for, so that an access to one more byte is seen.
+/// It starts one byte after an aligned address, where a call needs all of the alignment slack in
+/// that size.
 class Workspace {
  public:
-  /// Uninitialised, or every byte `dirt`.
+  /// Uninitialised, or filled with the byte `dirt`.
   explicit Workspace(std::size_t bytes, std::optional<unsigned char> dirt = {})
       : bytes_(bytes), release_(place.release) {
     if (bytes == 0) return;

@@ -1,6 +1,6 @@
-// What attention, estimates, plans and merging refuse on a machine that has a GPU for them:
-// elements and strides that no kernel reads, memory that is not the GPU's, work memory that is too
-// small.
+// What attention, estimates, plans and merging refuse on a machine with a GPU that they support:
+// element types and strides that no kernel reads, memory that is not the GPU's, work memory that is
+// too small.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -24,13 +24,13 @@ inline const Call kServed[] = {&Arguments::estimate_vertical_slash,
                                &Arguments::sparse,
                                &Arguments::prefill};
 inline const Call kAttentions[] = {&Arguments::sparse, &Arguments::prefill};
-/// Those that take q and k, and work memory.
+/// The calls that take q, k and work memory.
 inline const Call kWithQueries[] = {&Arguments::estimate_vertical_slash,
                                     &Arguments::estimate_blocks, &Arguments::sparse,
                                     &Arguments::prefill};
 
-/// refuse_with(), and no kernel was launched: one that was would have taken the error that waits
-/// for the next launch.
+/// refuse_with(), and checks that no kernel was launched: a launch would have taken the error that
+/// is set for the next launch.
 template <typename Spoil>
 void refuse_before_launch(minf_status status, Call call, Texts texts, const Spoil& spoil) {
   refuse_with(status, call, texts, [&](Arguments& arguments) {
@@ -43,7 +43,7 @@ void refuse_before_launch(minf_status status, Call call, Texts texts, const Spoi
 
 inline void nothing(Arguments&) {}
 
-/// Leaves the first batch entry alone, so that strides and wider elements stay in their memory.
+/// Keeps only the first batch entry, so that strides and wider elements stay inside their memory.
 inline void keep_one_batch_entry(Arguments& a) {
   for (minf_tensor* tensor :
        {&a.q, &a.k, &a.v, &a.out, &a.lse, &a.tiles, &a.vertical_index, &a.slash_index,
@@ -115,7 +115,7 @@ inline void test_elements_of_attention() {
   }
 }
 
-/// Work memory of a byte less than was asked for.
+/// Passes one byte of work memory less than was asked for.
 inline void test_sizes_of_workspaces() {
   const auto bytes_of = [](Call call) {
     const Arguments a;
@@ -138,14 +138,14 @@ inline void test_sizes_of_workspaces() {
   }
 }
 
-/// In Arguments::merge() q is out_a, and out is out_b as well.
+/// Arguments::merge() uses q as out_a too, and out as out_b.
 inline void test_elements_of_a_merge() {
   const Call merge = &Arguments::merge;
   refuse_before_launch(
       MINF_ERROR_UNSUPPORTED, merge,
       {"out_a: expected dtype bfloat16 or float16 on CUDA devices, got float32"}, [](Arguments& a) {
         a.q.dtype = a.out.dtype = MINF_FLOAT32;
-        a.q.shape[0] = a.out.shape[0] = a.lse.shape[0] = 1;  // They stay in their memory.
+        a.q.shape[0] = a.out.shape[0] = a.lse.shape[0] = 1;  // Stay inside their memory.
       });
   refuse_before_launch(MINF_ERROR_UNSUPPORTED, merge,
                        {"out_a: expected rows aligned to 16 bytes on CUDA devices, strides that "

@@ -1,5 +1,5 @@
 // An attention call with random inputs and key sets in emulated device memory: its arguments, and
-// what float64 makes of it.
+// its float64 result.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -33,9 +33,9 @@ struct AttentionCase {
   bool zero_scale = false;
   bool wants_lse = true;
   int32_t resident_blocks =
-      1;  // Few: row blocks are joined. 0: those of the device: keys are split.
+      1;  // Few: row blocks are joined. 0: the device's count: keys are split.
   RandomListSizes lists = {.columns = 60, .runs = 4, .blocks = 3};
-  std::vector<HeadKeys> patterns = {};  // Of each head; empty: any. NOLINT(*-redundant-member-init)
+  std::vector<HeadKeys> patterns = {};  // Per head; empty: random. NOLINT(*-redundant-member-init)
 
   Shape shape() const {
     return {.dtype = dtype,
@@ -48,7 +48,7 @@ struct AttentionCase {
   }
 };
 
-/// Machine epsilon of a dtype: twice what rounding errs.
+/// Machine epsilon of a dtype: twice the largest rounding error.
 inline double epsilon_of(DType dtype) { return dtype == DType::kBFloat16 ? 0x1p-7 : 0x1p-10; }
 
 class AttentionCall {

@@ -1,6 +1,6 @@
-// Checks of stage 3 on emulated threads against float64, whichever backend's: every pattern, row
-// blocks together and alone, all dims, odd shapes; the same bits under every schedule; NaN and
-// infinity; spoilt lists.
+// Checks of stage 3 of either backend on emulated threads, against float64: every pattern, row
+// blocks joined and alone, all dims, odd shapes, NaN and infinity, invalid lists; and that the bits
+// are the same under every schedule.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -30,13 +30,13 @@ struct Output {
 struct AttentionStage {
   std::size_t (*bytes)(const AttentionArgs& args, int32_t resident_blocks);
   void (*enqueue)(const AttentionArgs& args, Workspace workspace, int32_t resident_blocks);
-  std::size_t max_shared_bytes;  // Of the GPUs that it is for.
-  /// Whether a tile with a NaN or an infinity in V sums in the order of others. If not, rows that
-  /// do not attend it may round differently.
+  std::size_t max_shared_bytes;  // Limit of the GPUs that it is for.
+  /// Whether a tile with a NaN or an infinity in V is summed in the same order as other tiles. If
+  /// not, rows that do not attend it may round differently.
   bool sums_alike;
 };
 
-/// Where rows of out are, without memory.
+/// Layout of the rows of out, without memory.
 inline Tokens out_place(const AttentionCase& c) {
   std::mt19937_64 unused;
   const test::Tensor like({.name = c.name,
@@ -49,14 +49,14 @@ inline Tokens out_place(const AttentionCase& c) {
   return {nullptr, place.batch_stride, place.token_stride, place.head_stride};
 }
 
-/// `call`'s inputs may be changed up to here.
+/// May change the inputs in `call` before it runs.
 inline Output compute(const AttentionStage& stage, const AttentionCase& c, AttentionCall& call) {
   for (test::Tensor* tensor : {&call.q, &call.k, &call.v}) tensor->copy_to_device();
   Tokens out = out_place(c);
   const auto out_size = static_cast<std::size_t>(out.batch_stride * c.batch);
   const DeviceArray<uint16_t> out_memory(std::vector<uint16_t>(out_size, 0x7fff));
   out.data = out_memory.data();
-  // Heads before rows, and a gap.
+  // lse is laid out heads before rows, with a gap.
   const int64_t lse_size = int64_t{c.batch} * c.seqlen_q * (c.num_heads_q + 1);
   const DeviceArray<float> lse_memory(std::vector<float>(static_cast<std::size_t>(lse_size), -7));
   AttentionArgs args{.shape = c.shape(),
@@ -74,8 +74,8 @@ inline Output compute(const AttentionStage& stage, const AttentionCase& c, Atten
   return {out_memory.host(), lse_memory.host()};
 }
 
-/// P is rounded before the product and out after it, eps / 2 each of sum p |v|; what is left of the
-/// bound (design: 2 eps) covers float32.
+/// P is rounded before the product and out after it; each rounding errs by at most eps / 2 of sum p
+/// |v|. The rest of the bound (design: 2 eps) covers float32.
 inline void check_against_float64(const AttentionCase& c, const AttentionCall& call,
                                   const Output& output) {
   const std::vector<HeadKeys> keys = call.heads.expected();
@@ -132,7 +132,7 @@ inline std::vector<HeadKeys> all_patterns() {
 inline std::vector<AttentionCase> cases() {
   const std::vector<HeadKeys> all = all_patterns();
   std::vector<AttentionCase> result;
-  // Dims, dtypes, and the three ways that rows and keys are dealt out.
+  // Dims, dtypes, and the three ways to distribute rows and keys.
   for (const auto& [dim, dim_v] : {std::pair{64, 64},
                                    {96, 96},
                                    {128, 128},
@@ -182,7 +182,8 @@ inline std::vector<AttentionCase> cases() {
                         .patterns = all});
     }
   }
-  // The wide kernels: one row block and several, joined, single and split; short and long lists.
+  // The kernels of large head_dims: one row block and several, joined, single and split; short and
+  // long lists.
   for (const auto& [dim, dim_v] : {std::pair{192, 128}, {192, 192}, {256, 256}}) {
     for (const DType dtype : {DType::kBFloat16, DType::kFloat16}) {
       for (const int32_t resident : {1, 13, 0}) {
@@ -200,7 +201,7 @@ inline std::vector<AttentionCase> cases() {
       }
     }
   }
-  // Far more parts than a warp has lanes.
+  // Many more splits than a warp has lanes.
   for (const DType dtype : {DType::kBFloat16, DType::kFloat16}) {
     result.push_back({.name = "many parts",
                       .dtype = dtype,
@@ -210,7 +211,7 @@ inline std::vector<AttentionCase> cases() {
                       .resident_blocks = 400,
                       .patterns = {dense()}});
   }
-  // Random patterns and sizes; lists from none to all.
+  // Random patterns and sizes; lists from empty to all keys.
   for (const RandomListSizes& lists :
        {RandomListSizes{0, 0, 0}, {1, 1, 1}, {300, 40, 5}, {150, 2, 2}}) {
     for (const int32_t resident : {1, 40, 0}) {
@@ -297,7 +298,7 @@ inline void test_schedules(const AttentionStage& stage) {
   }
 }
 
-/// Five heads of every pattern, twice: those of one KV head, then those of the other.
+/// Five heads of every pattern on each of two KV heads.
 inline AttentionCase non_finite_case(DType dtype, int32_t head_dim, int32_t head_dim_v,
                                      int32_t resident_blocks) {
   std::vector<HeadKeys> twice = all_patterns();
@@ -315,8 +316,8 @@ inline AttentionCase non_finite_case(DType dtype, int32_t head_dim, int32_t head
           .patterns = twice};
 }
 
-/// A key of the second KV head holds `bad`, in K or in V: it reaches the rows that attend it, and
-/// no others.
+/// A key of the second KV head holds `bad`, in K or in V: it must reach the rows that attend it,
+/// and no others.
 inline void check_non_finite(const AttentionStage& stage, const AttentionCase& c, int32_t key,
                              bool in_v, float bad) {
   AttentionCall clean(c), spoilt(c);
@@ -346,8 +347,8 @@ inline void check_non_finite(const AttentionStage& stage, const AttentionCase& c
   }
 }
 
-/// Every kernel has code of its own for values that are not finite: all dims. Keys: in a run, a
-/// column or a block, in joined row blocks, single ones, and keys that are split.
+/// All dims, because every kernel has its own code for values that are not finite. The key is in a
+/// run, a column or a block; row blocks are joined, single, or have their keys split.
 inline void test_non_finite(const AttentionStage& stage, Extent extent) {
   struct Dims {
     int32_t head_dim, head_dim_v;

@@ -1,8 +1,8 @@
-// Block-sparse estimation by its definition (design.md 3.3), in float64: the lists that row blocks
-// should have, and how far a fp32 computation may be off. Tensors with values for it.
+// Block-sparse estimation by its definition (design.md 3.3), in float64: the list that each row
+// block should have, and how far fp32 may be off. Also makes tensors with suitable values.
 //
-// A list must hold the blocks of the definition wherever its scores are separated by more than the
-// bound; what is closer may go either way. The bound is that of tests/python, which a GPU must
+// A list must hold the definition's blocks wherever their scores are separated by more than the
+// bound; closer ones may go either way. The bound is that of tests/python, which a GPU must also
 // pass.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -34,11 +34,11 @@ struct Problem {
   int32_t seqlen_q = 0;
   int32_t seqlen_k = 0;
   int32_t head_dim = 64;
-  std::vector<int32_t> top_k = {4};  // Of query heads in turn; 0: the head is not a target.
+  std::vector<int32_t> top_k = {4};  // Query heads cycle through it; 0: the head is not a target.
   double top_p = 1;
   double softmax_scale = 0.125;
   bool head_major = false;  // [batch, heads, seqlen, head_dim] in memory.
-  int32_t gap = 0;          // Elements between rows, and entries between lists, that nobody owns.
+  int32_t gap = 0;          // Unused elements between rows, and unused entries between lists.
   Values values = Values::kNormal;
   uint64_t seed = 1;
   std::function<void(std::vector<double>& q, std::vector<double>& k)> edit = nullptr;
@@ -58,7 +58,7 @@ struct Tensor {
   }
 };
 
-/// Multiples of 1/64 below 4 in magnitude: exact in both dtypes.
+/// Rounds to multiples of 1/64 below 4 in magnitude: exact in both dtypes.
 inline double quantised(double x) { return std::clamp(std::nearbyint(x * 64), -255.0, 255.0) / 64; }
 
 inline uint16_t encode(DType dtype, double x) {
@@ -73,7 +73,7 @@ inline void place(Tensor& tensor, const Problem& problem) {
   tokens.token_stride = problem.head_major ? row : row * tensor.heads;
   tokens.head_stride = problem.head_major ? row * tensor.seqlen : row;
   tokens.batch_stride = row * tensor.heads * tensor.seqlen;
-  // What nobody owns is NaN.
+  // The gaps are NaN.
   tensor.bits.assign(static_cast<std::size_t>(tokens.batch_stride * problem.batch), 0x7fff);
   for (int32_t b = 0; b < problem.batch; ++b) {
     for (int32_t i = 0; i < tensor.seqlen; ++i) {
@@ -114,7 +114,7 @@ inline void fill(Tensor& tensor, const Problem& problem, bool is_key, std::mt199
   }
 }
 
-/// Block means of one head in float64, and of magnitudes. [blocks][head_dim]
+/// Block means of one head in float64, and those of magnitudes. [blocks][head_dim]
 struct Means {
   std::vector<std::vector<double>> value, magnitude;
 };
@@ -142,7 +142,7 @@ inline double dot(const std::vector<double>& a, const std::vector<double>& b) {
   return sum;
 }
 
-/// Relative error of a fp32 sum, of its sum of magnitudes: tests/python/reference.py.
+/// Error of an fp32 sum relative to the sum of magnitudes: tests/python/reference.py.
 inline double fp32_sum_error(int32_t terms) { return 2 * std::sqrt(terms) * 0x1p-24; }
 
 /// One row block by the definition (design.md 3.3), in float64.
@@ -151,7 +151,7 @@ struct Expected {
   std::vector<double> tolerance;  // [allowed]
   std::vector<bool> forced;
   std::vector<int32_t> list;
-  bool separated = true;  // No other list is right.
+  bool separated = true;  // No other list is correct.
 };
 
 inline Expected expect(const Problem& problem, const Means& q, const Means& k, int32_t row_block,
@@ -175,7 +175,7 @@ inline Expected expect(const Problem& problem, const Means& q, const Means& k, i
   const auto is_forced = [&](int32_t n) -> bool {
     return expected.forced[static_cast<std::size_t>(n)];
   };
-  // By mass, the order is that of the weights.
+  // With top_p the order is that of the weights.
   const double factor = problem.top_p < 1 ? problem.softmax_scale : 1;
   std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
     if (is_forced(a) != is_forced(b)) return is_forced(a);
@@ -189,7 +189,7 @@ inline Expected expect(const Problem& problem, const Means& q, const Means& k, i
     for (int32_t n : order) {
       if (key(n) > -kInfinity) largest = std::max(largest, problem.softmax_scale * key(n));
     }
-    const auto mass = [&](int32_t n) {  // Where nothing is finite, all weigh the same.
+    const auto mass = [&](int32_t n) {  // If nothing is finite, all weigh the same.
       if (largest == -kInfinity) return 1.0;
       return key(n) == -kInfinity ? 0 : std::exp(problem.softmax_scale * key(n) - largest);
     };
@@ -206,7 +206,8 @@ inline Expected expect(const Problem& problem, const Means& q, const Means& k, i
     }
     kept = std::min(kept, reached);
   }
-  // Scores that are equal have equal bits, whoever computes them: ties are no matter of rounding.
+  // Equal scores have equal bits, whichever implementation computes them, so rounding cannot break
+  // ties.
   const bool exact =
       factor == 0 || problem.values == Values::kEqualKeys || problem.values == Values::kFewScores;
   // Apart from the cut, order does not matter.
@@ -225,11 +226,11 @@ inline Expected expect(const Problem& problem, const Means& q, const Means& k, i
   return expected;
 }
 
-/// A list that differs from the expected one only where scores are too close to tell.
+/// Accepts a list that differs from the expected one only where scores are too close to tell.
 inline bool acceptable(const std::vector<int32_t>& list, const Expected& expected, bool by_mass) {
   if (list == expected.list) return true;
   if (expected.separated) return false;
-  if (by_mass) return true;  // What is close to the budget was left out of the comparison.
+  if (by_mass) return true;  // Cases close to the budget were left out of the comparison.
   if (list.size() != expected.list.size() || !std::is_sorted(list.begin(), list.end()))
     return false;
   double low = kInfinity, high = -kInfinity;

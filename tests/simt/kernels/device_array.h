@@ -1,4 +1,4 @@
-// An array in emulated device memory: kernels may touch its elements and not one byte more, and may
+// An array in emulated device memory. Kernels may touch its elements and not one byte more, and may
 // read only what was written.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -19,7 +19,7 @@ class DeviceArray {
   static_assert(std::is_trivially_copyable_v<T>);
 
  public:
-  /// Uninitialised.
+  /// Leaves the elements uninitialised.
   explicit DeviceArray(std::size_t count)
       : data_(static_cast<T*>(simt::device_malloc(count * sizeof(T)))), count_(count) {}
 
@@ -37,7 +37,7 @@ class DeviceArray {
   std::size_t size() const { return count_; }
   std::span<T> span() const { return {data_, count_}; }
 
-  /// The elements. Not written ones hold anything.
+  /// The elements. Unwritten ones hold arbitrary values.
   std::vector<T> host() const { return {data_, data_ + count_}; }
 
   /// Whether every byte was written.

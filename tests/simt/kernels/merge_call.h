@@ -1,5 +1,5 @@
-// Tensors of a merge in emulated device memory, in all layouts, and the call: the stage itself or
-// the C function; and what the CPU makes of the same tensors.
+// Tensors of a merge in emulated device memory, in all layouts; the call, either the stage itself
+// or the C function; and what the CPU computes from the same tensors.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -36,8 +36,8 @@ struct Problem {
   int min_exponent() const { return dtype == DType::kBFloat16 ? -126 : -14; }
 };
 
-/// Memory of [batch, seqlen, heads] rows of `dim` elements, and where each row is. Padding is
-/// canaries that kernels may not read.
+/// Memory of [batch, seqlen, heads] rows of `dim` elements, and the place of each row. Padding
+/// holds canaries that kernels may not read.
 template <typename T>
 struct Rows {
   int64_t batch_stride, token_stride, head_stride;
@@ -72,7 +72,7 @@ void mark_written(const Rows<T>& rows, int64_t b, int64_t t, int64_t h, int64_t 
   simt::mark_initialized(rows.at(b, t, h), static_cast<std::size_t>(dim) * sizeof(T));
 }
 
-/// The two parts, and what they merge to.
+/// The two parts, and their merged result.
 struct Tensors {
   Rows<uint16_t> out_a, out_b, out;
   Rows<float> lse_a, lse_b, lse;
@@ -176,7 +176,7 @@ inline void merge(const Problem& p, const Tensors& x) {
   CHECK(status == MINF_OK, p.name, minf_last_error());
 }
 
-/// What the CPU makes of the same parts, in tensors of its own.
+/// What the CPU computes from the same parts, in tensors of its own.
 struct Expected {
   Rows<uint16_t> out;
   Rows<float> lse;

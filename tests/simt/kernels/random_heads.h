@@ -1,5 +1,5 @@
-// Random heads of every pattern, with their index lists in emulated device memory, valid or spoilt,
-// and the key sets that a device must see in them.
+// Random heads of every pattern with valid or spoilt index lists in emulated device memory, and the
+// key sets that a device must see in them.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -15,7 +15,7 @@
 
 namespace minference::test {
 
-/// Sizes of the lists in an index tensor.
+/// Sizes of the lists in the index tensors.
 struct RandomListSizes {
   int32_t columns;
   int32_t runs;
@@ -24,7 +24,7 @@ struct RandomListSizes {
 
 class RandomHeads {
  public:
-  /// Patterns for each query head; lists for all heads, whatever their pattern.
+  /// Draws a pattern for each query head, and lists for all heads whatever their pattern.
   RandomHeads(const Shape& shape, const RandomListSizes& sizes, bool spoilt, uint64_t seed)
       : shape_(shape), sizes_(sizes), random_(seed) {
     for (int32_t head = 0; head < shape.num_heads_q; ++head) {
@@ -51,7 +51,8 @@ class RandomHeads {
             .block_row_stride = row_list};
   }
 
-  /// The key sets on the device's lists, [batch * num_heads_q]: of each list the valid start.
+  /// The key sets that the device's lists give, [batch * num_heads_q]: the valid start of each
+  /// list.
   std::vector<HeadKeys> expected() const {
     std::vector<HeadKeys> heads;
     const IndexLists index = this->index();
@@ -104,7 +105,7 @@ class RandomHeads {
                                       : 0};
   }
 
-  /// Ascending, from [0, limit): dense at times, -1 at the end.
+  /// Ascending entries from [0, limit): sometimes all of them, then -1 to the end.
   std::vector<int32_t> ascending(int32_t size, int32_t limit) {
     std::vector<int32_t> list;
     const int32_t max_gap = below(2) == 0 ? 2 : 2 * limit / std::max(size, 1) + 2;
@@ -116,7 +117,7 @@ class RandomHeads {
     return list;
   }
 
-  /// Overwrites some entries with anything, or with the one before.
+  /// Overwrites some entries with arbitrary values, or with the entry before.
   void spoil(std::vector<int32_t>& list, int32_t limit) {
     const int32_t bad[] = {-1, INT32_MIN, INT32_MAX, limit, limit - 1, 0};
     for (int32_t i = below(3); i > 0 && !list.empty(); --i) {
@@ -125,7 +126,7 @@ class RandomHeads {
     }
   }
 
-  /// The same for runs, often behind the last one, and for their number.
+  /// Does the same to runs, often behind the last one, and to their number.
   void spoil_runs(std::vector<Run>& runs, int32_t& count) {
     const int32_t seqlen_k = shape_.lengths.seqlen_k;
     const Run bad[] = {
@@ -174,7 +175,7 @@ class RandomHeads {
   const Shape shape_;
   const RandomListSizes sizes_;
   std::mt19937_64 random_;
-  // One each: made when the host's lists are complete.
+  // One element each: made when the host's lists are complete.
   std::vector<DeviceArray<int32_t>> columns_, run_count_, blocks_;
   std::vector<DeviceArray<Run>> runs_;
 };

@@ -1,6 +1,6 @@
 // The C surface on tensors in emulated device memory: every stage that the GPU serves gives, bit
-// for bit, what the CPU gives on the same inputs. (Inputs are random, and so scores lie farther
-// apart than the rounding of either.)
+// for bit, what the CPU gives on the same inputs. (Inputs are random, so scores lie farther apart
+// than either rounds.)
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstddef>
@@ -29,7 +29,7 @@ struct Problem {
   int64_t batch = 1, seqlen_q = 130, seqlen_k = 130, heads_q = 4, heads_kv = 2, head_dim = 64;
   int64_t vertical_size = 40, slash_size = 110, top_k = 3;
   int32_t last_q = 64, sink = 30, local = 100;
-  double share = 1;  // Of vertical_p, slash_p and top_p.
+  double share = 1;  // Value of vertical_p, slash_p and top_p.
   RowLayout layout = RowLayout::kContiguous;
 };
 
@@ -40,7 +40,7 @@ Rows random_rows(const Problem& problem, int64_t seqlen, int64_t heads, std::mt1
   return rows;
 }
 
-/// Everything that the stages write.
+/// All outputs of the stages.
 struct Results {
   TestTensor vertical_index, slash_index, block_index, runs, run_count, tiles, dense_tiles;
 
@@ -84,7 +84,7 @@ void estimate(const Problem& problem, Results& results) {
            problem.name);
 }
 
-/// Counts tiles for one pattern for all heads, or for one of each kind in turn.
+/// Counts tiles for one pattern on all heads, or for heads that cycle through one of each kind.
 void count(const Problem& problem, const std::vector<minf_pattern>& patterns,
            const Results& results, const TestTensor& tiles) {
   const minf_sparse_index index{.struct_size = sizeof(minf_sparse_index),

@@ -1,8 +1,8 @@
 // minf_prefill_attention and minf_sparse_attention on tensors in emulated device memory, against
-// the CPU backend on the same inputs: the same keys, and so the same tiles, and out and lse within
-// what rounding allows. (Inputs are random, and so estimated scores lie farther apart than the
-// rounding of either.) The stages one by one give the bits of the call that does all of them; a
-// second run under another schedule, and one on dirty work memory, give the bits of the first.
+// the CPU backend on the same inputs. Keys and tiles must be the same; out and lse agree within
+// rounding. (Inputs are random, so estimated scores lie farther apart than either rounds.) Calling
+// the stages one by one gives the same bits as the one call, and so do a run under another schedule
+// and one on dirty work memory.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
@@ -31,13 +31,13 @@ namespace {
 using namespace minference::test;
 
 constexpr int64_t kBlock = 64;
-std::size_t max_shared_bytes = 0;      // Of a thread block of the machine's GPU.
-constexpr unsigned char kDirt = 0xff;  // NaN, -1.
-constexpr double kMaxValue = 2;        // Of TestTensor::fill_random().
+std::size_t max_shared_bytes = 0;      // Per thread block of the machine's GPU.
+constexpr unsigned char kDirt = 0xff;  // As float NaN, as int -1.
+constexpr double kMaxValue = 2;        // The largest of TestTensor::fill_random().
 
 using Patterns = std::vector<minf_pattern>;
 
-/// Every kind, and lists of different lengths.
+/// Every kind of pattern, with lists of different lengths.
 const Patterns kMixed = {dense(),
                          vertical_slash(5, 20),
                          block_sparse(1),
@@ -50,11 +50,11 @@ const Patterns kMixed = {dense(),
 struct Problem {
   const char* name;
   int32_t dtype = MINF_BFLOAT16;
-  Patterns patterns = kMixed;  // One a head, or one for all.
+  Patterns patterns = kMixed;  // One per head, or one for all.
   int64_t batch = 1, seqlen_q = 130, seqlen_k = 130, heads_q = 8, heads_kv = 4;
   int64_t head_dim = 64, head_dim_v = 64;
   int32_t last_q = 64, sink = 4, local = 10;
-  double share = 1;                  // Of vertical_p and slash_p.
+  double share = 1;                  // Value of vertical_p and slash_p.
   std::optional<double> scale = {};  // NOLINT(*-redundant-member-init)
   RowLayout layout = RowLayout::kContiguous;
   bool wants_lse = true, wants_tiles = true;
@@ -94,12 +94,12 @@ struct Inputs {
 
   Rows q, k, v;
   std::optional<double> scale;
-  Patterns patterns;  // With the options of the estimator.
+  Patterns patterns;  // With the estimator's options.
   minf_vertical_slash_options estimate = minf_vertical_slash_options_default();
   minf_attention_options options{sizeof(minf_attention_options), nullptr};
 };
 
-/// What calls write. Heads of lse lie apart where rows are padded.
+/// Outputs of the calls. Where rows are padded, so are heads of lse.
 struct Outputs {
   explicit Outputs(const Problem& p)
       : out(p.dtype, p.layout, p.batch, p.seqlen_q, p.heads_q, p.head_dim_v),
@@ -121,7 +121,7 @@ bool same_bits(const Outputs& a, const Outputs& b) {
          a.tiles.copy() == b.tiles.copy();
 }
 
-/// In work memory of uninitialised bytes, or of `dirt`.
+/// Runs in work memory that is uninitialised, or filled with `dirt`.
 Outputs prefill(const Problem& p, std::optional<unsigned char> dirt = {}) {
   const Inputs inputs(p);
   Outputs outputs(p);
@@ -143,7 +143,7 @@ Outputs prefill(const Problem& p, std::optional<unsigned char> dirt = {}) {
 
 // ---- The stages one by one -------------------------------------------------------------------
 
-/// Lists of all heads, each as long as the longest. Entries not written are -1.
+/// Lists of all heads, each padded to the longest. Unwritten entries are -1.
 struct Lists {
   explicit Lists(const Problem& p) {
     int64_t columns = 0, distances = 0, blocks = 0;
@@ -177,7 +177,8 @@ struct Lists {
   TestTensor vertical_index, slash_index, runs, run_count, block_index;
 };
 
-/// One head of `tensor`, whose heads are in dimension `dim`; of lists the first `size` entries.
+/// One head of `tensor`, whose dimension `dim` is the head; if it is a list, its first `size`
+/// entries.
 minf_tensor head_of(minf_tensor tensor, int dim, int64_t head, int64_t size = -1) {
   if (tensor.data != nullptr) {
     const auto bytes = static_cast<int64_t>(dtype_bytes(tensor.dtype));
@@ -216,7 +217,7 @@ void estimate_head(const Problem& p, const Inputs& inputs, const Lists& lists, i
   }
 }
 
-/// What prefill() does in one call. Tensors that no head needs are absent.
+/// Does what prefill() does in one call. Tensors that no head needs are absent.
 Outputs stages(const Problem& p) {
   const Inputs inputs(p);
   const Lists lists(p);
@@ -258,8 +259,9 @@ Outputs stages(const Problem& p) {
 
 // ---- Comparison ------------------------------------------------------------------------------
 
-/// The largest distance of two tensors' elements, gaps between rows included: what fills them is
-/// far from any result. Infinite and NaN elements are no distance apart only from themselves.
+/// The largest distance between elements of two tensors, gaps between rows included: their filler
+/// is far from any result. The distance of an infinite or NaN element is 0 only from the same
+/// value.
 double distance(const TestTensor& a, const TestTensor& b) {
   const minf_tensor view = a.view();
   const auto size = [&](int dim) { return dim < view.ndim ? view.shape[dim] : 1; };
@@ -280,7 +282,7 @@ double distance(const TestTensor& a, const TestTensor& b) {
   return largest;
 }
 
-/// Each side errs by at most 2 eps of sum_j p_j |v_j| <= max |v|, and in lse by float32's sums.
+/// Each side errs by at most 2 eps of sum_j p_j |v_j| <= max |v|; lse errs by its float32 sums.
 void check_close(const Problem& p, const Outputs& got, const Outputs& want) {
   const double out_bound = 2 * (2 * epsilon(p.dtype) * kMaxValue);
   const double out_error = distance(got.out.memory(), want.out.memory());
@@ -293,7 +295,7 @@ void check_close(const Problem& p, const Outputs& got, const Outputs& want) {
 void compare(const Problem& p) {
   simt::Device& gpu = simt::machine().devices[0];
   gpu.num_multiprocessors = p.num_multiprocessors;
-  // So few that Hopper's kernel takes all calls of several row blocks.
+  // Few enough that Hopper's kernel takes every call of several row blocks.
   if (gpu.major == 9) gpu.num_multiprocessors = std::min(gpu.num_multiprocessors, 2);
   place = Place{};
   const Outputs want = prefill(p);
@@ -311,7 +313,7 @@ void compare(const Problem& p) {
   CHECK(same_bits(prefill(p, kDirt), got), p.name, "dirty work memory");
 }
 
-/// kMixed again and again.
+/// Repeats kMixed over the heads.
 Patterns mixed(std::size_t heads) {
   Patterns patterns;
   while (patterns.size() < heads) patterns.push_back(kMixed[patterns.size() % kMixed.size()]);

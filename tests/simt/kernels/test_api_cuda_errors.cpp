@@ -1,6 +1,6 @@
-// Every refusal of the C surface on tensors in emulated device memory. A refused call has a status
-// of its own, a text with argument, expected and got; nothing was launched, and outputs are as they
-// were. Takes the kind of machine that the process sees.
+// Every refusal of the C surface on tensors in emulated device memory. A refused call returns its
+// own status and a text with argument, expected and got; it launches nothing and leaves outputs as
+// they were. The argument names the kind of machine that the process sees.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstddef>
 #include <cstdint>
@@ -34,13 +34,13 @@ minf_capability backend_named(std::string_view name) {
   return backend;
 }
 
-/// On a machine that has no GPU for us: every call says so, and minf_backend() in the same words.
+/// Checks, without a usable GPU, that every call says so, and minf_backend() in the same words.
 void expect_unavailable(minf_status status, const std::string& reason) {
   for (const std::string_view name : {"sm90", "sm80"}) {
     const minf_capability backend = backend_named(name);
     CHECK(!backend.available && !backend.selected && backend.reason == reason, backend.reason);
   }
-  place = Place{};  // There is no device memory to be had; nor is any looked at.
+  place = Place{};  // No device memory can be allocated, and none is read.
   for (const Call call : kServed) {
     refuse_before_launch(
         status, call, {": no backend serves tensors on CUDA devices: sm90, sm80: " + reason},
@@ -74,7 +74,7 @@ void test_device_index() {
   }
 }
 
-/// Entries are not looked at before the launch; what is wrong with them counts for nothing.
+/// Entries are not read before the launch, so wrong ones are no error.
 void test_index_entries_are_no_error() {
   for (const double entry : {-1e9, -2.0, -1.0, 0.0, 99.0, 100.0, 2e9}) {
     const auto spoil = [&](Arguments& a) {
@@ -104,7 +104,7 @@ void test_failed_launches() {
   }
 }
 
-/// What the caller's own calls to CUDA left behind is not our failure.
+/// An error that the caller's own CUDA calls left behind is not reported as ours.
 void test_errors_of_the_caller() {
   for (const Call call : kServed) {
     accept(call, "after an error of the caller",
@@ -123,7 +123,7 @@ void test_streams() {
   CHECK(cudaStreamDestroy(stream) == cudaSuccess);
 }
 
-/// `name` computes; of the other backends for GPUs sm80 can be used too.
+/// Checks that `name` computes; if it is another GPU backend, sm80 must be usable too.
 void expect_selected(std::string_view name) {
   for (const std::string_view each : {"sm90", "sm80"}) {
     const minf_capability backend = backend_named(each);
@@ -149,7 +149,7 @@ void test_gpu() {
   test_streams();
 }
 
-/// A backend can be forced where it serves the device, and is then the one that computes.
+/// A backend can be forced on a device that it serves, and then computes.
 void test_forced_backends(std::string_view best) {
   CHECK(minf_set_backend("sm80") == MINF_OK);
   expect_selected("sm80");
@@ -195,7 +195,8 @@ void two_gpus() {
                          [&](Arguments& a) { set_device(a, 1); });
   }
 
-  // Memory of GPU 1 while GPU 0 is current: the call's device is current inside and not after.
+  // Memory is on GPU 1 while GPU 0 is current: inside the call its device is current, afterwards
+  // not.
   CHECK(cudaSetDevice(1) == cudaSuccess);
   Arguments a;
   void* const work = simt::device_malloc(WorkMemory::kBytes);

@@ -17,7 +17,7 @@ int main(int argc, char** argv) {
            },
        .enqueue =
            [](const AttentionArgs& args, Workspace workspace, int32_t resident_blocks) {
-             // What TMA cannot address is sm80's, as in the backend's list.
+             // Strides that TMA cannot address go to sm80, as in the backend's list.
              if (*sm90::attention_refuses(args) != '\0') {
                return sm80::attention(args, workspace, {}, {.resident_blocks = resident_blocks});
              }

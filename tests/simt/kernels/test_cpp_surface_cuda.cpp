@@ -1,6 +1,6 @@
-// minference.hpp on tensors in emulated device memory, as its user meets it: statuses become codes,
-// no host memory is made up for a workspace that must be the device's, and all calls give what they
-// give on the CPU.
+// minference.hpp on tensors in emulated device memory, as its user meets it: a status becomes an
+// error code, host memory never replaces a workspace that must be on the device, and all calls give
+// what they give on the CPU.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
@@ -24,7 +24,7 @@ namespace mi = minference;
 constexpr int64_t kSeqlen = 100, kHeads = 2, kDim = 64, kRowBlocks = 2, kTopK = 2;
 constexpr mi::Device kCuda{mi::DeviceType::kCuda, 0};
 
-/// Zeros in device memory, which the process keeps.
+/// Zeros in device memory, never freed.
 void* device_zeros(std::size_t bytes) {
   void* data = nullptr;
   CHECK(cudaMalloc(&data, bytes) == cudaSuccess && cudaMemset(data, 0, bytes) == cudaSuccess);
@@ -49,7 +49,7 @@ struct Problem {
   void estimate() const { mi::estimate_block_sparse(q, q, blocks, {}, exec); }
 };
 
-/// The code of the Error that `call` throws, if it throws one, whose text holds `text`.
+/// The code of the Error that `call` throws, if any; its text must hold `text`.
 template <typename Call>
 std::optional<mi::ErrorCode> code_of(const std::string& text, const Call& call) {
   try {
@@ -203,7 +203,7 @@ class Program {
     return results();
   }
 
-  /// Merges two results, as if their keys were disjoint.
+  /// Merges two results as if their keys were disjoint.
   Results merge(const Results& a, const Results& b) {
     Array<uint16_t> out_a(device_, a.out), out_b(device_, b.out);
     Array<float> lse_a(device_, a.lse), lse_b(device_, b.lse);
@@ -221,7 +221,7 @@ class Program {
   }
 
  private:
-  /// On the CPU the library makes its own.
+  /// On the CPU the library allocates its own.
   void reserve(std::size_t bytes) {
     if (device_.type == mi::DeviceType::kCpu) return;
     if (exec_.workspace.data != nullptr) cudaFree(exec_.workspace.data);

@@ -1,6 +1,6 @@
 // Block-sparse estimation on emulated threads: lists against float64 scores and against the CPU
-// backend's, in one pass over the keys and in several. Both CUDA backends' stages, through the same
-// checks.
+// backend's, in one pass over the keys and in several. The stages of both CUDA backends go through
+// the same checks.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstdint>
@@ -29,7 +29,7 @@ namespace {
 using namespace minference;
 using namespace minference::test;
 
-/// In entries of lists that nobody owns.
+/// Fills entries between the lists.
 constexpr int32_t kCanary = -77;
 
 void serial_for(int64_t num_tasks, minf_task task, void* task_context, void*) {
@@ -97,7 +97,7 @@ class Comparison {
     return lists;
   }
 
-  /// As the backend does it, or with other limits.
+  /// Runs the stage with the backend's own limits, or with others.
   std::vector<int32_t> on_threads(const cuda::BlockSparseLimits* limits = nullptr) {
     const DeviceArray<uint16_t> q(q_.bits), k(k_.bits);
     const DeviceArray<int32_t> lists(std::vector<int32_t>(num_entries_, kCanary));
@@ -112,7 +112,7 @@ class Comparison {
     return lists.host();
   }
 
-  /// Compares all lists with the definition, and `cpu` where given.
+  /// Compares all lists with the definition, and with `cpu` if given.
   void check(const std::vector<int32_t>& lists, const std::vector<int32_t>* cpu,
              const std::string& name) const {
     for (std::size_t t = 0; t < targets_.size(); ++t) {
@@ -172,7 +172,7 @@ class Comparison {
 test::Extent comparison_extent = test::Extent::kAll;
 std::size_t num_comparisons = 0;
 
-/// Both ways to select, and the CPU.
+/// Compares both ways to select, and the CPU.
 void compare(const std::string& name, const Problem& problem) {
   if (!test::is_checked(comparison_extent, num_comparisons++)) return;
   Comparison comparison(problem);
@@ -231,7 +231,7 @@ void test_layouts_heads_and_waves() {
     compare("layout", problem);
     Comparison comparison(problem);
     const std::vector<int32_t> want = comparison.on_threads();
-    // A head takes 24 KiB, as do its keys: up to 3 heads of a group to a wave, and 1.
+    // A head takes 24 KiB, and so do its keys: waves of up to 3 heads of a group, and of 1.
     for (const int64_t wave_bytes : {int64_t{100} << 10, int64_t{1}}) {
       const cuda::BlockSparseLimits limits{.wave_bytes = wave_bytes};
       CHECK(comparison.on_threads(&limits) == want, "wave", wave_bytes);
@@ -239,7 +239,7 @@ void test_layouts_heads_and_waves() {
   }
 }
 
-/// More row blocks than a thread block takes, more candidates than a row block has room for.
+/// More row blocks than a thread block takes, and more candidates than fit a row block's storage.
 void test_many_blocks() {
   for (const Values values : {Values::kNormal, Values::kRising, Values::kFalling,
                               Values::kEqualKeys, Values::kFewScores}) {
@@ -293,10 +293,10 @@ void test_mass_budget() {
   }
 }
 
-/// A kernel for each padded head_dim: each way to choose, on each.
+/// Each padded head_dim has its own kernel: tests each way to select on each.
 void test_choices_at_all_dims(test::Extent extent) {
   for (const int32_t head_dim : {96, 128, 192, 256}) {
-    if (extent != test::Extent::kAll && head_dim != 256) continue;  // 64, 128: other cases.
+    if (extent != test::Extent::kAll && head_dim != 256) continue;  // 64 and 128: the other cases.
     const std::string name = "head_dim " + std::to_string(head_dim) + ": ";
     compare(name + "mass", {.heads_q = 2,
                             .seqlen_q = 640,
@@ -346,7 +346,7 @@ void test_choices_at_all_dims(test::Extent extent) {
   }
 }
 
-/// NaN or inf in one row of q, one of k: their blocks alone notice.
+/// NaN or inf in one row of q and in one row of k: only the blocks of those rows change.
 void test_rows_that_are_not_finite() {
   for (const double poison : {std::nan(""), kInfinity, -kInfinity}) {
     for (const double top_p : {1.0, 0.9}) {
@@ -363,7 +363,7 @@ void test_rows_that_are_not_finite() {
   }
 }
 
-/// Row blocks whose diagonal is in sight only: everything is forced, and small lists cut it short.
+/// Row blocks that see only their diagonal: every block is forced, and small lists truncate them.
 void test_forced_blocks() {
   for (const int32_t offset : {0, 1, 63, 64, 100}) {
     for (const int32_t top_k : {1, 2, 3, 4}) {
@@ -376,7 +376,7 @@ void test_forced_blocks() {
   }
 }
 
-/// Work memory: by shape alone, and little.
+/// Work memory depends on the shape alone, and is small.
 void test_bytes() {
   std::vector<BlockSparseTarget> targets;
   for (int32_t head = 0; head < 32; ++head) targets.push_back({.head = head, .top_k = 1});
@@ -393,7 +393,7 @@ void test_bytes() {
   CHECK(bytes <= std::size_t{48} << 20, bytes);
   for (BlockSparseTarget& target : targets) target.top_k = 1 << 14;
   CHECK(stage->bytes(args, Executor{}) == bytes);
-  // The longest call there is: one head of queries and keys at a time.
+  // The longest call possible: one head of queries and keys at a time.
   args.shape.lengths = {1 << 30, 1 << 30};
   CHECK(stage->bytes(args, Executor{}) <= (std::size_t{2} << 33) + 4096);
 }
@@ -447,7 +447,7 @@ int main(int argc, char** argv) {
   if (extent == test::Extent::kBrief) comparison_extent = extent;
   test_stage(kSm80, extent);
   test_stage(kSm90, extent);
-  // A comparison that leaves out most lists would say little.
+  // A comparison that leaves out most lists would show little.
   CHECK(10 * num_separated > 8 * num_lists, num_separated, "of", num_lists);
   std::cout << num_lists << " lists, " << num_separated << " with one answer\n";
   return test::finish();

@@ -31,7 +31,7 @@ namespace {
 using namespace minference;
 using namespace minference::test;
 
-/// The stage as a backend has it.
+/// The stage of one backend.
 struct Stage {
   const char* name;
   std::size_t max_shared_bytes;
@@ -83,7 +83,7 @@ void check_scores(const Case& c, const Call& call, const Scores& scores,
     for (std::size_t i = 0; i < seqlen_k; ++i) {
       const double vertical = scores.vertical[t * seqlen_k + i];
       const double slash = scores.slash[t * seqlen_k + i];
-      // P below 2^-126 is 0.
+      // Kernels flush P below 2^-126 to 0.
       const double least = 64 * 0x1p-126;
       CHECK(std::abs(vertical - want.vertical[i]) <= want.bound * want.vertical[i] + least, c.name,
             "target", t, "column", i, "got", vertical, "want", want.vertical[i]);
@@ -99,7 +99,7 @@ struct Indices {
 
 using Estimate = std::function<void(const EstimateVerticalSlashArgs&)>;
 
-/// Gives the call's targets index lists made by `make`, and runs it.
+/// Gives the call's targets index lists made by `make`, and runs the call.
 template <typename List>
 Indices indices_of(const Call& call, const Estimate& estimate) {
   std::vector<VerticalSlashTarget> targets = call.targets;
@@ -139,8 +139,8 @@ Indices cpu_indices(const Call& call) {
   });
 }
 
-/// The two lists are equal, but for entries whose scores are too close to tell. `scores`, `bound`:
-/// the float64 ones; `share`: of the mass.
+/// The two lists must be equal except for entries whose scores are too close to tell. `scores` and
+/// `bound` are the float64 ones; `share` is the budget (vertical_p or slash_p).
 void check_selection(const std::string& what, const std::vector<int32_t>& got,
                      const std::vector<int32_t>& cpu, int32_t forced, double share,
                      const std::vector<double>& scores, double bound) {
@@ -160,7 +160,8 @@ void check_selection(const std::string& what, const std::vector<int32_t>& got,
   }
   for (const double s : scores) total += s;
   if (share < 1 && got_set.size() != cpu_set.size()) {
-    // One of the two takes an entry more, to reach a mass that the other sees reached.
+    // One of the two takes an entry more to reach a budget that the other already counts as
+    // reached.
     const bool fewer = got_set.size() < cpu_set.size();
     CHECK(got_set.size() == cpu_set.size() + (fewer ? -1u : 1u), what);
     CHECK(std::abs((fewer ? mass - lowest : mass) - share * total) <= bound * total, what);
@@ -209,7 +210,7 @@ void check_case(const Case& c) {
 constexpr DType kBf16 = DType::kBFloat16;
 constexpr DType kFp16 = DType::kFloat16;
 
-// clang-format off: a case in a line or two.
+// clang-format off: keeps a case on one or two lines.
 const Case kCases[] = {
     {.name = "group of 4", .head_dim = 128, .num_heads_q = 8, .num_heads_kv = 2, .batch = 2,
      .seqlen_q = 300, .seqlen_k = 300},
@@ -260,7 +261,8 @@ const Case kCases[] = {
 };
 // clang-format on
 
-/// Nothing is computed, and there is no work memory: what is forced, then the smaller index.
+/// With no rows nothing is computed and there is no work memory: forced entries, then the smallest
+/// indices.
 void check_no_rows(const Stage& stage) {
   constexpr int32_t kHeads = 150;   // More lists than one launch takes.
   constexpr int32_t kSlash = 1400;  // More entries than a block has threads, several times.
@@ -294,8 +296,8 @@ void check_no_rows(const Stage& stage) {
   }
 }
 
-/// Keys that all KV heads share, by a stride of 0, which TMA does not take: sm80's passes serve
-/// them.
+/// All KV heads share one set of keys by a stride of 0, which TMA does not take; sm80's passes
+/// serve the call.
 void check_repeated_keys() {
   const Case c{.name = "repeated keys", .num_heads_q = 4, .num_heads_kv = 2, .seqlen_k = 300};
   Call call(c);
@@ -306,7 +308,7 @@ void check_repeated_keys() {
   CHECK(sm80.vertical == sm90.vertical && sm80.slash == sm90.slash);
 }
 
-/// `parts`: groups that 12 heads are cut into.
+/// `parts`: the number of groups that 12 heads are divided into.
 void check_division(const Stage& stage, std::size_t parts) {
   std::vector<VerticalSlashTarget> targets;
   for (int32_t head = 0; head < 12; ++head) targets.push_back({.head = head});
@@ -329,7 +331,7 @@ void check_division(const Stage& stage, std::size_t parts) {
   CHECK(division.num_chunks <= 512);
   CHECK(int64_t{division.chunk_keys} * division.num_chunks >= 1 << 20);
 
-  // Index memory of 32 heads at 1M keys, 8 KV heads.
+  // Index memory for 32 heads at 1M keys with 8 KV heads.
   targets.clear();
   for (int32_t head = 0; head < 32; ++head) targets.push_back({.head = head});
   args.targets = targets;

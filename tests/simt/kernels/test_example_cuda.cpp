@@ -1,5 +1,5 @@
 // examples/vertical_slash_cuda.cpp on emulated threads, at a smaller size: its source, its main()
-// and its verification, which must also see what is wrong.
+// and its verification, which must also detect wrong results.
 // SPDX-License-Identifier: Apache-2.0
 #define main example_main
 #include "../../../examples/vertical_slash_cuda.cpp"  // NOLINT(bugprone-suspicious-include)
@@ -26,7 +26,7 @@ T* elements(const mi::TensorView& tensor) {
   return static_cast<T*>(tensor.c_tensor().data);
 }
 
-/// Changes one element (host code may write emulated device memory), verifies, and mends it.
+/// Changes one element (host code may write emulated device memory), verifies, and restores it.
 template <typename T>
 void check_seen(const char* what, const Layer& layer, T& element, T value) {
   const T before = std::exchange(element, value);
@@ -41,7 +41,7 @@ void test_wrong_results_are_seen() {
   layer.enqueue(nullptr);
   CHECK(verify("right", layer));
 
-  // The last row and its head are among the samples.
+  // The last row and its head are among the rows that the example samples.
   const int64_t row = layer.seqlen - 1, head = 95 % 4;
   uint16_t& out = elements<uint16_t>(layer.out)[(row * 4 + head) * kHeadDim + 77];
   check_seen<uint16_t>("the sign of one element", layer, out, out ^ 0x8000);
@@ -51,7 +51,7 @@ void test_wrong_results_are_seen() {
   int32_t& run_count = elements<int32_t>(layer.run_count)[head];
   check_seen("a run less", layer, run_count, run_count - 1);
   int32_t* const columns = elements<int32_t>(layer.columns) + head * layer.num_columns;
-  int32_t alone = 0;  // A column that no run of the last row block holds.
+  int32_t alone = 0;  // A column that is in no run of the last row block.
   const int32_t* const runs = elements<int32_t>(layer.runs) + head * layer.max_runs * 2;
   for (int64_t i = 0; i < layer.num_columns; ++i) {
     const int64_t distance = layer.seqlen - columns[i];

@@ -1,6 +1,6 @@
-// The pipeline of tests/gpu/hopper_pipeline.h on emulated threads: right under every schedule and
-// timing of copies; and broken in each of the ways that it lists, reported as a violation that
-// names kernel, block and thread, whatever the schedule.
+// The pipeline of tests/gpu/hopper_pipeline.h on emulated threads. It is correct under every
+// schedule and copy timing. Each defect that the header lists is reported as a violation that names
+// kernel, block and thread, under every schedule.
 // SPDX-License-Identifier: Apache-2.0
 #include <initializer_list>
 #include <string>
@@ -23,7 +23,7 @@ class Pipeline {
 
   void run() const { launch_pipeline<Traits>(input_.data(), output_.data(), nullptr); }
 
-  /// Words that are not as they must be.
+  /// Number of wrong words.
   int64_t num_wrong() const {
     std::vector<Expected> expected(static_cast<std::size_t>(kPipelineOutputWords));
     expect_pipeline<Traits>({input_.data(), input_.size()}, expected);
@@ -53,7 +53,7 @@ void test_right() {
   });
 }
 
-/// Calls `body` for every combination of schedule and timing of copies, with two seeds each.
+/// Calls `body` for every combination of schedule and copy timing, with two seeds each.
 template <typename Body>
 void for_some_schedules(const Body& body) {
   const simt::Options before = simt::options();
@@ -71,7 +71,7 @@ void for_some_schedules(const Body& body) {
   simt::options() = before;
 }
 
-/// `says`: of these, the violation's text has at least one, according to who comes first.
+/// The violation's text must hold at least one of `says`: which one depends on who comes first.
 template <Operand kOperandA, Defect kDefect>
 void test_broken(const char* defect, std::initializer_list<const char*> says) {
   const Pipeline<PipelineTraits<kOperandA, kDefect>> pipeline;

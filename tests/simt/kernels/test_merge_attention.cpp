@@ -1,6 +1,6 @@
-// sm80's merge_attention() on emulated threads, and the C function over it: every element is what
-// the formula in float64, give or take the float32 arithmetic inside, rounds to; that of the CPU
-// too. Where a part has no keys the two agree bit by bit.
+// sm80's merge_attention() on emulated threads, and the C function over it. Every element, on the
+// GPU and on the CPU, is the float64 formula rounded, within the error of the float32 arithmetic
+// inside. Where a part has no keys the two agree bit for bit.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
@@ -25,7 +25,7 @@ constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr double kUnit = 0x1p-24;  // Half an ulp of float32.
 
-/// lse near each other, far apart, or -inf in one or both.
+/// The two lse are close, far apart, or one or both are -inf.
 struct LsePair {
   float a, b;
 };
@@ -51,7 +51,7 @@ LsePair random_lse(std::mt19937& random) {
   }
 }
 
-/// Normal numbers, with zeros of both signs; all NaN in a row without keys.
+/// Normal numbers with zeros of both signs; a row without keys is all NaN.
 void fill(const Problem& p, const Rows<uint16_t>& out, int64_t b, int64_t t, int64_t h, float lse,
           std::mt19937& random) {
   std::uniform_int_distribution<int> steps(-127, 127);
@@ -79,19 +79,19 @@ void fill(const Problem& p, const Tensors& x, std::mt19937& random) {
 // ---- The definition
 // ------------------------------------------------------------------------------
 
-/// Nearest number of the dtype, ties to even.
+/// Rounds to the nearest number of the dtype, ties to even.
 double round_to_dtype(const Problem& p, double x) {
   if (x == 0) return 0;
   const double ulp = std::ldexp(1, std::max(std::ilogb(x), p.min_exponent()) - p.mantissa_bits());
   return std::nearbyint(x / ulp) * ulp;
 }
 
-/// Shares of the parts, and how far those of float32 arithmetic may be from them, relatively. With
-/// e = exp(-d), d the distance of the two lse, in [0, 1]:
+/// Weights of the two parts, and a relative bound for float32 arithmetic. With e = exp(-d), where d
+/// is the distance of the two lse; e is in [0, 1]:
 ///   e      its exponent is rounded once, which is d units of e; expf: 2 ulp, 4 units
 ///   1 + e  e times that, and a rounding
-///   shares and their products with elements: a rounding each; the product's sum: one.
-/// A share below float32's normal numbers is off by less than 2^-147.
+///   weights and their products with elements: a rounding each; the sum of the products: one.
+/// A weight below float32's normal numbers is off by less than 2^-147.
 struct Shares {
   double a, b, error_a, error_b;
 };
@@ -109,7 +109,7 @@ Shares shares_of(double lse_a, double lse_b) {
   return {small, big, error_big + error_e, error_big};
 }
 
-/// Values as they were before the call, which may have been in place.
+/// Values before the call, which may overwrite them in place.
 struct Row {
   std::vector<uint16_t> a, b;
   float lse_a, lse_b;
@@ -129,12 +129,12 @@ void check_element(const Problem& p, const Row& row, int64_t d, uint16_t got, ui
         row.lse_a, row.lse_b);
   if (whole) CHECK(got == from_cpu, p.name, "dim", d, "got", got, "the CPU", from_cpu);
   const double cpu_value = decode_16(from_cpu, p.mantissa_bits());
-  // Its instructions for bfloat16 take numbers that are not normal for 0.
+  // The CPU's bfloat16 instructions flush subnormals to 0.
   if (cpu_value == 0 && std::abs(a + b) < 0x1p-126) return;
   CHECK(low <= cpu_value && cpu_value <= high, p.name, "the CPU's, dim", d, cpu_value, low, high);
 }
 
-/// max + log(1 + e): e's error above, times e / (1 + e); log1pf: 2 ulp, 4 units; the sum's
+/// max + log(1 + e): the error of e above times e / (1 + e); log1pf: 2 ulp, 4 units; the sum: one
 /// rounding.
 void check_lse(const Problem& p, const Row& row, float got, float from_cpu) {
   if (row.lse_a == -kInf || row.lse_b == -kInf) {
@@ -151,11 +151,11 @@ void check_lse(const Problem& p, const Row& row, float got, float from_cpu) {
   CHECK(std::abs(from_cpu - exact) <= bound, p.name, "the CPU's lse", from_cpu, "wanted", exact);
 }
 
-/// Elements between the rows: as they were.
+/// Elements between the rows must be unchanged.
 template <typename T>
 int64_t num_canaries(const Rows<T>& rows) {
   const uint32_t bits = kCanary;
-  // Bits, not values.
+  // Compares bits, not values.
   const auto is_canary = [&](const T& x) {
     return std::memcmp(&x, &bits, sizeof x) == 0;  // NOLINT(bugprone-suspicious-memory-comparison)
   };
@@ -199,11 +199,11 @@ void check(const Problem& p, uint32_t seed) {
 // ---- Special values
 // ------------------------------------------------------------------------------
 
-/// The value, all NaN being one.
+/// Maps every NaN to one value.
 double class_of(double x) { return std::isnan(x) ? 1e99 : x; }
 
-/// Every pair of lse, one per token; infinities and NaN among the elements. As on the CPU: NaN
-/// where it has NaN, and the infinities and zeros that it has.
+/// Every pair of lse, one per token, with infinities and NaN among the elements. NaN, infinities
+/// and zeros must be where the CPU has them.
 void test_special_values(DType dtype) {
   const float values[] = {-kInf, -3e38f, -200, 0, 1, 3e38f, kInf, kNan};
   const auto count = static_cast<int32_t>(std::size(values));
@@ -250,7 +250,7 @@ void test_special_values(DType dtype) {
   });
 }
 
-/// A part that all heads and tokens share: stride 0.
+/// All heads and tokens share one part: stride 0.
 void test_shared_part() {
   const Problem p{.name = "stride 0", .batch = 1};
   Tensors x(p);
@@ -266,7 +266,7 @@ void test_shared_part() {
   merge(p, x);
   for_each_row(p, [&](int64_t b, int64_t t, int64_t h) {
     const uint16_t* const got = x.out.at(b, t, h);
-    // Equal shares are exact.
+    // Equal weights are exact.
     CHECK(std::equal(got, got + p.head_dim, expected.out.at(b, t, h)), b, t, h);
   });
 }

@@ -1,5 +1,5 @@
-// CUDA's plan_vertical_slash() on emulated threads: on valid lists the runs of core/runs.h, on any
-// list those of its valid, ascending entries, and never a write outside the head's own lists.
+// CUDA's plan_vertical_slash() on emulated threads. It gives the runs of core/runs.h, on an invalid
+// list those of the entries that count, and never writes outside the head's own lists.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstdint>
@@ -20,7 +20,7 @@ using List = std::vector<int32_t>;
 
 constexpr int32_t kCanary = 0x5eed;
 
-/// What counts of a list: entries in [0, seqlen_k), each beyond all before it.
+/// The entries that count: those in [0, seqlen_k) that are larger than all before them.
 List counting_entries(const List& distances, int32_t seqlen_k) {
   List entries;
   for (const int32_t d : distances) {
@@ -29,7 +29,7 @@ List counting_entries(const List& distances, int32_t seqlen_k) {
   return entries;
 }
 
-/// Runs and their number of heads [batch = 2, heads], with a gap between the lists of two heads.
+/// Runs and their numbers for [batch = 2, heads], with a gap between the lists of two heads.
 struct PlannedRuns {
   std::vector<int32_t> words;
   std::vector<int32_t> counts;
@@ -41,7 +41,7 @@ PlannedRuns plan(const std::vector<List>& lists, int32_t seqlen_k, int32_t spare
   const auto size = static_cast<int32_t>(lists[0].size());
   const int32_t max_size = static_cast<int32_t>(max_runs(size, seqlen_k)) + spare_runs;
   PlannedRuns planned;
-  planned.head_words = 2 * int64_t{max_size} + 3;  // Odd: runs are aligned to 4 bytes only.
+  planned.head_words = 2 * int64_t{max_size} + 3;  // Odd, so that runs are aligned to 4 bytes only.
 
   List flat;
   for (const List& list : lists) flat.insert(flat.end(), list.begin(), list.end());
@@ -70,7 +70,7 @@ PlannedRuns plan(const std::vector<List>& lists, int32_t seqlen_k, int32_t spare
   return planned;
 }
 
-/// Lists of one size, an even number of them.
+/// `lists` are of one size, and even in number.
 void check_lists(const std::vector<List>& lists, int32_t seqlen_k, int32_t spare_runs) {
   const PlannedRuns planned = plan(lists, seqlen_k, spare_runs);
   for (std::size_t i = 0; i < lists.size(); ++i) {
@@ -92,7 +92,7 @@ void check_lists(const std::vector<List>& lists, int32_t seqlen_k, int32_t spare
   }
 }
 
-/// Ascending distances whose gaps come from `gaps`, as far as seqlen_k allows, then -1.
+/// Ascending distances with gaps drawn from `gaps`, as far as seqlen_k allows, then -1.
 List make_list(std::size_t size, int32_t seqlen_k, const List& gaps, std::mt19937_64& random) {
   List list;
   int64_t distance = static_cast<int64_t>(random() % 100);
@@ -104,7 +104,7 @@ List make_list(std::size_t size, int32_t seqlen_k, const List& gaps, std::mt1993
   return list;
 }
 
-/// Breaks a list: swaps, repetitions, values of every kind of wrong.
+/// Breaks a list: swaps, repetitions, and all kinds of wrong values.
 void spoil(List& list, int32_t seqlen_k, std::mt19937_64& random) {
   const int32_t bad[] = {-1, INT32_MIN, INT32_MAX, seqlen_k, seqlen_k - 1, 0, 64};
   for (std::size_t i = 0; i < list.size() / 4 + 1; ++i) {
@@ -122,7 +122,7 @@ void check_size(std::size_t size, uint64_t seed) {
   const List kGaps[] = {
       {1},                          // One run.
       {1, 2, 3, 5, 64, 65},         // Long clusters.
-      {65, 66, 90, 100, 126, 127},  // One stretch: rounding decides everywhere.
+      {65, 66, 90, 100, 126, 127},  // One stretch, where rounding decides every merge.
       {64, 65, 127, 128, 129},      // Every edge.
       {1, 7, 65, 100, 300},
       {200, 1000},  // All apart.
@@ -138,7 +138,7 @@ void check_size(std::size_t size, uint64_t seed) {
   if (size == 0) return;
   for (List& list : lists) spoil(list, seqlen_k, random);
   check_lists(lists, seqlen_k, /*spare_runs=*/0);
-  // As many runs as there is room for: max_runs() is by length here, and by entries below.
+  // The largest number of runs that fits: here max_runs() is set by length, below by entries.
   for (List& list : lists) list = make_list(size, seqlen_k, {65}, random);
   check_lists(lists, seqlen_k, /*spare_runs=*/0);
 }

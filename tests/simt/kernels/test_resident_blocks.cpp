@@ -20,7 +20,7 @@ int resident(void (*kernel)(int), unsigned block_threads, std::size_t shared_byt
   return arch::resident_blocks("kernel", kernel, block_threads, shared_bytes);
 }
 
-/// The text of the refusal; empty if there is none.
+/// The text of the refusal; empty if the call succeeds.
 template <typename Ask>
 std::string refusal(minf_status status, const Ask& ask) {
   try {
@@ -36,12 +36,12 @@ void test_resident_blocks() {
   simt::machine() = {};
   CHECK(resident(&takes_little, 128, 0) == 16);
   CHECK(resident(&takes_little, 128, std::size_t{48} * 1024) == 4);
-  // More than every kernel may have: the kernel is allowed it.
+  // More than every kernel gets by default: the call raises the kernel's limit.
   CHECK(resident(&takes_much, 128, std::size_t{75} * 1024) == 3);
   cudaFuncAttributes attributes{};
   CHECK(cudaFuncGetAttributes(&attributes, &takes_much) == cudaSuccess);
   CHECK(attributes.maxDynamicSharedSizeBytes == 75 * 1024, attributes.maxDynamicSharedSizeBytes);
-  // One that fits nowhere counts as one: its launch fails.
+  // A block that fits nowhere counts as one: its launch fails.
   CHECK(resident(&takes_little, 2048, 0) == 1);
 
   const std::string too_much = refusal(MINF_ERROR_LAUNCH_FAILED,

@@ -1,5 +1,5 @@
 // select_rows() on emulated threads against the CPU's select_largest() and keep_mass(): any length,
-// ties wherever a threshold can fall, forced entries, and budgets by mass.
+// ties at every possible threshold, forced entries, and budgets (top_p).
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
@@ -23,9 +23,9 @@ enum class Scores { kUniform, kHeavyTail, kFewValues, kLowBits, kEqual, kZero };
 constexpr Scores kAllScores[] = {Scores::kUniform, Scores::kHeavyTail, Scores::kFewValues,
                                  Scores::kLowBits, Scores::kEqual,     Scores::kZero};
 
-/// Of scores of about 1, multiples of 2^-33 that sum to less than 64 in a row: sums are exact in
-/// double and in fixed point, so that both implementations mean the same budget and cross it at the
-/// same score.
+/// Rounds scores of about 1 to multiples of 2^-33 that sum to less than 64 per row. Sums are then
+/// exact in double and in fixed point, so both implementations have the same budget and reach it at
+/// the same score.
 float quantised(double score) {
   return static_cast<float>(std::ldexp(std::nearbyint(std::ldexp(score, 23)), -33));
 }
@@ -45,7 +45,7 @@ std::vector<float> make_scores(Scores kind, int32_t count, std::mt19937_64& rand
       case Scores::kFewValues:
         score = quantised(static_cast<int>(u * 3) * 0.25);
         break;
-      case Scores::kLowBits:  // Differ in the last digit of the radix search only.
+      case Scores::kLowBits:  // Scores that differ only in the last digit of the radix search.
         score = quantised(1 + std::ldexp(static_cast<int>(u * 300), -23));
         break;
       case Scores::kEqual:
@@ -82,7 +82,7 @@ std::vector<int32_t> expected_index(std::vector<float> scores, const RowCase& ro
   return index;
 }
 
-/// Each case with `kinds` kinds of scores, another one for each case and `first_kind`.
+/// Each case takes `kinds` kinds of scores, rotating from `first_kind`.
 struct Mix {
   std::size_t first_kind;
   std::size_t kinds;
@@ -118,7 +118,7 @@ void check_rows(int32_t num_scores, bool by_mass, const std::vector<RowCase>& ca
   }
 }
 
-/// All kinds of rows for one length. Sizes at both ends, and some between.
+/// All kinds of rows for one length, with sizes at both ends and some between.
 void check_length(int32_t num_scores, Mix mix) {
   std::mt19937_64 random(mix.first_kind * 1000 + static_cast<uint64_t>(num_scores));
   const auto up_to = [&](int32_t limit) {
@@ -143,7 +143,7 @@ void check_length(int32_t num_scores, Mix mix) {
   check_rows(num_scores, /*by_mass=*/true, by_mass, mix, random);
 }
 
-/// Scores that no estimate gives: what is selected is open, but it is in bounds, ascends and fills
+/// Scores that no estimate produces. Any selection will do if it is in bounds, ascends and fills
 /// the list.
 void check_wild_scores(int32_t num_scores, bool by_mass) {
   std::mt19937_64 random(7);
@@ -189,7 +189,7 @@ int main() {
   }
   simt::options() = {};
   {
-    // The largest that is asked for: 16K of 4M.
+    // The largest selection that is asked for: 16K of 4M.
     std::mt19937_64 random(11);
     check_rows(1 << 22, /*by_mass=*/false, {{100, 1 << 14, 1}}, {.first_kind = 1, .kinds = 1},
                random);
@@ -197,7 +197,7 @@ int main() {
   for (const bool by_mass : {false, true}) {
     for (const int32_t num_scores : {1, 3, 300, 17000}) check_wild_scores(num_scores, by_mass);
   }
-  // Nothing to select from, nothing to select.
+  // Nothing to select from, and nothing to select.
   CHECK(cuda::select_rows_bytes(0, 100, /*by_mass=*/false) == 0);
   cuda::select_rows({}, 100, /*by_mass=*/true, {}, /*stream=*/nullptr);
   return test::finish();

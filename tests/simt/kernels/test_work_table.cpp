@@ -1,5 +1,5 @@
-// Tile counts, key sets and the work table on emulated threads, against the iterator of
-// core/key_tiles.h walked on the host: every pattern, odd lengths, spoilt lists.
+// Tile counts, key sets and the work table on emulated threads, against the host's iteration over
+// core/key_tiles.h: every pattern, odd lengths, spoilt lists.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstdint>
@@ -39,13 +39,13 @@ cuda::SectionLimits sections_of(const Shape& shape, int32_t kv_heads) {
   return {.bytes = int64_t{2} * kv_heads * shape.lengths.seqlen_k * shape.head_dim * 2,
           .min_row_tiles = 0};
 }
-constexpr int32_t kOneSection = INT32_MAX;  // Of all KV heads.
+constexpr int32_t kOneSection = INT32_MAX;  // One section for all KV heads.
 
 int32_t section(const Shape& shape, const cuda::WorkItem& item, int32_t kv_heads) {
   return item.head / shape.group_size() / kv_heads;
 }
 
-/// What the iterator yields, [batch * num_heads_q, row_blocks].
+/// Number of tiles that the iterator yields, [batch * num_heads_q, row_blocks].
 std::vector<int32_t> iterated_tiles(const std::vector<HeadKeys>& heads, const Lengths& lengths) {
   std::vector<int32_t> tiles;
   for (const HeadKeys& head : heads) {
@@ -74,7 +74,7 @@ void check_key_sets(const Shape& shape, const RandomHeads& heads,
 
 void check_totals(const Shape& shape, const RandomHeads& heads,
                   const std::vector<int32_t>& expected) {
-  // Heads before batches, to see that strides are heeded.
+  // Heads before batches, to check that strides are used.
   const DeviceArray<int64_t> tiles(static_cast<std::size_t>(shape.batch * shape.num_heads_q));
   cuda::count_key_tiles({.shape = shape,
                          .patterns = heads.patterns,
@@ -96,7 +96,8 @@ void check_totals(const Shape& shape, const RandomHeads& heads,
   }
 }
 
-/// Every item once, by section, longest first, ties by (batch, KV head, row block, head in group).
+/// Every item occurs once, by section, longest first, ties by (batch, KV head, row block, head in
+/// group).
 void check_order(const Shape& shape, const std::vector<cuda::WorkItem>& items,
                  const std::vector<int32_t>& tiles, int32_t section_kv_heads) {
   const int32_t row_blocks = shape.lengths.row_blocks();
@@ -120,8 +121,8 @@ void check_order(const Shape& shape, const std::vector<cuda::WorkItem>& items,
 }
 
 struct Together {
-  int32_t tiles;         // That two row blocks attend together.
-  int32_t more_columns;  // Column tiles of these beyond those of the one with more.
+  int32_t tiles;         // Tiles that two row blocks attend together.
+  int32_t more_columns;  // Column tiles of both beyond those of the one with more.
 };
 
 Together tiles_together(const HeadKeys& head, const Lengths& lengths, int32_t row_block) {
@@ -140,12 +141,12 @@ Together tiles_together(const HeadKeys& head, const Lengths& lengths, int32_t ro
   return {num_columns + static_cast<int32_t>(contiguous.size()), num_columns - most_columns};
 }
 
-/// What an item counts in the order.
+/// The weight by which an item is ordered.
 int32_t weight_of(cuda::RowBlockTiles tiles) {
   return tiles.is_joined() ? 0 : std::min((tiles.is_pair() ? 2 : 1) * tiles.count() + 1, 0xffff);
 }
 
-/// Within sections; joined ones last.
+/// Longest first within each section; joined items last.
 void check_longest_first(const cuda::WorkTable& table, const Shape& shape,
                          int32_t section_kv_heads) {
   auto previous = std::pair(INT32_MIN, INT32_MIN);
@@ -160,8 +161,9 @@ void check_longest_first(const cuda::WorkTable& table, const Shape& shape,
   }
 }
 
-/// With joined row blocks: who is joined, counts between the truth (but for some column tiles) and
-/// that of both apart, every item once, longest first, joined ones last.
+/// With joined row blocks: which ones are joined; counts lie between the true one (up to some
+/// column tiles) and the sum of both apart; every item occurs once, longest first, joined ones
+/// last.
 void check_joined(const Shape& shape, const std::vector<HeadKeys>& keys,
                   const DeviceArray<HeadKeys>& heads, const std::vector<int32_t>& apart) {
   constexpr int32_t kSection = 2;
@@ -216,7 +218,7 @@ void check_table(const Shape& shape, const DeviceArray<HeadKeys>& heads,
   check_order(shape, {table.items, table.items + num_items}, expected_tiles, section_kv_heads);
 }
 
-/// Joining::kAll: row blocks 2 i and 2 i + 1 are one item, of no fewer tiles than either has.
+/// Joining::kAll: row blocks 2 i and 2 i + 1 form one item, with at least as many tiles as either.
 void check_all_joined(const Shape& shape, const DeviceArray<HeadKeys>& heads,
                       const std::vector<int32_t>& apart) {
   const DeviceArray<std::byte> workspace(cuda::work_table_bytes(shape));
@@ -253,13 +255,13 @@ void check_call(const Shape& shape, const RandomListSizes& sizes, bool spoilt, u
   if (!spoilt) check_joined(shape, heads.expected(), prepared, expected);
 }
 
-/// The bound that decides how many digits are sorted, where lists are the densest.
+/// The bound that decides how many digits are sorted, where lists are densest.
 void check_bound() {
   for (const Lengths lengths : {Lengths{1, 1}, Lengths{64, 64}, Lengths{100, 1000},
                                 Lengths{1000, 1000}, Lengths{65, 6500}}) {
     std::vector<int32_t> columns(static_cast<std::size_t>(lengths.seqlen_k));
     std::iota(columns.begin(), columns.end(), 0);
-    // Every other block of 64 distances: half of the columns' tiles and half of the keys.
+    // Every other block of 64 distances: half the tiles of the columns, and half the keys.
     std::vector<Run> runs;
     for (int32_t lo = 1; lo < lengths.seqlen_k; lo += 65) runs.push_back({lo, lo + 64});
     const HeadKeys head{.form = Form::kRuns,
@@ -274,7 +276,8 @@ void check_bound() {
   }
 }
 
-/// Dense heads only, so that the items are many and the counts few: each block sorts several tiles.
+/// Only dense heads, so there are many items with few different counts: each block sorts several
+/// tiles.
 void check_many_items() {
   const Shape shape = make_shape(/*batch=*/2, /*num_heads_q=*/4096, /*num_heads_kv=*/1024,
                                  {.seqlen_q = 8320, .seqlen_k = 8320});
@@ -282,7 +285,7 @@ void check_many_items() {
   const DeviceArray<HeadKeys> prepared(heads);
   const std::vector<int32_t> tiles = iterated_tiles(heads, shape.lengths);
   check_table(shape, prepared, tiles, kOneSection, {.bytes = INT64_MAX});
-  // A KV head has 2.1 MB of keys and values and 260 row tiles; of 2048, 256 sections at most.
+  // A KV head has 2.1 MB of keys and values and 260 row tiles. 2048 KV heads: at most 256 sections.
   check_table(shape, prepared, tiles, /*section_kv_heads=*/15, {});
   check_table(shape, prepared, tiles, /*section_kv_heads=*/10, {.bytes = 1, .min_row_tiles = 2600});
   check_table(shape, prepared, tiles, /*section_kv_heads=*/8, {.bytes = 1, .min_row_tiles = 0});
@@ -315,11 +318,11 @@ int main() {
   check_call(make_shape(/*batch=*/1, /*num_heads_q=*/8, /*num_heads_kv=*/4,
                         {.seqlen_q = 0, .seqlen_k = 300}),
              {.columns = 9, .runs = 9, .blocks = 2}, /*spoilt=*/true, ++seed);
-  // More heads than go over at once.
+  // More heads than are processed at once.
   check_call(make_shape(/*batch=*/2, /*num_heads_q=*/200, /*num_heads_kv=*/200,
                         {.seqlen_q = 10, .seqlen_k = 80}),
              {.columns = 5, .runs = 3, .blocks = 2}, /*spoilt=*/true, ++seed);
-  // Two digits and three; several blocks of items.
+  // Sort keys of two digits and of three; several blocks of items.
   check_call(make_shape(/*batch=*/1, /*num_heads_q=*/16, /*num_heads_kv=*/2,
                         {.seqlen_q = 20000, .seqlen_k = 20100}),
              {.columns = 300, .runs = 200, .blocks = 5}, /*spoilt=*/false, ++seed);

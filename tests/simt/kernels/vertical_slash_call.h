@@ -1,5 +1,5 @@
-// A vertical-slash estimation with random inputs in emulated device memory: its arguments, and what
-// float64 makes of it.
+// A vertical-slash estimation with random inputs in emulated device memory: its arguments, and the
+// float64 results.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -54,7 +54,7 @@ inline double from_bits(DType dtype, uint16_t bits) {
                                    : simt::float_from_f16(bits);
 }
 
-/// q or k: values rounded to the dtype, in emulated device memory. What lies between rows is NaN.
+/// q or k: values rounded to the dtype, in emulated device memory. The gaps between rows are NaN.
 class Tensor {
  public:
   Tensor(const Case& c, int32_t seqlen, int32_t num_heads, std::mt19937_64& random)
@@ -81,7 +81,7 @@ class Tensor {
     return from_bits(dtype_, bits_[at(b, h, s, d)]);
   }
 
-  /// No set() after this.
+  /// set() must not be called after this.
   void copy_to_device() {
     device_ = std::make_unique<DeviceArray<uint16_t>>(bits_);
     tokens.data = device_->data();
@@ -100,7 +100,7 @@ class Tensor {
   std::unique_ptr<DeviceArray<uint16_t>> device_;
 };
 
-/// Of one target, in float64, and how far float32 may be from it (relative).
+/// Results of one target in float64, and how far float32 may be off (relative).
 struct Expected {
   std::vector<double> vertical;
   std::vector<double> slash;
@@ -171,19 +171,19 @@ class Call {
     args.targets = targets;
   }
 
-  /// NaN and inf in query rows, in early keys, and in a key that only the last rows see.
+  /// Puts NaN and inf in query rows, in early keys, and in a key that only the last rows see.
   void spoil() {
     constexpr float kInf = std::numeric_limits<float>::infinity();
     q_.set(0, 0, case_.seqlen_q - 3, 1, NAN);
     q_.set(0, 0, case_.seqlen_q - 9, 2, -kInf);
     q_.set(0, 1, case_.seqlen_q - 5, 2, kInf);
-    k_.set(0, 0, 0, 3, kInf);  // First of a thread's keys: a score of -inf, or the row is lost.
+    k_.set(0, 0, 0, 3, kInf);  // A thread's first key: its score is -inf, or the row is lost.
     k_.set(0, 0, 64, 3, -kInf);
     k_.set(0, 0, case_.seqlen_k - 2, 0, NAN);
     k_.set(0, 1, case_.seqlen_k - 6, 0, kInf);
   }
 
-  /// Row i of the last ones. It counts where its scores have a finite log-sum of exponentials.
+  /// Adds row i of the last rows. It counts if its scores have a finite log-sum of exponentials.
   void add_row(const VerticalSlashTarget& target, int32_t i, Expected& want) const {
     const int32_t position = case_.seqlen_k - args.last_q + i;
     const int32_t row = case_.seqlen_q - args.last_q + i;
@@ -211,7 +211,7 @@ class Call {
       want.slash[static_cast<std::size_t>(position - j)] += share;
     }
     // A product sum of head_dim terms is off by at most head_dim eps times the terms' magnitudes,
-    // a row's offset by as much; scaling, 2^x and the sums of 64 add a few dozen eps.
+    // and so is a row's offset; scaling, 2^x and the sums of 64 add a few dozen eps.
     constexpr double kEps = 0x1p-23;
     want.bound = std::max(want.bound, 2 * (case_.head_dim + 4) * kEps * magnitude + 64 * kEps);
   }

@@ -1,5 +1,5 @@
-// Memory accesses of kernels: whose memory it is, and whether the access is one that a GPU could
-// do.
+// Memory accesses of kernels: which memory an address belongs to, and whether a GPU could make the
+// access.
 // SPDX-License-Identifier: Apache-2.0
 #include <link.h>
 
@@ -30,7 +30,8 @@ int append_segments(dl_phdr_info* module, std::size_t, void* result) {
   return 0;
 }
 
-/// Is it in the code or static data of the program or one of its libraries?
+/// Returns whether the address is in the code or static data of the program or one of its
+/// libraries.
 bool in_program_image(uintptr_t address) {
   static thread_local std::vector<Range> segments;
   static thread_local Range last{0, 0};
@@ -127,8 +128,8 @@ void Engine::finish_write(int actor, void* shared, std::size_t size) {
   shared_.finish_write(shared_.offset_of(shared), size, actor, clocks_);
 }
 
-// What the writer did between its fence and the flag is taken to be ordered too: a race may be
-// missed, none is invented.
+// Also counts what the writer did between its fence and the flag as ordered: a race may be missed,
+// none is invented.
 void Engine::order_by_flag(Thread& thread, const void* pointer) {
   if (thread.fenced) clocks_.release(thread.id, flags_[pointer]);
   if (flags_.empty()) return;

@@ -1,5 +1,5 @@
-// cp.async: copies that a thread issues and waits for itself. The target counts as under way until
-// its thread has waited, however early the bytes are there: that is what the thread may rely on.
+// cp.async: copies that a thread issues and waits for itself. The target counts as in flight until
+// its thread has waited, however early the bytes land: a thread may rely on nothing else.
 // SPDX-License-Identifier: Apache-2.0
 #include <simt/instructions.h>
 

@@ -1,5 +1,5 @@
-// Atomic operations. One host thread runs all emulated threads, so the operations are plain ones;
-// what is left is what the checkers must know.
+// Atomic operations. One host thread runs all emulated threads, so plain operations do; the rest is
+// what the checkers must know.
 // SPDX-License-Identifier: Apache-2.0
 #include <simt/atomics.h>
 
@@ -20,7 +20,7 @@ using engine::LibraryCall;
 template <typename T>
 T applied(Atomic operation, T old, T operand, T compare) {
   if constexpr (std::is_integral_v<T>) {
-    using Bits = std::make_unsigned_t<T>;  // Wraps.
+    using Bits = std::make_unsigned_t<T>;  // Unsigned, so that it wraps.
     switch (operation) {
       case Atomic::kAdd:
         return static_cast<T>(static_cast<Bits>(old) + static_cast<Bits>(operand));

@@ -56,7 +56,7 @@ int BlockBarriers::arrive(Engine& engine, Thread& thread, int id, int threads, B
     thread.barrier = id;
   }
   if (complete(engine, barrier)) {
-    release(engine, barrier, id);  // Puts this thread into the run queue too, if it is to wait.
+    release(engine, barrier, id);  // Queues this thread too, if it waits.
   }
   if (!arrive_only) engine.sleep();
   return thread.barrier_result;
@@ -84,8 +84,8 @@ bool BlockBarriers::complete(const Engine& engine, const Barrier& barrier) const
   return barrier.num_arrived > 0 && barrier.num_arrived >= expected;
 }
 
-// Aligned barriers count warps: a warp that comes in parts is counted more than once. Lanes that
-// have arrived may have exited since.
+// Aligned barriers count warps: a warp that arrives in parts is counted more than once. Lanes may
+// have exited since they arrived.
 void BlockBarriers::check_whole_warps(Engine& engine, const Barrier& barrier, int id) {
   std::array<uint32_t, kMaxThreads / 32> lanes{};
   for (const std::vector<int>* threads : {&barrier.waiting, &barrier.arrived_only}) {

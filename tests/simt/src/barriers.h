@@ -18,15 +18,15 @@ struct Thread;
 class BlockBarriers {
  public:
   static constexpr int kNumBarriers = 16;
-  static constexpr int kAllThreads = 0;  // Instead of a number of threads.
+  static constexpr int kAllThreads = 0;  // Takes the place of a number of threads.
 
   void start_block();
 
-  /// Arrives, and unless `arrive_only` waits until the barrier is complete. Returns the vote.
+  /// Arrives; unless `arrive_only`, waits until the barrier is complete. Returns the vote.
   int arrive(Engine& engine, Thread& thread, int id, int threads, BarrierVote vote, bool predicate,
              bool arrive_only);
 
-  /// A thread has exited: barriers for all threads may be complete now.
+  /// A thread has exited: barriers that wait for all threads may now be complete.
   void thread_exited(Engine& engine);
 
   /// "at barrier 1 (32 of 64 threads have arrived)".
@@ -34,13 +34,13 @@ class BlockBarriers {
 
  private:
   struct Barrier {
-    int threads = 0;  // As the first to arrive said.
+    int threads = 0;  // As the first thread to arrive specified.
     BarrierVote vote = BarrierVote::kNone;
     int num_arrived = 0;
     int num_true = 0;
     std::vector<int> waiting;       // Threads.
-    std::vector<int> arrived_only;  // Threads that went on.
-    Knowledge arrivals;             // What the latter knew when they arrived.
+    std::vector<int> arrived_only;  // Threads that did not wait.
+    Knowledge arrivals;             // What those knew when they arrived.
   };
 
   void check_arrival(Engine& engine, const Thread& thread, const Barrier& barrier, int id,

@@ -65,7 +65,7 @@ void pause() {
 }
 
 int64_t clock_ticks() {
-  static int64_t ticks = 0;  // Grows; nothing more is promised.
+  static int64_t ticks = 0;  // Only promised to grow.
   return ++ticks;
 }
 

@@ -37,7 +37,7 @@ void Knowledge::learn(const Knowledge& other) {
 
 namespace {
 
-/// A count that wraps would order what is not ordered, and the reverse.
+/// A count that wraps would order unordered accesses, and the reverse.
 [[noreturn]] void fail_exhausted() {
   throw std::length_error(
       "simt: a block synchronises more often than its race checker can count, " +
@@ -98,7 +98,8 @@ void Clocks::inherit_count(int actor, int from) {
 void Clocks::meet(const int* actors, std::size_t count) {
   Knowledge all;
   for (std::size_t i = 0; i < count; ++i) all.learn(known_[actors[i]]);
-  // Their own vectors go first: if nobody else shares it, the one vector is then updated in place.
+  // Releases their own vectors first: if nobody else shares it, the one vector is then updated in
+  // place.
   for (std::size_t i = 0; i < count; ++i) {
     if (known_[actors[i]].empty()) taught_.push_back(actors[i]);
     known_[actors[i]].clear();

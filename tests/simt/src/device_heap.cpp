@@ -11,10 +11,11 @@
 namespace simt::engine {
 namespace {
 
-constexpr std::size_t kAlignment = 256;  // As cudaMalloc's.
-// Between two allocations: an index that is off by a row or so must not hit the neighbour.
+constexpr std::size_t kAlignment = 256;  // Like cudaMalloc's.
+// A gap between two allocations, so that an index that is off by a row or so does not hit a
+// neighbour.
 constexpr std::size_t kGapBytes = 4096;
-// Larger ones keep their zero pages: filling them would cost memory that may never be touched.
+// Larger ones keep their zero pages: filling them would commit memory that may never be touched.
 constexpr std::size_t kMaxFilledBytes = std::size_t{64} << 20;
 
 void* reserve(std::size_t bytes) {
@@ -34,7 +35,7 @@ DeviceHeap& DeviceHeap::instance() {
   return *heap;
 }
 
-// Takes less where address space is limited.
+// Reserves less if address space is limited.
 DeviceHeap::DeviceHeap(std::size_t capacity) {
   constexpr std::size_t kLeast = std::size_t{1} << 20;
   for (reserved_ = std::max(capacity, kLeast); reserved_ >= kLeast; reserved_ /= 2) {
@@ -55,7 +56,7 @@ DeviceHeap::~DeviceHeap() {
 }
 
 std::size_t DeviceHeap::find_gap(std::size_t bytes) const {
-  // From next_ to the end, then from the start: what was freed last is used last.
+  // Searches from next_ to the end, then from the start, so that memory freed last is used last.
   for (std::size_t start : {next_, std::size_t{0}}) {
     std::size_t offset = start;
     auto next = allocations_.lower_bound(start);
@@ -89,7 +90,7 @@ bool DeviceHeap::release(void* pointer) {
   const auto [offset, allocation] = *found;
   allocations_.erase(found);
   std::memset(state_ + offset, kFree, allocation.bytes);
-  // Whole pages inside the gap-padded range go back to the system.
+  // Gives whole pages inside the allocation and its gap back to the system.
   constexpr std::size_t kPage = 4096;
   const std::size_t first = (offset + kPage - 1) / kPage * kPage;
   const std::size_t last = (offset + allocation.bytes) / kPage * kPage;

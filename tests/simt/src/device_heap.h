@@ -1,5 +1,5 @@
-// Device memory: one large reserved range, in which allocations lie apart from each other, with a
-// byte of state for every byte of it. Freed memory is used again as late as possible.
+// Device memory: one large reserved range, in which allocations lie apart, with a byte of state for
+// every byte of it. Freed memory is reused as late as possible.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -15,7 +15,7 @@ enum class HeapFault { kNone, kOutOfBounds, kUninitialized };
 
 class DeviceHeap {
  public:
-  /// The one that kernels and the runtime use: 64 GiB of address space, if that can be had.
+  /// The heap that kernels and the runtime use: 64 GiB of address space, if available.
   static DeviceHeap& instance();
 
   explicit DeviceHeap(std::size_t capacity);
@@ -24,13 +24,14 @@ class DeviceHeap {
   DeviceHeap& operator=(const DeviceHeap&) = delete;
 
   void* allocate(std::size_t bytes, int device);
-  bool release(void* pointer);  // False if it is not the start of an allocation.
+  bool release(void* pointer);  // False if `pointer` is not the start of an allocation.
 
   bool contains(const void* pointer) const {
     return reinterpret_cast<uintptr_t>(pointer) - reinterpret_cast<uintptr_t>(base_) < capacity_;
   }
 
-  /// Checks an access by a kernel; a write initialises. `pointer` is in the heap's range.
+  /// Checks an access by a kernel; a write marks the bytes as initialised. `pointer` is in the
+  /// heap's range.
   HeapFault read(const void* pointer, std::size_t size, std::size_t* first_bad) const;
   HeapFault write(void* pointer, std::size_t size, std::size_t* first_bad);
 
@@ -61,11 +62,11 @@ class DeviceHeap {
 
   char* base_ = nullptr;
   uint8_t* state_ = nullptr;
-  std::size_t reserved_ = 0;  // Of each of the two.
+  std::size_t reserved_ = 0;  // Bytes of each of the two.
   std::size_t capacity_ = 0;
-  std::size_t next_ = 0;  // Where the search for a gap begins.
+  std::size_t next_ = 0;  // Where the search for a gap starts.
   Allocations allocations_;
-  mutable std::mutex mutex_;  // Of allocations_ and next_; state is the launch's or the host's.
+  mutable std::mutex mutex_;  // For allocations_ and next_; the launch or the host owns the state.
 };
 
 }  // namespace simt::engine

@@ -1,4 +1,4 @@
-// The engine's launches: blocks, one after another, and the fibers of their threads.
+// The engine's launches: runs blocks one after another, and the fibers of their threads.
 // SPDX-License-Identifier: Apache-2.0
 #include "engine.h"
 
@@ -73,7 +73,7 @@ void Engine::prepare(const KernelCall& call) {
   options_ = simt::options();
   random_.seed(options_.seed);
   shared_.check_memory = options_.check_memory;
-  // What a kernel does unseen may initialise memory, and order threads by flags.
+  // An uninstrumented kernel may initialise memory, and order threads by flags, unseen.
   shared_.check_initialized = call.instrumented;
   shared_.check_races = options_.check_races && call.instrumented;
   num_threads_ = static_cast<int>(call.block.x * call.block.y * call.block.z);
@@ -135,7 +135,7 @@ void Engine::start_threads() {
   }
 }
 
-// What is left of a block that ended early belongs to fibers that will never run again.
+// What a block that ended early left behind belongs to fibers that will never run again.
 void Engine::forget_block() {
   queue_head_ = 0;
   queue_size_ = 0;

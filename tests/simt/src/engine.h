@@ -1,12 +1,12 @@
-// The engine: runs one block at a time, one fiber per thread, and decides who runs next.
+// The engine: runs one block at a time, one fiber per thread, and decides which thread runs next.
 //
-// A thread that must wait leaves the run queue; whoever makes its condition true puts it back. So a
-// deadlock is an empty run queue, and not a matter of time. Beside the threads there are
-// asynchronous operations (copies under way), which the engine completes as late, as early or as
+// A thread that must wait leaves the run queue, and whoever makes its condition true puts it back.
+// So a deadlock is an empty run queue, not a matter of time. Beside the threads there are
+// asynchronous operations (copies in flight). The engine completes them as late, as early or as
 // randomly as the options say, and at the latest when no thread can run.
 //
-// Everything here runs on the host thread that launched. Library code, also while it runs on a
-// thread's fiber, is not checked; kernel_thread says whose kernel code is running.
+// Everything here runs on the host thread that launched. Library code is not checked, even while it
+// runs on a thread's fiber; kernel_thread says whose kernel code is running.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -37,7 +37,7 @@
 namespace simt::engine {
 
 /// What a thread waits for, for deadlock reports: a printf format and two long long values for it,
-/// or a function that says it when it is asked.
+/// or a function that makes the text on demand.
 struct WaitText {
   const char* format = "";
   long long first = 0;
@@ -45,7 +45,7 @@ struct WaitText {
   std::function<std::string()> describe = nullptr;
 };
 
-/// One cp.async under way.
+/// One cp.async in flight.
 struct ThreadCopy {
   char* to;
   const char* from;
@@ -59,38 +59,38 @@ enum class ThreadState : uint8_t { kRunnable, kWaiting, kFinished };
 struct Thread {
   Fiber fiber;
   uint3 index{};
-  int id = 0;  // Linear, in its block; also its actor in the clocks.
+  int id = 0;  // Linear, within its block; also its actor in the clocks.
   int lane = 0;
   int warp = 0;
   ThreadState state = ThreadState::kFinished;
 
-  // Why it waits: at a barrier, at a warp's collective, or for a predicate.
+  // Why the thread waits: a barrier, a collective of its warp, or a predicate.
   int barrier = -1;
   bool in_collective = false;
   std::function<bool()> ready;
   WaitText wait;
 
-  int barrier_result = 0;                // Of the vote of the barrier it has passed.
+  int barrier_result = 0;                // Vote of the last barrier it passed.
   bool fenced = false;                   // Has executed a fence: its atomics pass on what it did.
-  Knowledge overheard;                   // From atomics since its last fence.
+  Knowledge overheard;                   // What atomics told it since its last fence.
   std::vector<ThreadCopy> copies;        // In issue order.
-  std::vector<std::size_t> copy_groups;  // Index into copies of the end of each committed group.
-  const void* code_address = nullptr;    // Where the kernel called the library last.
+  std::vector<std::size_t> copy_groups;  // Per committed group: the index into copies of its end.
+  const void* code_address = nullptr;    // Where the kernel last called the library.
 };
 
-/// Something that happens beside the threads.
+/// An operation that runs beside the threads.
 struct AsyncOperation {
   std::function<void()> complete;
   const char* what = "";  // "a TMA load"; for messages.
   int thread = 0;         // Who started it.
-  /// A block must not end before the operation, which it does if nothing waits for it.
+  /// A block must not end before the operation. It would end if nothing waits for the operation.
   bool must_be_awaited = true;
 };
 
 class Engine;
 
-/// Told when a block begins and when a thread of it comes to its end: for what instructions keep of
-/// a block beside its threads.
+/// Callbacks when a block begins and when one of its threads exits, for state that instructions
+/// keep per block beside its threads.
 struct Unit {
   void (*start_block)(Engine& engine);
   void (*thread_exits)(Engine& engine, const Thread& thread);
@@ -116,31 +116,32 @@ class Engine {
   /// Lets the other threads run first.
   void yield();
 
-  /// A place where a thread may be interrupted: sometimes yields under Schedule::kRandom.
+  /// A point where a thread may be interrupted: sometimes yields under Schedule::kRandom.
   void maybe_yield();
 
-  /// Waits until `ready()` holds. It is asked again after notify(), and when no thread can run.
+  /// Waits until `ready()` holds. `ready` is called again after notify(), and when no thread can
+  /// run.
   void block_until(std::function<bool()>&& ready, WaitText text);
   void notify() { ask_predicates_ = true; }
 
-  /// To be called at each access that may be one of a loop waiting for memory to change.
+  /// Must be called at each access that may be part of a loop that waits for memory to change.
   void poll();
   void note_progress() { idle_yields_ = 0; }
 
-  /// Waits until somebody calls wake().
+  /// Waits until another thread calls wake().
   void sleep();
   void wake(Thread& thread);
 
-  /// Hands over an operation, completed here and now, or later, by options().async. Returns a name
-  /// for complete_async(), which completes it unless that has happened.
+  /// Starts an operation, which completes here and now, or later, as options().async says. Returns
+  /// an id for complete_async(), which completes the operation unless that has happened.
   uint64_t start_async(AsyncOperation&& operation);
   void complete_async(uint64_t operation);
 
   uint64_t random(uint64_t bound) { return random_() % bound; }
   const Options& launch_options() const { return options_; }
 
-  // ---- Violations. Ends the launch: nothing after the call runs, no destructor either. So the
-  // text is made by `text()`, whose temporaries are gone before that, and callers hold nothing.
+  // ---- Violations. They end the launch: nothing after the call runs, and no destructors. So
+  // `text()` makes the text, its temporaries are gone by then, and callers must hold nothing.
 
   template <typename Text>
   [[noreturn]] void fail(const Thread& thread, const Text& text) {
@@ -154,27 +155,27 @@ class Engine {
 
   // ---- Memory. Sizes in bytes; shared memory, device memory, or the thread's own.
 
-  /// Checks an access as made by `thread`, and remembers it.
+  /// Checks an access by `thread`, and records it.
   void check_access(const Thread& thread, const void* pointer, std::size_t size, Access kind);
 
-  /// `shared` is the target of a write by `actor` (a thread, or an agent) that is under way, and
-  /// untouchable until finish_write(), which says that its bytes are there. Reports name `thread`.
+  /// `actor` (a thread or an agent) starts a write to `shared`, which nobody may touch until
+  /// finish_write() says that its bytes are there. Reports name `thread`.
   void begin_write(const Thread& thread, int actor, void* shared, std::size_t size);
   void finish_write(int actor, void* shared, std::size_t size);
 
-  /// The same for an asynchronous read, until finish_read() nobody may write the bytes.
+  /// The same for an asynchronous read: nobody may write the bytes until finish_read().
   void begin_read(const Thread& thread, int actor, const void* shared, std::size_t size);
   void finish_read(const void* shared, std::size_t size);
 
-  /// An actor for a unit that writes beside the threads; they are reused in turn.
+  /// The actor for a unit that writes beside the threads; these are reused in turn.
   int next_agent() { return kMaxThreads + (agent_++ % kNumAgents); }
 
   SharedMemory& shared() { return shared_; }
   Clocks& clocks() { return clocks_; }
 
-  /// The thread is at an atomic or volatile access. CUDA's order nothing by themselves; with a
-  /// fence before it in the thread that writes, and one after it in the thread that reads, such an
-  /// access orders what is around the fences.
+  /// The thread makes an atomic or volatile access. In CUDA such an access orders nothing by
+  /// itself. With a fence before it in the writing thread, and one after it in the reading thread,
+  /// it orders what is around the fences.
   void order_by_flag(Thread& thread, const void* pointer);
   void order_by_fence(Thread& thread);
 
@@ -231,7 +232,7 @@ class Engine {
   unsigned polls_ = 0;
 
   std::vector<std::pair<uint64_t, AsyncOperation>> operations_;
-  std::deque<AsyncOperation> completing_;  // The engine's, so that a violation leaks none.
+  std::deque<AsyncOperation> completing_;  // Owned by the engine, so that a violation leaks none.
   uint64_t next_operation_ = 1;
 
   std::vector<Unit> units_;
@@ -253,7 +254,7 @@ class Engine {
 /// kernels.
 extern constinit thread_local Thread* kernel_thread __attribute__((tls_model("initial-exec")));
 
-/// First statement of every function that kernels call. Violation outside kernels.
+/// Must be the first statement of every function that kernels call. Violation outside kernels.
 class LibraryCall {
  public:
   __attribute__((always_inline)) LibraryCall()

@@ -1,4 +1,4 @@
-// What the engine says about kernels that are wrong.
+// Texts of the engine's reports about faulty kernels.
 // SPDX-License-Identifier: Apache-2.0
 #include <dlfcn.h>
 
@@ -26,11 +26,11 @@ std::string output_of(const std::string& command) {
   return output;
 }
 
-/// Of "function at path:line (discriminator 3)" the path's last two parts and the line.
+/// The last two parts of the path, and the line, of "function at path:line (discriminator 3)".
 std::string short_location(const std::string& line) {
   const std::size_t end = line.find(" (");
   const std::string location = line.substr(0, end);
-  // Unknown, or of a library.
+  // Unknown, or from a library.
   if (location.find(":?") != std::string::npos || location.rfind("??", 0) == 0 ||
       location.rfind("/usr/", 0) == 0) {
     return "";
@@ -48,8 +48,8 @@ std::string source_lines(const void* code_address) {
       module.dli_fname == nullptr) {
     return "";
   }
-  // The address is a return address: one less is in the call. Modules not linked at 0 count from
-  // their base.
+  // The address is a return address, so one less lies in the call. Modules that are not linked at 0
+  // count from their base.
   const auto address = reinterpret_cast<uintptr_t>(code_address) - 1;
   const auto base = reinterpret_cast<uintptr_t>(module.dli_fbase);
   const std::string path = module.dli_fname;
@@ -62,7 +62,7 @@ std::string source_lines(const void* code_address) {
   for (std::size_t begin = 0; begin < output.size();) {
     const std::size_t end = output.find('\n', begin);
     const std::string location = short_location(output.substr(begin, end - begin));
-    // The library's own inline functions say nothing to the kernel's author.
+    // The library's own inline functions would not help the kernel's author.
     if (!location.empty() && location.rfind("simt/", 0) != 0) {
       lines += (lines.empty() ? "" : ", from ") + location;
     }
@@ -118,7 +118,7 @@ std::string Engine::describe_wait(const Thread& thread) const {
   return std::string("wait for ") + text.data();
 }
 
-// Each group of threads has a place of its own.
+// Reports a place for each group of threads.
 void Engine::fail_deadlock() {
   record_failure(first_waiting(), describe_deadlock(), nullptr);
   leave();
@@ -130,7 +130,7 @@ const Thread& Engine::first_waiting() const {
   return *threads_[id];
 }
 
-// Threads with the same text next to each other are one group: "threads 0-31 wait at ...".
+// Joins neighbouring threads with the same text into one group: "threads 0-31 wait at ...".
 std::string Engine::describe_deadlock() const {
   constexpr int kMaxGroups = 12;
   std::string text = "deadlock:";

@@ -49,7 +49,7 @@ namespace simt::engine {
 namespace {
 
 #if defined(SIMT_ASAN)
-// Of the thread's own stack: only the sanitizer knows where it is, and says so at the first switch.
+// The thread's own stack: only the sanitizer knows where it is, and says so at the first switch.
 thread_local const void* own_stack_bottom = nullptr;
 thread_local std::size_t own_stack_bytes = 0;
 thread_local bool came_from_own_stack = false;
@@ -85,7 +85,8 @@ void Fiber::reset(void (*entry)(), unsigned color) {
   constexpr std::size_t kPeriodBytes = 4096;
   const std::size_t skipped = color * kColorBytes % kPeriodBytes;
 #if defined(SIMT_ASAN)
-  // Frames that never returned left their redzones behind; of a finished fiber, entry's only.
+  // Frames that never returned left their redzones behind; a finished fiber has only those of
+  // `entry`.
   const std::size_t bytes = clean_ ? kPeriodBytes + 2048 : stack_bytes_;
   __asan_unpoison_memory_region(reinterpret_cast<void*>(stack_begin_ + stack_bytes_ - bytes),
                                 bytes);
@@ -93,8 +94,8 @@ void Fiber::reset(void (*entry)(), unsigned color) {
 #endif
   clean_ = false;
 #if !defined(SIMT_USES_UCONTEXT)
-  // As if `entry` had been called: on entry the stack is 8 bytes off a multiple of 16, and the
-  // return address is null, which ends backtraces.
+  // Looks as if `entry` had been called: on entry the stack is 8 bytes off a multiple of 16, and
+  // the return address is null, which ends backtraces.
   auto* top = reinterpret_cast<void**>(stack_begin_ + stack_bytes_ - skipped);
   *--top = nullptr;
   *--top = reinterpret_cast<void*>(entry);

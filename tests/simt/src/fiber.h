@@ -15,27 +15,27 @@ namespace simt::engine {
 
 class Fiber {
  public:
-  Fiber() = default;  // The fiber that is running already: a thread's own stack.
+  Fiber() = default;  // The fiber that is already running: a thread's own stack.
   ~Fiber();
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  /// Gives the fiber a stack of at least `bytes` above a guard page; keeps one that is large
+  /// Gives the fiber a stack of at least `bytes` above a guard page; keeps its stack if large
   /// enough.
   void reserve(std::size_t bytes);
 
   /// Makes the next switch to this fiber call `entry`, which must not return. What was on the stack
-  /// is forgotten, without destructors. Fibers of different `color` use different cache lines of
-  /// their (equally aligned) stacks: without that a block's stacks evict each other.
+  /// is dropped, without destructors. Fibers of different `color` use different cache lines of
+  /// their (equally aligned) stacks; otherwise a block's stacks evict each other.
   void reset(void (*entry)(), unsigned color);
 
-  /// Continues `to`; returns when somebody switches back. `leaving`: nobody will, and `from` is in
-  /// its entry function.
+  /// Continues `to`; returns when something switches back. `leaving`: nothing will, and `from` is
+  /// in its entry function.
   static void switch_to(Fiber& from, Fiber& to, bool leaving);
 
   bool owns(uintptr_t address) const { return address - stack_begin_ < stack_bytes_; }
 
-  /// To be called first in `entry`.
+  /// Must be called first in `entry`.
   static void entered();
 
  private:

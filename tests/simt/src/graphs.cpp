@@ -46,7 +46,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   cudaError_t error = stream_error(stream);
   if (error == cudaSuccess && executable == nullptr) error = cudaErrorInvalidValue;
-  // A graph inside a graph: not emulated.
+  // A graph inside a graph is not emulated.
   if (error == cudaSuccess && simt::engine::capture_of(stream) != nullptr) {
     error = cudaErrorStreamCaptureUnsupported;
   }

@@ -1,4 +1,4 @@
-// What a capturing stream was given: work that a graph runs later, each time it is launched.
+// The work given to a capturing stream, which a graph runs each time it is launched.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -8,7 +8,7 @@
 #include <memory>
 #include <vector>
 
-/// Launching it runs the work in the order of capture.
+/// A launch of the graph runs the work in the order of capture.
 struct CUgraph_st {
   std::vector<std::function<cudaError_t(cudaStream_t)>> work;
 };

@@ -1,8 +1,8 @@
 // Bulk copies: see hopper_bulk_copies.h.
 //
-// A load's target is untouchable from its start until it has landed; who may read it then is the
-// race checker's question: the write is its agent's, whom one knows through the mbarrier. A store's
-// source is read-only from its start until its thread has waited.
+// Nobody may touch a load's target from its start until it has landed. Whether a thread may read it
+// after that is up to the race checker: the write is by the copy's agent, of which a thread learns
+// through the mbarrier. A store's source is read-only from its start until its thread has waited.
 // SPDX-License-Identifier: Apache-2.0
 #include "hopper_bulk_copies.h"
 
@@ -54,7 +54,7 @@ void BulkCopies::start_load(Engine& engine, const Thread& thread, BulkLoad& load
                                            static_cast<uint32_t>(load.bytes));
   };
   const uint64_t operation = engine.start_async({complete, load.what, thread.id});
-  if (load.pieces.empty()) return;  // Has landed already.
+  if (load.pieces.empty()) return;  // It has already landed.
   load.operation = operation;
   load.barrier->operations.push_back(operation);
 }
@@ -193,7 +193,7 @@ void set_run(Engine& engine, const Thread& thread, BulkCopy& copy, const void* s
   copy.pieces.push_back({copy.shared_offset, address, bytes});
 }
 
-/// The map at this address, for a copy of this rank.
+/// The map at this address, checked for a copy of this rank.
 TensorMap map_at(Engine& engine, const Thread& thread, const CUtensorMap* address, int rank,
                  const char* what) {
   TensorMap map;

@@ -1,5 +1,5 @@
-// Bulk copies of the running block: loads, which report to an mbarrier, and stores, for which their
-// thread waits in groups.
+// Bulk copies of the running block: loads, which report to an mbarrier, and stores, which their
+// thread waits for in groups.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -16,7 +16,7 @@ namespace simt::engine {
 
 struct BulkCopy {
   std::size_t shared_offset = 0;
-  std::size_t bytes = 0;  // Of shared memory.
+  std::size_t bytes = 0;  // In shared memory.
   std::vector<Piece> pieces;
   int agent = 0;
   const char* what = "";
@@ -27,7 +27,7 @@ struct BulkLoad : BulkCopy {
   uint64_t operation = 0;
 };
 
-/// First all of its shared memory is read, then all is written.
+/// Reads all of its shared memory first, then writes.
 struct BulkStore : BulkCopy {
   std::vector<char> data;  // Between the two.
   bool has_read = false;
@@ -40,7 +40,7 @@ class BulkCopies {
  public:
   void start_block();
 
-  /// A copy for start_load() or start_store() to begin, kept here so that a violation leaks
+  /// Returns a copy to pass to start_load() or start_store(), owned here so that a violation leaks
   /// nothing.
   BulkLoad& new_load() { return loads_.emplace_back(); }
   BulkStore& new_store() { return stores_.emplace_back(); }
@@ -49,7 +49,8 @@ class BulkCopies {
   void start_store(Engine& engine, const Thread& thread, BulkStore& store);
   void commit(const Thread& thread);
 
-  /// Completes all but the last `pending` groups of the thread: their reads, or all of it.
+  /// Completes all but the last `pending` groups of the thread: either only their reads, or all of
+  /// it.
   void wait(Engine& engine, const Thread& thread, std::size_t pending, bool read_only);
 
   /// A violation if copies of the thread may still read shared memory.
@@ -59,8 +60,8 @@ class BulkCopies {
   using Group = std::vector<BulkStore*>;
   struct ThreadGroups {
     Group open;
-    std::deque<Group> committed;  // And not written yet, for all that the thread knows.
-    std::size_t num_read = 0;     // Of these, from the oldest: known to be read.
+    std::deque<Group> committed;  // As far as the thread knows, these are not written yet.
+    std::size_t num_read = 0;     // How many of these, from the oldest, are known to be read.
   };
 
   static void read(Engine& engine, BulkStore& store);

@@ -23,10 +23,10 @@ void ProxyFences::fence(Clocks& clocks, int thread) {
   std::vector<Fence>& fences = fences_[static_cast<std::size_t>(thread)];
   if (fences.empty()) fencing_.push_back(thread);
   fences.push_back({clocks.stamp(thread), clocks.view(thread)});
-  clocks.advance(thread);  // Later accesses are told from earlier ones by their count.
+  clocks.advance(thread);  // The count distinguishes later accesses from earlier ones.
 }
 
-// Of a thread's fences the first that follows the access is the one that is ordered before most.
+// The thread's first fence after the access is the one that is ordered before most.
 bool ProxyFences::own_fence_covers(Stamp access, int actor, const Clocks& clocks) const {
   const std::vector<Fence>& fences = fences_[static_cast<std::size_t>(actor_of(access))];
   const auto first = std::partition_point(fences.begin(), fences.end(), [&](const Fence& fence) {
@@ -47,7 +47,7 @@ bool ProxyFences::any_fence_covers(Stamp access, int actor, const Clocks& clocks
 
 bool ProxyFences::covers_write(Stamp written, int actor, const Clocks& clocks) const {
   const int writer = actor_of(written);
-  if (written < first_stamp_) return true;  // Of an earlier block: not this one's business.
+  if (written < first_stamp_) return true;  // An earlier block wrote it, which is not checked here.
   if (writer == kThreadCopyAgent) return any_fence_covers(written, actor, clocks);
   return writer >= kMaxThreads || own_fence_covers(written, actor, clocks);
 }
@@ -59,7 +59,7 @@ bool ProxyFences::covers_read(Stamp read, int actor, const Clocks& clocks) const
 
 namespace {
 
-/// Calls find(offset) for each of the bytes, until it has found an access.
+/// Calls find(offset) for each of the bytes until it returns an access.
 template <typename Find>
 UnfencedAccess find_unfenced(Engine& engine, const void* shared, std::size_t size,
                              const Find& find) {
@@ -76,7 +76,7 @@ UnfencedAccess find_unfenced(Engine& engine, const void* shared, std::size_t siz
 
 }  // namespace
 
-// An access that is not ordered before the copy at all is a race, for others to report.
+// An access that is not ordered before the copy at all is a race, which the race checker reports.
 
 UnfencedAccess find_unfenced_write(Engine& engine, int actor, const void* shared,
                                    std::size_t size) {

@@ -63,7 +63,7 @@ void MatrixProduct::load_a(std::size_t thread, const std::array<uint32_t, 4>& fr
 }
 
 void MatrixProduct::load_d(std::size_t thread, const std::vector<float>& fragment) {
-  if (!call_.accumulate) return;  // Zeros, whatever the registers held.
+  if (!call_.accumulate) return;  // Starts from zeros, whatever the registers held.
   for (std::size_t i = 0; i < fragment.size(); ++i) {
     d_[row_of_d(thread, i) * n_ + column_of_d(thread, i)] = fragment[i];
   }

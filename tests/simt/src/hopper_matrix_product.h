@@ -18,11 +18,11 @@ class MatrixProduct {
  public:
   explicit MatrixProduct(const ProductCall& call);
 
-  /// From shared memory; `window` is where address 0 would be.
+  /// Reads A from shared memory; `window` is where address 0 would be.
   void load_a(const char* window);
   void load_b(const char* window);
 
-  /// A thread's (0 to 127) fragments.
+  /// Sets the fragments of one thread (0 to 127).
   void load_a(std::size_t thread, const std::array<uint32_t, 4>& fragment);
   void load_d(std::size_t thread, const std::vector<float>& fragment);
   void store_d(std::size_t thread, std::vector<float>& fragment) const;

@@ -15,7 +15,7 @@ namespace {
 constexpr int kMaxArrivals = (1 << 20) - 1;
 constexpr int64_t kMaxOutstanding = (1 << 20) - 1;
 constexpr std::size_t kBytes = 8;
-constexpr uint64_t kMaxPolls = 2000;  // In vain, before something is completed for them.
+constexpr uint64_t kMaxPolls = 2000;  // Failed polls before something is completed for them.
 
 }  // namespace
 

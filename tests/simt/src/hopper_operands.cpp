@@ -12,7 +12,7 @@ uint32_t field(uint64_t bits, int first, int count) {
 constexpr uint64_t kReserved =
     uint64_t{3} << 14 | uint64_t{3} << 30 | uint64_t{7} << 46 | uint64_t{0x3ff} << 52;
 
-/// Exchanges chunks within a row by the number of its 128-byte line, counted from the pattern's
+/// Permutes chunks within a row by the number of its 128-byte line, counted from the pattern's
 /// start.
 uint32_t swizzled(const MatrixDescriptor& descriptor, uint32_t address) {
   const uint32_t line = (address >> 7) - descriptor.base_offset;
@@ -32,7 +32,7 @@ MatrixDescriptor::MatrixDescriptor(uint64_t bits)
 uint32_t chunk_address(const MatrixDescriptor& d, bool mn_major, uint32_t mn, uint32_t k) {
   const uint32_t row = d.row_bytes;
   uint32_t address = d.start;
-  if (row == 16) {  // 8x8 matrices of 128 bytes; see the descriptor for how they follow each other.
+  if (row == 16) {  // 8x8 matrices of 128 bytes; the descriptor gives their strides.
     address += mn / 8 * d.stride + k / 8 * d.leading + (mn_major ? k % 8 : mn % 8) * 16;
     return address;
   }

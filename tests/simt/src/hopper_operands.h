@@ -22,11 +22,11 @@ struct MatrixDescriptor {
   bool reserved_bits_clear;
 };
 
-/// Eight 16-bit elements that lie together: of row mn, columns k to k + 7 if K-major; of column k,
-/// rows mn to mn + 7 if MN-major. The address of their first byte.
+/// Address of the first byte of eight 16-bit elements that lie together: if K-major, row mn,
+/// columns k to k + 7; if MN-major, column k, rows mn to mn + 7.
 uint32_t chunk_address(const MatrixDescriptor& descriptor, bool mn_major, uint32_t mn, uint32_t k);
 
-/// Why no hardware takes this operand of `mn` rows and 16 columns; null if it does.
+/// Why no hardware takes this operand of `mn` rows and 16 columns; null if hardware does.
 const char* descriptor_error(const MatrixDescriptor& descriptor, bool mn_major);
 
 /// Calls visit(address, mn, k) for the chunks of rows [first, last).

@@ -122,8 +122,8 @@ void Warpgroup::check_call(Engine& engine, const Thread& thread, const ProductCa
   check(call.descriptor_b, call.transposed_b, "B");
 }
 
-// What the agent knows is what one lane of each warp knows: all of them must be ordered after
-// whoever wrote the operands.
+// The agent knows what one lane of each warp knows: all of the lanes must be ordered after whoever
+// wrote the operands.
 void Warpgroup::read_operands(Engine& engine, const Thread& thread, int warp,
                               const Product& product, bool first_warp) {
   engine.clocks().inherit(agent(), thread.id);
@@ -167,7 +167,7 @@ Accumulators& Warpgroup::take(Engine& engine, const Thread& thread, const Produc
                                : "issues a wgmma on accumulators of another that it has not waited "
                                  "for, of another shape");
     }
-    held->values.clear();  // What it held was never asked for, and is gone.
+    held->values.clear();  // Nobody asked for its contents, which are lost.
     held->registers = nullptr;
   }
   if (!fenced) {
@@ -244,7 +244,7 @@ void Warpgroup::wait(Engine& engine, const Thread& thread, int64_t target) {
   forget_old();
 }
 
-/// The shared operands are free again once every warp has waited: each waits for its own part.
+/// Frees the shared operands once every warp has waited: each waits for its own part.
 void Warpgroup::clear_readers(Engine& engine, Product& product) {
   if (product.readers_cleared || product.waited_by != 0xF) return;
   product.readers_cleared = true;

@@ -1,9 +1,9 @@
-// wgmma of the running block. The products of a warpgroup happen in the order in which it issues
-// them, each at some time between its issue by all four warps and the wait for its group.
+// wgmma of the running block. A warpgroup's products happen in the order in which it issues them,
+// each at some time between its issue by all four warps and the wait for its group.
 //
 // Accumulators live here from the issue until the thread waits and says that it reads them
-// (keep_registers); in the thread's own array there are NaNs meanwhile, whose absence shows that
-// the array was written. Shared operands are read-only meanwhile; register operands are compared.
+// (keep_registers). Meanwhile the thread's own array holds NaNs; if they change, the array was
+// written. Shared operands are read-only meanwhile; register operands are compared.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -23,7 +23,7 @@ class Engine;
 struct Thread;
 struct Collective;
 
-/// What the threads of a warp bring to one wgmma. All but the pointers is the same in all of them.
+/// A warp's arguments to one wgmma. All but the pointers are the same in all of its threads.
 struct ProductCall {
   float* d;
   const uint32_t* a;  // Four registers; null if A is in shared memory.
@@ -37,11 +37,11 @@ struct ProductCall {
   bool same_as(const ProductCall& other) const;
 };
 
-/// A thread's accumulators in the hands of the tensor core.
+/// A thread's accumulators while the tensor core owns them.
 struct Accumulators {
   float* registers = nullptr;
   std::vector<float> values;
-  int64_t last_product = 0;  // Number of the last one that changes them.
+  int64_t last_product = 0;  // Number of the last product that changes them.
 };
 
 struct Product {
@@ -69,10 +69,10 @@ class Warpgroup {
   void fence(int warp) { warps_[static_cast<std::size_t>(warp)].fenced = true; }
   void commit(int warp);
 
-  /// Product number up to which (exclusive) the warp must wait to leave `pending` groups.
+  /// Product number up to which (exclusive) the warp must wait so that `pending` groups remain.
   int64_t wait_target(int warp, int pending) const;
   bool issued_by_all(int64_t target) const;
-  /// The products before `target` are complete for this thread.
+  /// Completes the products before `target` for this thread.
   void wait(Engine& engine, const Thread& thread, int64_t target);
 
   void keep(Engine& engine, const Thread& thread, float* registers, int count);
@@ -83,7 +83,7 @@ class Warpgroup {
     int64_t issued = 0;               // Products; their numbers count from 0 in each block.
     bool fenced = false;              // Since the last wait.
     int64_t group = 0;                // Committed groups.
-    std::vector<int64_t> group_ends;  // Of each committed group: products before its end.
+    std::vector<int64_t> group_ends;  // Per committed group: products before its end.
   };
 
   Product& product(int64_t number) { return *products_[static_cast<std::size_t>(number - first_)]; }
@@ -103,7 +103,7 @@ class Warpgroup {
   int64_t first_ = 0;  // Number of the oldest product that is kept.
   std::deque<std::unique_ptr<Product>> products_;
   std::array<WarpState, 4> warps_;
-  std::array<int64_t, 128> waited_{};  // Per thread: products that it has waited for.
+  std::array<int64_t, 128> waited_{};  // Per thread: number of products that it has waited for.
   std::array<std::vector<std::unique_ptr<Accumulators>>, 128> accumulators_;
 };
 
@@ -111,7 +111,7 @@ class Products {
  public:
   void start_block();
 
-  /// The warpgroup of the thread; a violation if the block has not all of its threads.
+  /// The warpgroup of the thread. Violation if the block does not have all of its threads.
   Warpgroup& of(Engine& engine, const Thread& thread);
   void thread_exits(Engine& engine, const Thread& thread);
 

@@ -127,7 +127,7 @@ bool elect_one() {
   Engine& engine = call.engine();
   Thread& thread = call.thread();
   bool elected = false;
-  // Which lane is open; kernels may rely on its being the same one each time.
+  // Any lane will do; kernels may rely on getting the same one each time.
   engine.warp_of(thread).meet(
       engine, thread, "elect.sync", engine::kAllLanes, /*aligned=*/true, &elected,
       [](Engine& at, Collective& collective) {

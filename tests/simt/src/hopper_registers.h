@@ -1,4 +1,4 @@
-// Registers that warpgroups hand each other (setmaxnreg).
+// Registers that warpgroups pass to each other (setmaxnreg).
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -12,8 +12,8 @@ namespace simt::engine {
 class Engine;
 struct Thread;
 
-/// Counts a block's registers, per thread of a warpgroup. Blocks of at most 256 threads begin with
-/// what the compiler gave them, which nobody here knows: for them only the arguments are checked.
+/// Counts a block's registers, per thread of a warpgroup. Blocks of at most 256 threads start with
+/// what the compiler gave them, which is not known here: for them only the arguments are checked.
 class RegisterPool {
  public:
   void start_block(const Engine& engine);
@@ -21,16 +21,16 @@ class RegisterPool {
   /// `warp` has executed setmaxnreg; all four of its warpgroup must, with the same arguments.
   void set(Engine& engine, const Thread& thread, int registers, bool increase);
 
-  /// Whether the call that the thread's warp made last has taken effect: an increase waits for
-  /// registers that others give back.
+  /// Whether the warp's last call has taken effect: an increase waits for registers that others
+  /// release.
   bool has_taken_effect(const Thread& thread) const;
 
  private:
   struct WarpgroupState {
     int registers = 0;  // Per thread; 0 if unknown.
-    int wanted = 0;     // Of the call that its warps are in.
+    int wanted = 0;     // What the call that its warps are in asks for.
     bool increases = false;
-    unsigned warps = 0;  // That have made this call; a bit each.
+    unsigned warps = 0;  // A bit for each warp that has made this call.
   };
 
   void apply(Engine& engine, const Thread& thread, WarpgroupState& group);

@@ -76,8 +76,8 @@ bool decode_tensor_map(const CUtensorMap& bytes, TensorMap& map) {
 
 namespace {
 
-/// One row of a box: where it begins in the unswizzled box and, were it all inside the tensor, in
-/// global memory; bytes [first, first + count) are inside.
+/// One row of a box: where it begins in the unswizzled box, and where it would begin in global
+/// memory were all of it inside the tensor; bytes [first, first + count) are inside.
 struct BoxRow {
   std::size_t offset;
   uint64_t address;
@@ -91,7 +91,7 @@ BoxRow row_of(const TensorMap& map, const int32_t* coordinates, uint32_t row) {
   const int64_t high = std::clamp<int64_t>(size - coordinates[0], low, map.box(0));
   BoxRow result{row * map.row_bytes(), map.base, static_cast<uint32_t>(low * map.element_bytes),
                 static_cast<uint32_t>((high - low) * map.element_bytes)};
-  // Unsigned: before it is known to be inside, the address may be anything.
+  // Unsigned, because the address may be anything before it is known to be inside.
   result.address += static_cast<uint64_t>(int64_t{coordinates[0]}) * map.element_bytes;
   for (int dimension = 1; dimension < map.rank; ++dimension) {
     const auto i = static_cast<std::size_t>(dimension);

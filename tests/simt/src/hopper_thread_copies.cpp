@@ -1,5 +1,5 @@
-// cp.async.mbarrier.arrive: a thread's copies so far arrive by themselves once they have landed.
-// From then on they can be waited for through the mbarrier only.
+// cp.async.mbarrier.arrive: when a thread's copies so far have landed, an arrival follows by
+// itself. From then on only the mbarrier can be waited for.
 // SPDX-License-Identifier: Apache-2.0
 #include <simt/hopper.h>
 

@@ -1,5 +1,5 @@
-// What the instructions of sm_90 keep of a block beside its threads: mbarriers, bulk copies under
-// way, wgmma under way, proxy fences, registers to hand out.
+// What the instructions of sm_90 keep per block beside its threads: mbarriers, bulk copies and
+// wgmma in flight, proxy fences, registers to hand out.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -16,7 +16,7 @@
 
 namespace simt::engine {
 
-/// An arrival of a thread's cp.async copies.
+/// The arrival behind a thread's cp.async copies.
 struct ThreadArrival {
   std::vector<ThreadCopy> copies;
   uint64_t operation = 0;
@@ -34,22 +34,22 @@ struct HopperUnits {
   std::deque<ThreadArrival> thread_arrivals;
 };
 
-/// Actors of units that are always the same (clocks.h, kNumReservedAgents).
+/// Agents of units that each have one of their own (clocks.h, kNumReservedAgents).
 inline constexpr int kFirstWarpgroupAgent = kMaxThreads + kNumAgents;
 inline constexpr int kNumWarpgroups = kMaxThreads / 128;
 inline constexpr int kThreadCopyAgent = kFirstWarpgroupAgent + kNumWarpgroups;
 static_assert(kThreadCopyAgent < kMaxActors);
 
 /// An ordinary access to these bytes that is ordered before what `actor`, an asynchronous unit,
-/// does now, but not behind a proxy fence; stamp 0 if there is none. To be looked for before, and
-/// reported after, the unit's own access is checked and remembered.
+/// does now, but not behind a proxy fence; stamp 0 if there is none. Must be searched before the
+/// unit's own access is checked and recorded, and reported after.
 struct UnfencedAccess {
   Stamp stamp = 0;
   std::size_t offset = 0;
   bool wrote = false;
 };
 UnfencedAccess find_unfenced_write(Engine& engine, int actor, const void* shared, std::size_t size);
-/// Matters to what overwrites them.
+/// Concerns operations that overwrite the bytes.
 UnfencedAccess find_unfenced_read(Engine& engine, int actor, const void* shared, std::size_t size);
 void report_unfenced(Engine& engine, const Thread& thread, const UnfencedAccess& access,
                      const char* what);

@@ -1,4 +1,4 @@
-// The host's interface: options, device memory, launches.
+// The host API: options, device memory, launches.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstddef>
 #include <cstring>
@@ -83,9 +83,9 @@ cudaError_t launch_error(const KernelCall& call) {
   return cudaSuccess;
 }
 
-/// For as long as the graph lives: the call's arguments as they are now.
+/// Keeps a copy of the call's arguments for as long as the graph lives.
 void capture(const KernelCall& call, CUgraph_st& graph) {
-  struct alignas(128) Piece {  // As aligned as any argument, a tensor map say.
+  struct alignas(128) Piece {  // As aligned as any argument, for example a tensor map.
     std::byte bytes[128];
   };
   const std::shared_ptr<Piece[]> arguments(

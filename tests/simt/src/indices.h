@@ -1,4 +1,4 @@
-// The variables behind threadIdx and its like, as their owner sees them: not constant.
+// The variables behind threadIdx and the others, writable for their owner.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

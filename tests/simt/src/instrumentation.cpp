@@ -1,9 +1,9 @@
-// The runtime that instrumented kernels call at every access to memory.
+// The functions that instrumented kernels call at every access to memory.
 //
-// Kernels are compiled, not linked, with -fsanitize=thread: the compiler then calls __tsan_read4()
-// and the like wherever memory is read or written that is not provably the function's own. Here
-// these names are ours, and lead to the engine's checks. They are given as assembler names, because
-// compilers know the functions and have opinions on their types.
+// Kernels are compiled, but not linked, with -fsanitize=thread: the compiler calls __tsan_read4()
+// and similar functions at every memory access that is not provably private to the function. Here
+// these names are ours, and lead to the engine's checks. They are set as assembler names, because
+// compilers know these functions and insist on their types.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstring>
 
@@ -12,8 +12,8 @@
 namespace simt::engine {
 namespace {
 
-// While the engine works, kernel_thread is null: the linker may have picked an instrumented copy of
-// a standard library function that the engine uses too.
+// kernel_thread is null while the engine works: the linker may have picked an instrumented copy of
+// a standard library function that the engine also uses.
 class Pause {
  public:
   Pause(Thread& thread, const void* code_address) : thread_(thread) {
@@ -32,7 +32,7 @@ class Pause {
 inline void check(const void* pointer, std::size_t size, Access kind, bool aligned,
                   const void* code_address) {
   Thread* thread = kernel_thread;
-  if (thread == nullptr) return;  // Host code of the same source file, or the engine.
+  if (thread == nullptr) return;  // Host code of the same source file, or the engine itself.
   const Pause pause(*thread, code_address);
   Engine& engine = Engine::instance();
   const auto address = reinterpret_cast<uintptr_t>(pointer);
@@ -45,7 +45,7 @@ inline void check(const void* pointer, std::size_t size, Access kind, bool align
   engine.check_access(*thread, pointer, size, kind);
 }
 
-/// Volatile and atomic accesses, which may be one of a loop waiting for memory to change.
+/// Volatile and atomic accesses, which may be part of a loop that waits for memory to change.
 void check_flag(const volatile void* pointer, std::size_t size, Access kind,
                 const void* code_address) {
   Thread* thread = kernel_thread;
@@ -160,8 +160,8 @@ void* simt_memset(void* to, int value, std::size_t bytes) {
   return std::memset(to, value, bytes);
 }
 
-// C++ atomics, which the compiler turns into calls as well. Whoever is not a kernel is host code,
-// whose other threads are real: the operations stay atomic.
+// C++ atomics, which the compiler also turns into calls. Callers that are not kernels are host
+// code, whose other threads are real, so the operations stay atomic.
 #define SIMT_ATOMIC_UPDATE(bits, operation)                                                     \
   SIMT_HOOK("__tsan_atomic" #bits "_" #operation, uint##bits##_t, simt_atomic##bits##operation, \
             volatile uint##bits##_t* p, uint##bits##_t value, int) {                            \

@@ -44,7 +44,7 @@ Thread& lane_thread(Engine& engine, int lane) {
   return engine.thread_at(engine.current().warp * 32 + lane);
 }
 
-/// The row that lane `lane` passed, checked as an access of that lane.
+/// Returns the row that lane `lane` passed, checked as an access of that lane.
 char* checked_row(Engine& engine, const Collective& collective, int lane, Access kind) {
   Thread& thread = lane_thread(engine, lane);
   char* row = item_of<MatrixItem>(collective, lane).row;
@@ -59,7 +59,7 @@ char* checked_row(Engine& engine, const Collective& collective, int lane, Access
   return row;
 }
 
-/// Where element (row, column) of the 8x8 matrix is: which lane, and which half of its word.
+/// Where element (row, column) of an 8x8 matrix is: the lane, and the half of its word.
 struct Place {
   int lane;
   int half;

@@ -35,7 +35,7 @@ uint16_t half_from_float(float value) {
   const float magnitude = float_from_bits(bits & 0x7fffffffu);
   if (magnitude >= 65520.0f) return static_cast<uint16_t>(sign | 0x7c00u);
   if (magnitude < 0x1p-14f) {
-    // Adding 1/2 leaves units of 2^-24 in the mantissa's last place: the addition rounds.
+    // Adding 1/2 makes the mantissa's last place worth 2^-24, so the addition rounds.
     const float shifted = magnitude + 0.5f;
     return static_cast<uint16_t>(sign | (bits_of(shifted) - bits_of(0.5f)));
   }

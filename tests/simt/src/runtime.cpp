@@ -26,7 +26,7 @@ namespace {
 
 thread_local cudaError_t last_error = cudaSuccess;
 
-/// Is there a driver, new enough, with a device?
+/// Checks that there is a new enough driver with a device.
 cudaError_t machine_error() {
   const Machine& m = machine();
   constexpr int kPerMajor = 1000;
@@ -40,7 +40,7 @@ bool device_exists(int device) {
   return device >= 0 && static_cast<std::size_t>(device) < machine().devices.size();
 }
 
-/// Reads and writes of the host: whatever of a range is device memory must be allocated.
+/// For host reads and writes: device memory in the range must be allocated.
 bool touches_only_allocated(const void* pointer, std::size_t bytes) {
   const DeviceHeap& heap = DeviceHeap::instance();
   return !heap.contains(pointer) || heap.is_allocated(pointer, bytes);
@@ -74,7 +74,7 @@ cudaError_t fill(void* to, int value, std::size_t bytes) {
 
 constexpr int kMaxBlockThreads = 1024;
 constexpr int kDefaultSharedBytes = 48 * 1024;
-constexpr int kReservedSharedBytes = 1024;  // Of each block, since 8.0.
+constexpr int kReservedSharedBytes = 1024;  // In each block, since 8.0.
 
 int attribute_value(cudaDeviceAttr attribute, const Device& device) {
   const int capability = device.major * 10 + device.minor;
@@ -114,7 +114,7 @@ int attribute_value(cudaDeviceAttr attribute, const Device& device) {
   return -1;
 }
 
-/// The dynamic shared memory that kernels were allowed, by device and kernel.
+/// The dynamic shared memory that each kernel was allowed, by device and kernel.
 class AllowedSharedBytes {
  public:
   static AllowedSharedBytes& instance() {
@@ -142,7 +142,7 @@ const Device& current_device() {
   return machine().devices[static_cast<std::size_t>(machine().current_device)];
 }
 
-/// What fits, of blocks that the kernel may have.
+/// How many blocks fit, for blocks that the kernel may have.
 int resident_blocks(int block_threads, std::size_t dynamic_shared_bytes) {
   const auto attribute = [](cudaDeviceAttr which) {
     return attribute_value(which, current_device());
@@ -373,7 +373,7 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const voi
   if (function == nullptr) return set_last_error(cudaErrorInvalidDeviceFunction);
   if (machine().kernel_image_missing) return set_last_error(cudaErrorNoKernelImageForDevice);
   if (blocks == nullptr || block_threads <= 0) return set_last_error(cudaErrorInvalidValue);
-  // A kernel that was not allowed what it asks for runs nowhere; that is no error.
+  // A kernel that was not allowed what it asks for runs nowhere; that is not an error.
   const int allowed = simt::engine::AllowedSharedBytes::instance().of(function);
   const bool possible = block_threads <= simt::engine::kMaxBlockThreads &&
                         dynamic_shared_bytes <= static_cast<std::size_t>(allowed);

@@ -1,4 +1,5 @@
-// The engine's scheduling: who runs next, who waits, and what completes beside the threads.
+// The engine's scheduling: which thread runs next, which wait, and what completes beside the
+// threads.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstdlib>
@@ -10,10 +11,10 @@ namespace simt::engine {
 namespace {
 
 // A thread that polls memory yields each time. If this many yields in a row come from threads that
-// do nothing else, what they wait for does not come.
+// do nothing else, what they wait for will never come.
 constexpr uint64_t kMaxIdleYields = 4'000'000;
 
-constexpr uint64_t kSwitchOneIn = 8;  // Schedule::kRandom, at places where no thread must wait.
+constexpr uint64_t kSwitchOneIn = 8;  // Schedule::kRandom, at points where no thread must wait.
 
 }  // namespace
 
@@ -117,7 +118,7 @@ Thread* Engine::pick_next() {
   if (options_.async == AsyncCopies::kRandom && random(kSwitchOneIn) == 0) complete_some_async();
   if (ask_predicates_ && !predicate_waiters_.empty()) ask_predicates();
   while (queue_size_ == 0) {
-    if (num_live_ == 0) return nullptr;  // What is still under way is finish_block()'s business.
+    if (num_live_ == 0) return nullptr;  // finish_block() handles what is still in flight.
     if (!predicate_waiters_.empty() && ask_predicates()) break;
     if (!complete_some_async()) return nullptr;
   }
@@ -136,7 +137,7 @@ void Engine::run_next(Thread& thread, bool leaving) {
   if (next == nullptr) {
     if (num_live_ > 0) fail_deadlock();
     Fiber::switch_to(thread.fiber, launcher_, /*leaving=*/true);
-    std::abort();  // The last fiber has left for good.
+    std::abort();  // The last fiber never continues after this.
   }
   resume(thread.fiber, *next, leaving);
 }

@@ -30,7 +30,7 @@ bool all_below(const Stamp* stamps, std::size_t size, Stamp floor) {
   return below;
 }
 
-/// First stamp that is not ordered before `actor`'s access; `size` if all are.
+/// Index of the first stamp that is not ordered before `actor`'s access; `size` if all are.
 std::size_t first_unordered(const Stamp* stamps, std::size_t size, Access kind, int actor,
                             const Clocks& clocks) {
   if (all_below(stamps, size, clocks.floor_stamp())) return size;
@@ -51,7 +51,7 @@ SharedMemory::SharedMemory()
     : state_(std::make_unique<uint8_t[]>(kWindowBytes)),
       readers_(std::make_unique<uint8_t[]>(kWindowBytes)),
       written_(std::make_unique<Stamp[]>(kWindowBytes)) {
-  // Pages are 4 KiB, so the base is aligned as dynamic_shared() promises.
+  // Pages are 4 KiB, so the base has the alignment that dynamic_shared() promises.
   void* memory =
       mmap(nullptr, kWindowBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();

@@ -1,6 +1,6 @@
-// The shared memory window of the running block, and what the checker remembers of each of its
-// bytes: initialised or not, target of a copy that has not been waited for or not, who wrote it
-// last and who read it last.
+// The shared memory window of the running block, and what the checker records of each byte: whether
+// it is initialised, whether it is the target of a copy that has not been waited for, and who wrote
+// and who read it last.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -13,8 +13,8 @@
 
 namespace simt::engine {
 
-/// Volatile accesses are loops waiting for memory, or flags: they never race with atomics or each
-/// other, only with plain accesses.
+/// Volatile accesses are polling loops or flags: they race only with plain accesses, never with
+/// atomics or each other.
 enum class Access { kRead, kWrite, kAtomic, kVolatileRead, kVolatileWrite };
 
 inline bool is_read(Access kind) { return kind == Access::kRead || kind == Access::kVolatileRead; }
@@ -28,21 +28,21 @@ enum class Fault { kNone, kOutOfBounds, kUninitialized, kPending, kBeingRead, kR
 struct SharedFault {
   Fault fault = Fault::kNone;
   std::size_t offset = 0;  // First byte concerned.
-  Stamp other = 0;         // kRace: the access of the other actor.
+  Stamp other = 0;         // kRace: the other actor's access.
   bool other_wrote = false;
 };
 
 class SharedMemory {
  public:
   static constexpr std::size_t kWindowBytes = 256 * 1024;
-  static constexpr uint32_t kFirstAddress = 1024;  // Of the window, as instructions see it.
+  static constexpr uint32_t kFirstAddress = 1024;  // Where the window begins.
 
   SharedMemory();
   ~SharedMemory();
   SharedMemory(const SharedMemory&) = delete;
   SharedMemory& operator=(const SharedMemory&) = delete;
 
-  /// A new block with `bytes` bytes, none of them initialised. Contents become NaNs.
+  /// Starts a block with `bytes` bytes, none of them initialised. The contents become NaNs.
   void start_block(std::size_t bytes);
 
   char* base() const { return base_; }
@@ -54,23 +54,23 @@ class SharedMemory {
     return static_cast<std::size_t>(static_cast<const char*>(pointer) - base_);
   }
 
-  /// Checks an access by `actor` and remembers it.
+  /// Checks an access by `actor` and records it.
   SharedFault access(std::size_t offset, std::size_t size, Access kind, int actor,
                      const Clocks& clocks);
 
-  /// An asynchronous write by `actor` is on its way: until finish_write() nobody may touch the
-  /// bytes. Checked as a write.
+  /// `actor` starts an asynchronous write: nobody may touch the bytes until finish_write(). Checked
+  /// as a write.
   SharedFault begin_write(std::size_t offset, std::size_t size, int actor, const Clocks& clocks);
 
-  /// The bytes are there, written by `actor` now.
+  /// `actor` has now written the bytes.
   void finish_write(std::size_t offset, std::size_t size, int actor, const Clocks& clocks);
 
-  /// An asynchronous read by `actor` is on its way: until finish_read() the bytes may be read, not
-  /// written. Checked as a read. Up to 255 reads of a byte may be on their way.
+  /// `actor` starts an asynchronous read: until finish_read() the bytes may be read, not written.
+  /// Checked as a read. A byte may have up to 255 reads in flight.
   SharedFault begin_read(std::size_t offset, std::size_t size, int actor, const Clocks& clocks);
   void finish_read(std::size_t offset, std::size_t size);
 
-  /// From reserve() to release() no access is allowed; then the bytes are uninitialised.
+  /// From reserve() to release() no access is allowed; after that the bytes are uninitialised.
   void reserve(std::size_t offset, std::size_t size);
   void release(std::size_t offset, std::size_t size);
 
@@ -79,11 +79,11 @@ class SharedMemory {
     return {thread_reads_.last[offset], thread_reads_.before[offset]};
   }
 
-  /// Forgets who read and wrote what.
+  /// Forgets all recorded reads and writes.
   void forget_accesses();
 
   bool check_memory = true;
-  bool check_initialized = true;  // Only if all writes are seen.
+  bool check_initialized = true;  // Makes sense only if all writes are seen.
   bool check_races = true;
 
  private:
@@ -91,7 +91,7 @@ class SharedMemory {
     kUninitialized = 0,
     kInitialized = 1,
     kPending = 2,
-    kBeingRead = 4,  // Beside kInitialized.
+    kBeingRead = 4,  // Set beside kInitialized.
     kReserved = 8,
   };
 
@@ -99,9 +99,9 @@ class SharedMemory {
   SharedFault check_race(std::size_t offset, std::size_t size, Access kind, int actor,
                          const Clocks& clocks);
 
-  /// Per byte: the last reads of two actors, of different warps if there were such. Two suffice to
-  /// see a write that no barrier separates from the reads: it is unordered with at least one of
-  /// them, unless a smaller barrier separates it from just these two.
+  /// Per byte: the last reads of two actors, of different warps if possible. Two suffice to detect
+  /// a write that no barrier separates from the reads: it is unordered with at least one of them,
+  /// unless a smaller barrier separates it from exactly these two.
   struct LastReads {
     LastReads();
     void remember(std::size_t byte, Stamp stamp, Stamp floor);
@@ -114,10 +114,10 @@ class SharedMemory {
   char* base_ = nullptr;
   std::size_t bytes_ = 0;
   std::unique_ptr<uint8_t[]> state_;
-  std::unique_ptr<uint8_t[]> readers_;  // Asynchronous reads on their way.
+  std::unique_ptr<uint8_t[]> readers_;  // Number of asynchronous reads in flight.
   std::unique_ptr<Stamp[]> written_;    // Per byte: the last write.
   LastReads thread_reads_;
-  LastReads unit_reads_;  // Apart: what threads read must be fenced before a bulk copy.
+  LastReads unit_reads_;  // Kept apart, because threads' reads must be fenced before a bulk copy.
 };
 
 }  // namespace simt::engine

@@ -22,7 +22,7 @@ struct ShuffleItem {
   int width;
 };
 
-/// The lane that `lane` takes its value from. PTX ISA: shfl.sync; CUDA: width is a power of 2.
+/// The lane that `lane` reads from. PTX ISA: shfl.sync; CUDA: width is a power of 2.
 int source_lane(int lane, const ShuffleItem& item) {
   const int first = lane & ~(item.width - 1);
   switch (item.kind) {

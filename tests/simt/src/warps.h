@@ -1,4 +1,5 @@
-// Collectives of a warp: the lanes of a mask meet, the last one to come does the work for all.
+// Collectives of a warp: the lanes of a mask meet, and the last one to arrive does the work for
+// all.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -14,9 +15,9 @@ struct Thread;
 
 inline constexpr uint32_t kAllLanes = 0xffffffffu;
 
-/// One collective: which lanes are in it, and what each of them brought.
+/// One collective: its lanes, and the argument of each.
 struct Collective {
-  const char* name;  // "__shfl_sync"; lanes that meet must have called the same.
+  const char* name;  // "__shfl_sync"; lanes that meet must all have called the same.
   uint32_t mask;
   uint32_t arrived = 0;
   std::array<void*, 32> items{};  // Each lane's argument, on its own stack.
@@ -28,12 +29,13 @@ class Warp {
 
   void start_block(int warp, uint32_t lanes);
 
-  /// Waits for the other lanes of `mask` that have not exited; the last one calls `work`, then all
-  /// go on. `aligned`: an instruction that all 32 lanes must execute. `name`: of static storage.
+  /// Waits for the other lanes of `mask` that have not exited. The last one calls `work`, then all
+  /// continue. `aligned`: the instruction must be executed by all 32 lanes. `name` has static
+  /// storage.
   void meet(Engine& engine, Thread& thread, const char* name, uint32_t mask, bool aligned,
             void* item, Work work);
 
-  /// A lane has exited: collectives that waited for it may be complete now.
+  /// A lane has exited: collectives that waited for it may now be complete.
   void lane_exited(Engine& engine, int lane);
 
   uint32_t live_lanes() const { return live_; }

@@ -1,5 +1,5 @@
-// What the tests of Hopper's instructions share: launches with its shared memory, a storage struct
-// by name, tensor maps.
+// Shared by the tests of Hopper's instructions: launches with as much shared memory as Hopper has,
+// a storage struct as shared memory, tensor maps.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -17,7 +17,7 @@ Storage& storage() {
   return *static_cast<Storage*>(dynamic_shared(sizeof(Storage), alignof(Storage)));
 }
 
-/// One block of `threads` threads.
+/// Launches one block of `threads` threads.
 template <typename Storage, typename... Parameters>
 void launch_block(unsigned threads, void (*kernel)(Parameters...),
                   std::type_identity_t<Parameters>... arguments) {
@@ -26,7 +26,8 @@ void launch_block(unsigned threads, void (*kernel)(Parameters...),
         cudaSuccess);
 }
 
-/// 16-bit elements: rows of `columns`, `stride_bytes` apart, in boxes of box_rows x box_columns.
+/// A tensor map of 16-bit elements: rows of `columns`, `stride_bytes` apart, in boxes of box_rows x
+/// box_columns.
 struct MatrixMap {
   void* base;
   cuuint64_t rows;

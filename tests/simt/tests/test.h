@@ -1,4 +1,4 @@
-// What simt's own tests share: a check that counts, device arrays, and the text of a violation.
+// Shared by simt's own tests: a check that counts, device arrays, and the text of a violation.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -28,7 +28,7 @@ void check(bool holds, const char* file, int line, const char* condition, const 
   std::cout << '\n' << std::flush;
 }
 
-/// To be returned from main().
+/// main() returns its result.
 inline int finish() {
   std::cout << num_checks << " checks, " << num_failed << " failed\n";
   return num_checks > 0 && num_failed == 0 ? 0 : 1;
@@ -59,7 +59,7 @@ class DeviceArray {
   std::size_t size_;
 };
 
-/// The text of the violation that `launches` commits; empty if it commits none.
+/// The text of the violation that `launches` raise; empty if they raise none.
 inline std::string violation_of(const std::function<void()>& launches) {
   try {
     launches();
@@ -74,8 +74,8 @@ inline bool contains(const std::string& text, std::initializer_list<const char*>
                      [&](const char* part) { return text.find(part) != std::string::npos; });
 }
 
-/// Calls `body` once for every combination of schedule and timing of copies, the random ones with
-/// several seeds, and leaves the options as they were.
+/// Calls `body` once for every combination of schedule and copy timing, random ones with several
+/// seeds, and restores the options afterwards.
 inline void for_all_schedules(const std::function<void()>& body) {
   constexpr uint64_t kNumSeeds = 5;
   const Options before = options();
@@ -99,7 +99,7 @@ inline void for_all_schedules(const std::function<void()>& body) {
 #define CHECK(condition, ...) \
   simt::test::check((condition), __FILE__, __LINE__, #condition __VA_OPT__(, ) __VA_ARGS__)
 
-/// The launches commit a violation whose text has all the parts.
+/// Checks that the launches raise a violation whose text has all the parts.
 #define CHECK_VIOLATION(launches, ...)                                               \
   do {                                                                               \
     const std::string text = simt::test::violation_of([&] { launches; });            \

@@ -13,7 +13,7 @@ __device__ unsigned char* shared_bytes(std::size_t bytes) {
   return static_cast<unsigned char*>(simt::dynamic_shared(bytes, 16));
 }
 
-// Every thread copies 16 bytes in pieces of `bytes`, of the last of which only some are read.
+// Every thread copies 16 bytes as copies of `bytes`; the last copy reads only some of its bytes.
 __global__ void copy_pieces(const unsigned char* from, unsigned char* to, int bytes,
                             int source_bytes) {
   unsigned char* shared = shared_bytes(blockDim.x * 16) + threadIdx.x * 16;
@@ -95,7 +95,7 @@ void test_pipeline() {
   });
 }
 
-// The source is read when the copy lands: late copies see what was written after they were issued.
+// The source is read when the copy lands, so late copies see writes made after their issue.
 __global__ void change_source(int* from, int* to) {
   int* shared = reinterpret_cast<int*>(shared_bytes(16));
   simt::cp_async(shared, from, 16, 16);
@@ -119,7 +119,7 @@ void test_time_of_landing() {
   CHECK(landed(simt::AsyncCopies::kEager) == 1);
 }
 
-// Waiting for one of two groups leaves the other under way.
+// A wait for one of two groups leaves the other in flight.
 __global__ void wait_for_older(const int* from, int* to) {
   int* shared = reinterpret_cast<int*>(shared_bytes(32));
   simt::cp_async(shared, from, 16, 16);
@@ -128,7 +128,7 @@ __global__ void wait_for_older(const int* from, int* to) {
   simt::cp_async_commit();
   simt::cp_async_wait(1);
   to[0] = shared[3];
-  simt::cp_async_wait(5);  // More than there are: nothing to wait for.
+  simt::cp_async_wait(5);  // More than there are, so this waits for nothing.
   simt::cp_async_wait(0);
   to[1] = shared[7];
 }

@@ -1,6 +1,6 @@
-// CuTe on emulated threads: layouts, swizzles, partitioning and tiled products are CuTe's; the
-// three instructions its atoms issue are simt's. A matrix product with a pipeline of cp.async
-// stages.
+// CuTe on emulated threads. Layouts, swizzles, partitioning and tiled products are CuTe's; the
+// three instructions that its atoms issue are simt's. The test is a matrix product with a pipeline
+// of cp.async stages.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime.h>
 #include <cutlass/numeric_types.h>
@@ -64,7 +64,7 @@ struct Traits {
   using BlockK = cute::Int<32>;
   using Stages = cute::Int<3>;
 
-  // 8 rows of 64 bytes, swizzled so that ldmatrix's 8 rows lie in different banks.
+  // 8 rows of 64 bytes, swizzled so that the 8 rows of an ldmatrix are in different banks.
   using Atom = decltype(cute::composition(
       cute::Swizzle<2, 3, 3>{},
       cute::Layout<cute::Shape<cute::_8, cute::_32>, cute::Stride<cute::_32, cute::_1>>{}));
@@ -137,7 +137,7 @@ __global__ void multiply(const Element* a, const Element* b, float* c, int m, in
   for (int tile = 0; tile < kStages - 1; ++tile) load(tile);
   for (int tile = 0; tile < num_tiles; ++tile) {
     simt::cp_async_wait(kStages - 2);
-    __syncthreads();  // The tile is there for all; all are done with the stage loaded next.
+    __syncthreads();  // The tile has landed; nobody still reads the stage loaded next.
     load(tile + kStages - 1);
     cute::copy(copy_a, slice_a.partition_S(sA(_, _, tile % kStages)), rA_copied);
     cute::copy(copy_b, slice_b.partition_S(sB(_, _, tile % kStages)), rB_copied);

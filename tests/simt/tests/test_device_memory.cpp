@@ -1,4 +1,4 @@
-// Device memory as host code sees it.
+// Device memory from the host's side.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime_api.h>
 
@@ -52,7 +52,7 @@ void test_exhaustion() {
   CHECK(cudaGetLastError() == cudaErrorMemoryAllocation);
 }
 
-// A small heap: used up, fragmented, and used again.
+// A small heap is used up, fragmented, and reused.
 void test_reuse() {
   constexpr std::size_t kCapacity = std::size_t{1} << 20;
   simt::engine::DeviceHeap heap(kCapacity);

@@ -82,8 +82,8 @@ struct Storage {
   uint64_t barrier;
 };
 
-/// Copies a box from one matrix to the same place in another, through address 128 `line` of the
-/// tile, and hands out what lies in shared memory.
+/// Copies a box from one matrix to the same place in another, through address 128 * line of the
+/// tile, and returns what lies in shared memory.
 void copy_box(const CUtensorMap from, const CUtensorMap to, int x, int y, int line, int bytes,
               uint16_t* seen) {
   auto& shared = storage<Storage>();
@@ -100,7 +100,7 @@ void copy_box(const CUtensorMap from, const CUtensorMap to, int x, int y, int li
   simt::bulk_wait(0, /*read_only=*/false);
 }
 
-/// The address bits that a swizzle changes, from the table of the PTX ISA, at an address.
+/// The address bits that a swizzle changes at an address, by the PTX ISA's table.
 int swizzled(int swizzle, int address) {
   const int row = 16 << swizzle;
   const int chunk = address % row / 16;
@@ -148,7 +148,7 @@ void test_boxes() {
     for (const int x : {0, -3, 13, 59, -24, -64, 70, 1 << 30, -(1 << 30)}) {
       for (const int y : {0, -5, 7, 17, -8, 21, 1 << 30}) test_box(swizzle, x, y, /*line=*/0);
     }
-    // The pattern is one of addresses, so that a box may begin anywhere in it.
+    // The pattern depends on addresses, so a box may begin anywhere in it.
     for (int line = 1; line < 8; ++line) {
       if (swizzle == 0 || line * 128 % (16 << swizzle) == 0) test_box(swizzle, 1, 2, line);
     }
@@ -182,7 +182,7 @@ enum class Misuse {
   kStoreNotCommitted,
 };
 
-/// Threads 0 and 1; thread 1 waits for thread 0's copy, unless how says otherwise.
+/// Threads 0 and 1; thread 1 waits for thread 0's copy, unless `how` says otherwise.
 void misuse(Misuse how, const CUtensorMap map, const CUtensorMap* host_map, uint16_t* global) {
   auto& shared = storage<Storage>();
   const int32_t origin[3] = {};
@@ -277,7 +277,7 @@ void test_misuse() {
   CHECK_VIOLATION(run(Misuse::kStoreNotCommitted), "exits with bulk copies from shared memory");
 }
 
-/// A load that nobody waits for, at the block's end.
+/// A load that nobody waits for before the block ends.
 void forget_load(const CUtensorMap map) {
   auto& shared = storage<Storage>();
   simt::mbarrier_init(&shared.barrier, 1);
@@ -286,7 +286,7 @@ void forget_load(const CUtensorMap map) {
   simt::bulk_tensor_load(shared.tile, &map, origin, 2, &shared.barrier);
 }
 
-/// The map says that there are more rows than the memory has.
+/// The map claims more rows than the memory has.
 void test_bad_maps() {
   const DeviceArray<uint16_t> global(512, uint16_t{5});
   MatrixMap matrix{global.data(), 8, 64, 128, 8, 64, CU_TENSOR_MAP_SWIZZLE_128B};
@@ -302,7 +302,7 @@ void test_bad_maps() {
 
 // ---- When stores read and write -----------------------------------------------------------------
 
-/// Two groups; only the first has been written after wait(1).
+/// Two groups; after wait(1) only the first has been written.
 void store_groups(uint16_t* global, uint16_t* seen) {
   auto& shared = storage<Storage>();
   for (int group = 0; group < 2; ++group) {
@@ -315,7 +315,7 @@ void store_groups(uint16_t* global, uint16_t* seen) {
   seen[0] = global[0];
   seen[1] = global[8];
   simt::bulk_wait(0, /*read_only=*/true);
-  shared.tile[8] = 7;  // Has been read: the store is not changed by it.
+  shared.tile[8] = 7;  // The store has read it already, so this does not change the store.
   simt::bulk_wait(0, /*read_only=*/false);
   seen[2] = global[8];
 }

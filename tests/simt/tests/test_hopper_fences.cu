@@ -1,5 +1,5 @@
-// Proxy fences between what threads read of shared memory and a bulk copy that overwrites it: where
-// a fence may be, and that one elsewhere, or none, is a violation whatever the schedule.
+// Proxy fences between threads' reads of shared memory and a bulk copy that overwrites it: where a
+// fence may be; anywhere else, or without one, there is a violation under every schedule.
 // SPDX-License-Identifier: Apache-2.0
 #include <simt/instructions.h>
 
@@ -22,21 +22,21 @@ constexpr uint32_t kTileBytes = sizeof(Storage::tile);
 enum class Reading { kLoad, kMatrix };
 enum class Copying { kRun, kBox };
 enum class Fence {
-  // The copy comes after the reads.
-  kEachReader,  // After its reads, before the hand-back.
-  kOneReader,   // It has met the others.
-  kLoader,      // It has waited for the hand-back.
+  // The copy is ordered after the reads.
+  kEachReader,  // After its reads, before it hands the tile back.
+  kOneReader,   // A reader that has met the others.
+  kLoader,      // The loader, after it has waited for the hand-back.
   kAfterBarrier,
-  // It does not.
+  // The copy is not.
   kNone,
   kBeforeReads,
-  kOneReaderEarly,   // It has not met the others.
-  kLoaderEarly,      // It has not waited yet.
-  kBystander,        // Whom nobody told of the reads,
-  kBystanderUnseen,  // or who was told, but tells nobody.
+  kOneReaderEarly,   // A reader that has not met the others yet.
+  kLoaderEarly,      // The loader, before it has waited.
+  kBystander,        // A thread that was not told of the reads.
+  kBystanderUnseen,  // A thread that was told, but tells nobody.
 };
 
-/// Warps: 0 loads by its first thread, 1 reads, 2 stands by.
+/// Warp 0's first thread loads, warp 1 reads, warp 2 is the bystander.
 struct Run {
   Reading reading;
   Copying copying;

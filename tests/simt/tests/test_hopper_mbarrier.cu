@@ -65,7 +65,7 @@ enum class Misuse {
   kArriveAfterWrite,
 };
 
-/// Threads 0 and 1; thread 0 first under the default schedule.
+/// Threads 0 and 1; under the default schedule thread 0 runs first.
 void misuse(Misuse how, uint32_t* global) {
   auto& shared = storage<Storage>();
   uint64_t* barrier = &shared.barrier;
@@ -160,7 +160,7 @@ void test_misuse() {
 
 // ---- Bytes ------------------------------------------------------------------------------------
 
-/// Two copies and a poll: they land, though nobody sleeps for them.
+/// Two copies and a poll: the copies land although nobody sleeps until they do.
 void poll(const uint32_t* in, uint32_t* out) {
   auto& shared = storage<Storage>();
   init(shared, 1);

@@ -1,6 +1,6 @@
 // wgmma: sums against plain loops for every N, order of products, patterns that start anywhere, and
-// its misuse; setmaxnreg and elect.sync. (Layouts by swizzle and major are in tests/gpu, where the
-// hardware checks the same.)
+// misuse; setmaxnreg and elect.sync. (tests/gpu tests layouts by swizzle and major, and checks them
+// on hardware too.)
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 
@@ -71,8 +71,8 @@ double product_of(const uint16_t* in, std::size_t m, std::size_t n) {
 
 // ---- Sums ---------------------------------------------------------------------------------------
 
-/// out[m][n] = 1 + 2 (A B)[m][n]: two products on one accumulator, one group each, out of order in
-/// time.
+/// out[m][n] = 1 + 2 (A B)[m][n]: two products on one accumulator, each in its own group. The
+/// schedule decides when each of them happens.
 void multiply(int n, const uint16_t* in, float* out) {
   auto& shared = storage<Storage>();
   fill(shared, in);
@@ -123,8 +123,8 @@ void test_schedules() {
 
 // ---- A pattern that does not start at a multiple of its length: base offset ---------------------
 
-/// B as [8 rows of 128 bytes], 128-byte swizzle, its pattern starting at line `line`; columns 16
-/// on.
+/// B is [8 rows of 128 bytes] with a 128-byte swizzle whose pattern starts at line `line`; uses the
+/// columns from 16 on.
 void multiply_offset(unsigned line, const uint16_t* in, float* out) {
   auto& shared = storage<Storage>();
   fill(shared, in);
@@ -133,7 +133,7 @@ void multiply_offset(unsigned line, const uint16_t* in, float* out) {
   __syncthreads();
   for (unsigned i = threadIdx.x; i < 8 * 16; i += 128) {
     const unsigned row = i / 16;
-    const unsigned chunk = (2 + i % 16 / 8) ^ row;  // Row r of the pattern, counted from its start.
+    const unsigned chunk = (2 + i % 16 / 8) ^ row;  // Row r, counted from the pattern's start.
     b[64 * row + 8 * chunk + i % 8] = in[64 * 16 + i];
   }
   simt::fence_proxy_async();
@@ -205,7 +205,7 @@ void misuse_operands(Misuse how, Storage& shared, const uint16_t* in) {
   __syncthreads();
 }
 
-/// One warpgroup, one product of N = 16, and what is wrong with it.
+/// One warpgroup, one product of N = 16, and one kind of misuse.
 void misuse(Misuse how, const uint16_t* in, float* out) {
   auto& shared = storage<Storage>();
   const auto is = [how](Misuse other) { return how == other; };
@@ -311,7 +311,7 @@ void test_misuse() {
 struct RegisterCounts {
   int counts[3];
   bool increases[3];
-  int other_warp = 0;  // Instead, in the last warp of the last warpgroup.
+  int other_warp = 0;  // Used in its place by the last warp of the last warpgroup.
 };
 
 void set_registers(RegisterCounts counts) {

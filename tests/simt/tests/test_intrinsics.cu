@@ -1,4 +1,4 @@
-// CUDA's arithmetic intrinsics, on the host: they are plain functions.
+// CUDA's arithmetic intrinsics, called on the host: they are plain functions.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime.h>
 

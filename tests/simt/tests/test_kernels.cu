@@ -1,5 +1,5 @@
-// Whole kernels, of the kinds people write: their results do not depend on the schedule, nor on
-// when copies land, and the checkers find nothing.
+// Whole kernels of common kinds: their results depend neither on the schedule nor on when copies
+// land, and the checkers find nothing.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime.h>
 
@@ -41,7 +41,7 @@ __device__ float combine_block(RowStorage& storage, float value, Combine combine
   }
   __syncthreads();  // The values of the last combination have been read.
   if (threadIdx.x % 32 == 0) storage.warp_value[threadIdx.x / 32] = value;
-  __syncthreads();  // Those of this one are written.
+  __syncthreads();  // The values of this one have been written.
   value = storage.warp_value[0];
   for (unsigned warp = 1; warp < num_warps; ++warp) {
     value = combine(value, storage.warp_value[warp]);
@@ -83,7 +83,7 @@ void test_softmax() {
         largest_error = std::max(largest_error, std::fabs(out[i] - want) / want);
       }
     }
-    // Sums of 333 terms, most of them in two levels: far fewer than 100 roundings each.
+    // Sums of 333 terms, mostly added in two levels: far fewer than 100 roundings each.
     CHECK(largest_error < 100 * 0x1p-24, largest_error);
   });
 }
@@ -180,7 +180,7 @@ struct PipelineStorage {
   alignas(128) uint16_t b[kNumStages][kBlockN][kBlockK];
 };
 
-/// Rows of 64 bytes are 4 chunks of 16; rows 2i and 2i + 1 share the 128 bytes of all banks.
+/// Rows of 64 bytes are 4 chunks of 16; rows 2i and 2i + 1 share the 128 bytes that span all banks.
 __device__ uint16_t* chunk_of(uint16_t (*tile)[kBlockK], int row, int chunk) {
   return &tile[row][(chunk ^ (row / 2 % 4)) * 8];
 }
@@ -229,7 +229,7 @@ __global__ void pipelined_product(const uint16_t* a, const uint16_t* b, float* c
   float sums[4][4] = {};
   for (int tile = 0; tile < num_tiles; ++tile) {
     simt::cp_async_wait(kNumStages - 2);
-    __syncthreads();  // The tile is there for all; all are done with the stage loaded next.
+    __syncthreads();  // The tile has landed; nobody still reads the stage loaded next.
     const int next = tile + kNumStages - 1;
     if (next < num_tiles) load_stage(storage, next % kNumStages, a, b, k, next * kBlockK);
     simt::cp_async_commit();

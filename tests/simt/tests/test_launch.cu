@@ -1,4 +1,4 @@
-// Launches: what is refused, what is passed, what comes out.
+// Launches: what is refused, how arguments are passed, and what kernels may use.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime.h>
 
@@ -89,7 +89,7 @@ __device__ int factorial(int n) {
   return results[n];
 }
 
-// Static data, local arrays, virtual calls, memcpy and memset: all a kernel's own.
+// Static data, local arrays, virtual calls, memcpy and memset all belong to the kernel.
 __global__ void use_memory(const int* from, int* to) {
   ++counter;
   const Square square;
@@ -138,7 +138,7 @@ void test_exceptions() {
 
 __global__ void add_one(int* value) { atomicAdd(value, 1); }
 
-// Launches of several host threads take turns.
+// Launches of several host threads run one after another.
 void test_host_threads() {
   const DeviceArray<int> value(1, 0);
   std::vector<std::thread> threads;

@@ -33,7 +33,7 @@ __global__ void store(uint16_t* elements, int count, bool transposed) {
   const unsigned lane = threadIdx.x;
   uint32_t fragment[4];
   for (unsigned i = 0; i < 4; ++i) {
-    // The two elements that the lane holds of matrix i: columns 2t, 2t + 1 of row g.
+    // The two elements of matrix i that the lane holds: columns 2t, 2t + 1 of row g.
     const uint32_t first =
         64 * i + (transposed ? 16 * (lane % 4) + lane / 4 : 8 * (lane / 4) + 2 * (lane % 4));
     fragment[i] = first | (first + (transposed ? 8 : 1)) << 16;
@@ -100,7 +100,7 @@ __global__ void multiply(Operands* operands, bool bf16) {
   o.c[g + 8][t + 1] = c[3];
 }
 
-// Small integers: exact in both formats, in any order.
+// Small integers are exact in both formats and in any order.
 void test_mma(bool bf16) {
   Operands operands;
   for (int m = 0; m < 16; ++m) {
@@ -130,7 +130,7 @@ void test_special_products() {
   operands.a[0][0] = INFINITY;
   operands.b[0][0] = 1;
   operands.a[1][1] = NAN;
-  operands.a[2][0] = 0x1p-24f;  // The least half; 0 in b.
+  operands.a[2][0] = 0x1p-24f;  // The smallest positive half; its factor in b is 0.
   const DeviceArray<Operands> device(1, operands);
   simt::launch("multiply", dim3(1), dim3(32), 0, nullptr, &multiply, device.data(), false);
   const auto& c = device[0].c;

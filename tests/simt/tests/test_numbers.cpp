@@ -1,4 +1,4 @@
-// 16-bit floats and exp2, against arithmetic on doubles.
+// 16-bit floats and exp2, against arithmetic in double.
 // SPDX-License-Identifier: Apache-2.0
 #include <simt/instructions.h>
 
@@ -35,7 +35,7 @@ bool is_finite(uint32_t bits, int mantissa_bits) {
 
 using Pack = uint32_t (*)(float, float);
 
-// Each finite value and its neighbours' midpoints: exact, ties to even, otherwise to the nearest.
+// Each finite value is kept; midpoints of neighbours go to even; everything else to the nearest.
 void test_rounding(Pack pack, int mantissa_bits) {
   int wrong = 0;
   for (uint32_t bits = 0; is_finite(bits, mantissa_bits); ++bits) {

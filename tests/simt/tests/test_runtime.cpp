@@ -1,4 +1,4 @@
-// The runtime's host functions on machines of all kinds.
+// The runtime's host functions on all kinds of machines.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime_api.h>
 #include <simt/launch.h>
@@ -36,7 +36,7 @@ void test_default_machine() {
   CHECK(cudaPeekAtLastError() == cudaSuccess);
 }
 
-// A call that fails leaves its result alone.
+// A call that fails must not change its result.
 void check_all_fail_with(cudaError_t error) {
   int value = -1;
   void* pointer = nullptr;
@@ -184,13 +184,13 @@ void test_occupancy() {
                                                         shared_bytes) == cudaSuccess);
     return count;
   };
-  CHECK(blocks(32, 0) == 32);  // Blocks.
+  CHECK(blocks(32, 0) == 32);  // Limited by the number of blocks.
   CHECK(blocks(128, 0) == 16 && blocks(1024, 0) == 2);
-  CHECK(blocks(129, 0) == 12);        // Whole warps: 5 of 64.
+  CHECK(blocks(129, 0) == 12);        // Limited by whole warps: 5 of 64.
   CHECK(blocks(32, 37 * 1024) == 6);  // 228 / (37 + 1).
   CHECK(blocks(32, 37 * 1024 + 1) == 5);
   CHECK(blocks(32, 48 * 1024) == 4);      // 228 / 49.
-  CHECK(blocks(1025, 0) == 0);            // No such block.
+  CHECK(blocks(1025, 0) == 0);            // No block may be so large.
   CHECK(blocks(32, 48 * 1024 + 1) == 0);  // Not allowed.
 
   const auto allow = [](int bytes) {
@@ -208,7 +208,7 @@ void test_occupancy() {
   CHECK(cudaFuncGetAttributes(&attributes, &takes_none) == cudaSuccess);
   CHECK(attributes.maxDynamicSharedSizeBytes == 48 * 1024);
 
-  // Each device by its own numbers, and allowed for itself.
+  // Each device has its own numbers, and its own limit for the kernel.
   CHECK(cudaSetDevice(1) == cudaSuccess);
   CHECK(blocks(32, 99 * 1024) == 0 && blocks(32, 40 * 1024) == 4 && blocks(1024, 0) == 2);
   CHECK(cudaSetDevice(2) == cudaSuccess);
@@ -230,8 +230,8 @@ void test_occupancy() {
   simt::machine() = {};
 }
 
-// Kept while captured, run by each launch of the graph, with the arguments of the capture and the
-// memory of the launch.
+// Work is kept while captured, and each launch of the graph runs it with the arguments of the
+// capture and the memory of the launch.
 void test_graphs() {
   simt::machine() = {};
   cudaStream_t stream = nullptr;
@@ -253,7 +253,7 @@ void test_graphs() {
   last_number = 0;
   int number = 7;
   CHECK(simt::launch("keep", dim3(1), dim3(1), 0, stream, &keep, number) == cudaSuccess);
-  number = 8;  // NOLINT(clang-analyzer-deadcode.DeadStores): not what the graph has.
+  number = 8;  // NOLINT(clang-analyzer-deadcode.DeadStores): the graph has the old value.
   CHECK(cudaMemcpyAsync(numbers + 1, numbers, sizeof(int), cudaMemcpyDeviceToDevice, stream) ==
         cudaSuccess);
   CHECK(cudaMemsetAsync(numbers, 0, sizeof(int), stream) == cudaSuccess);

@@ -1,4 +1,4 @@
-// A kernel in a source file that is not instrumented: it runs, and library calls are still checked.
+// A kernel in a source file that is not instrumented runs, and its library calls are still checked.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime.h>
 
@@ -15,7 +15,7 @@ __global__ void reverse(int* values) {
   values[threadIdx.x] = shared[blockDim.x - 1 - threadIdx.x];
 }
 
-// Library calls on memory that was written unseen, and ordered unseen.
+// Library calls on memory whose writes and order the library has not seen.
 __global__ void mix(int* values, volatile int* flag) {
   int* shared = static_cast<int*>(simt::dynamic_shared(1024, 16));
   for (unsigned i = threadIdx.x; i < 256; i += blockDim.x) shared[i] = 0;

@@ -61,7 +61,7 @@ __global__ void two_counts(int) { simt::named_barrier_sync(1, threadIdx.x < 32 ?
 
 __global__ void bad_barrier(int id, int threads) { simt::named_barrier_sync(id, threads); }
 
-// Counts 32 threads, of two half warps each.
+// The barrier counts 32 threads, but they are two half warps.
 __global__ void part_of_warp(int) { simt::named_barrier_sync(threadIdx.x % 2 == 0 ? 1 : 2, 32); }
 
 __global__ void mma_in_part(int) {
@@ -160,7 +160,7 @@ void test_other() {
              "launches a kernel: not supported");
 }
 
-// Abandoned threads leave nothing behind: the next launch finds a clean block.
+// Abandoned threads leave nothing behind: the next launch starts with a clean block.
 __global__ void count(int* to) {
   if (__syncthreads_count(1) == 64 && threadIdx.x == 0) atomicAdd(to, 1);
 }

@@ -1,4 +1,4 @@
-// Kernels with memory bugs, each of which must be reported with kernel, block, thread and place.
+// Kernels with memory bugs, each of which must be reported with kernel, block, thread and address.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime.h>
 
@@ -175,7 +175,7 @@ void test_shared() {
                   "takes the shared address of what is not in shared memory");
 }
 
-// What a block leaves in shared memory is not there for the next one.
+// What a block leaves in shared memory is gone for the next block.
 __global__ void read_last_block(int* to) {
   int* shared = shared_array<int>(1);
   if (blockIdx.x == 0) *shared = 1;

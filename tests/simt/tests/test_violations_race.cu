@@ -1,5 +1,5 @@
-// Races on shared memory: every missing barrier is reported, whatever the schedule, and what is
-// ordered is not.
+// Races on shared memory: every missing barrier is reported under every schedule, and ordered
+// accesses are not.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime.h>
 
@@ -112,7 +112,7 @@ void test_text() {
       text);
 }
 
-// Threads that all read the same, and one of them that then writes.
+// All threads read the same word, then one of them writes it.
 __global__ void broadcast(int* to, bool barrier) {
   int* shared = shared_array<int>(1);
   if (threadIdx.x == 0) *shared = 1;
@@ -122,7 +122,7 @@ __global__ void broadcast(int* to, bool barrier) {
   if (threadIdx.x == 0) *shared = 2;
 }
 
-// The classic pipeline bug: the stage is loaded again while others still read it.
+// The classic pipeline bug: a stage is loaded again while other threads still read it.
 __global__ void reload(const int* from, int* to, bool barrier) {
   int* shared = shared_array<int>(64);
   for (int tile = 0; tile < 3; ++tile) {
@@ -135,7 +135,7 @@ __global__ void reload(const int* from, int* to, bool barrier) {
   }
 }
 
-// Who waits for a copy has it; the others need a barrier after that.
+// The thread that waits for a copy has its bytes; the others need a barrier after that.
 __global__ void no_barrier_after_wait(const int* from, int* to) {
   int* shared = shared_array<int>(64);
   if (threadIdx.x < 16) simt::cp_async(shared + threadIdx.x * 4, from + threadIdx.x * 4, 16, 16);
@@ -216,7 +216,7 @@ void test_matrices() {
   CHECK(simt::test::violation_of([&] { launch_rows(true); }) == "");
 }
 
-// Pairs of warps hand a buffer on; the order of the first and the last is through the middle one.
+// Pairs of warps hand a buffer on; only the middle one orders the first and the last.
 __global__ void chain(int* to, bool whole) {
   int* shared = shared_array<int>(32);
   const unsigned warp = threadIdx.x / 32;
@@ -241,13 +241,13 @@ void test_transitive_order() {
       simt::launch("chain", dim3(1), dim3(96), 128, nullptr, &chain, to.data(), whole);
     };
     CHECK(simt::test::violation_of([&] { launch_chain(true); }) == "");
-    // Without the order the last warp may also come first, and find nothing written.
+    // Without that order the last warp may also run first, and find nothing written.
     const std::string text = simt::test::violation_of([&] { launch_chain(false); });
     CHECK(simt::test::contains(text, {"kernel 'chain'"}), text);
   });
 }
 
-// Two lanes that hand words to each other, and are ordered by nothing but that.
+// Two lanes hand words to each other, and only that orders them.
 __global__ void many_barriers(int* to, int count) {
   int* shared = shared_array<int>(2);
   for (int i = 0; i < count; ++i) {
@@ -258,7 +258,7 @@ __global__ void many_barriers(int* to, int count) {
   }
 }
 
-// More barriers than a clock can count, in launches that each stay below it; and in one launch.
+// More barriers than a clock can count: in launches that each stay below it, and in one launch.
 void test_long_runs() {
   const DeviceArray<int> to(2);
   const auto launch_many = [&](int count) {

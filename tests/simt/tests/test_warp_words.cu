@@ -1,4 +1,4 @@
-// The words of CUDA C++ that concern a warp: shuffles, votes, reductions, masks, divergent lanes.
+// CUDA C++ built-ins of a warp: shuffles, votes, reductions, masks, divergent lanes.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime.h>
 
@@ -21,7 +21,8 @@ __global__ void shuffle(T* results, int operand, int width) {
   results[96 + lane] = __shfl_xor_sync(kAll, value, operand, width);
 }
 
-// Written from CUDA's text: segments of `width` lanes, values from outside a segment are one's own.
+// Written from CUDA's documentation: segments of `width` lanes; a lane that would read outside its
+// segment gets its own value.
 int expected_source(int kind, int lane, int operand, int width) {
   const int segment = lane / width * width;
   const int inside = lane % width;
@@ -114,7 +115,7 @@ void test_reductions() {
   CHECK(results.values() == std::vector<int>({-16, -16, 15, 496, 1, 1, 0x80, 31, 0x40}));
 }
 
-// Even and odd lanes go different ways and meet again; so do the lanes of different halves.
+// Even and odd lanes take different paths and meet again; so do the lanes of the two halves.
 __global__ void diverge(int* results) {
   const unsigned lane = threadIdx.x % 32;
   int value = static_cast<int>(threadIdx.x);

@@ -1,4 +1,4 @@
-// The words of CUDA C++ that concern a block: indices, barriers, votes, atomics, fences, flags.
+// CUDA C++ built-ins of a block: indices, barriers, votes, atomics, fences, flags.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime.h>
 
@@ -154,7 +154,7 @@ void test_named_barriers() {
   });
 }
 
-/// Each pair of warps votes by itself, round by round.
+/// Each pair of warps votes on its own, round by round.
 __global__ void vote_in_pairs(int* votes, int rounds) {
   const int pair = static_cast<int>(threadIdx.x) / 64;
   for (int round = 0; round < rounds; ++round) {
@@ -197,7 +197,7 @@ __global__ void update(AtomicResults* r) {
   atomicMin(&r->least, -i);
   atomicMax(&r->most, i);
   atomicExch(&r->exchanged, 7);
-  atomicCAS(&r->swapped, i, i + 1);  // One succeeds per value that comes by.
+  atomicCAS(&r->swapped, i, i + 1);  // One thread succeeds for each value in sequence.
   atomicAnd(&r->bits_and, ~(1u << (i % 32)));
   atomicOr(&r->bits_or, 1u << (i % 32));
   atomicXor(&r->bits_xor, 1u << (i % 32));
@@ -261,7 +261,7 @@ __global__ void pass_lock(int* result) {
   if (threadIdx.x == 0) *result = shared[1];
 }
 
-// The last block to come sums what the others wrote.
+// The last block to arrive sums what the others wrote.
 __global__ void last_block_sums(int* partial, unsigned* arrived, int* result) {
   if (threadIdx.x != 0) return;
   partial[blockIdx.x] = static_cast<int>(blockIdx.x) + 1;
@@ -275,7 +275,7 @@ __global__ void last_block_sums(int* partial, unsigned* arrived, int* result) {
 void test_flags() {
   for_all_schedules([] {
     const DeviceArray<int> result(1);
-#if defined(SIMT_INSTRUMENTED)  // Else nothing sees the loop, and it would never end.
+#if defined(SIMT_INSTRUMENTED)  // Otherwise nothing sees the loop, and it would never end.
     simt::launch("pass_flag", dim3(1), dim3(64), sizeof(Mailbox), nullptr, &pass_flag,
                  result.data());
     CHECK(result[0] == 42);

@@ -1,4 +1,4 @@
-// When work that completes later is done.
+// When asynchronous work is done.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -6,8 +6,8 @@
 
 namespace ptxsim {
 
-/// Of bulk copies, cp.async and wgmma: at once, when nobody can go on without (or waits for it), or
-/// at random by seed.
+/// When bulk copies, cp.async and wgmma land: at once; when something waits for them or nothing
+/// else can go on; or at random, by seed.
 enum class Landing : std::uint8_t { kAtOnce, kLate, kRandom };
 
 }  // namespace ptxsim

@@ -1,6 +1,5 @@
 // One product D = alpha A B + beta C by a CUTLASS GEMM, compared with float64 on the host. Every
-// buffer has exactly the bytes that it needs, and D is NaN before, so that what is not written
-// shows.
+// buffer has exactly the bytes that it needs, and D starts as NaN, so that unwritten elements show.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -94,7 +93,7 @@ struct GemmCase {
     return std::vector<float>(c.size(), std::numeric_limits<float>::quiet_NaN());
   }
 
-  /// Elements of D that are further from float64's than rounding explains.
+  /// Number of elements of D that differ from float64 by more than rounding explains.
   ///
   /// A product of two 16-bit elements is exact in float32. Each of the k additions loses at most
   /// 2^-23 of its result, truncation allowed, so a sum is within gamma times the sum of magnitudes;
@@ -131,7 +130,7 @@ struct GemmCase {
   }
 };
 
-/// Runs `multiply(case, a, b, c, d)` for each of the sizes. @return whether all were right.
+/// Runs `multiply(case, a, b, c, d)` for each of the sizes. @return whether all were correct.
 template <typename Element, typename LayoutA, typename LayoutB, typename Multiply>
 bool check_gemm(const char* name, const std::vector<Sizes>& all_sizes, const Multiply& multiply) {
   int wrong_products = 0;

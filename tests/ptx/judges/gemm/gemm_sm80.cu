@@ -20,7 +20,7 @@ struct MultistageGemm {
       cutlass::gemm::threadblock::GemmIdentityThreadblockSwizzle<>, /*Stages=*/3, /*AlignmentA=*/8,
       /*AlignmentB=*/8>;
 
-  /// `slices` of k, added one after the other.
+  /// `slices`: parts of k, which are added serially.
   static void multiply(int slices, const Sizes& sizes, const Element* a, const Element* b,
                        const float* c, float* d) {
     const int a_stride = std::is_same_v<LayoutA, RowMajor> ? sizes.k : sizes.m;

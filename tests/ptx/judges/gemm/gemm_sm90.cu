@@ -1,10 +1,10 @@
 // CUTLASS's GEMMs for sm_90a as its builders make them: TMA, warp-specialised, persistent.
-// Cooperative: two consumer warpgroups share a tile. Ping-pong: they take tiles in turn, one
+// Cooperative: two consumer warpgroups share a tile. Ping-pong: they alternate tiles, and one
 // multiplies while the other stores. In clusters of two blocks TMA multicasts.
 // SPDX-License-Identifier: Apache-2.0
 
-// Of the builders, collectives and kernels those for sm_90: the headers with all of them take long
-// to compile. clang-format off: they need each other in this order.
+// Includes only sm_90's builders, collectives and kernels: the headers with all of them take long
+// to compile. clang-format off: they depend on each other in this order.
 #include <cutlass/gemm/device/gemm_universal_adapter.h>
 #include <cutlass/gemm/kernel/gemm_universal_decl.h>
 
@@ -40,7 +40,7 @@ struct WarpSpecializedGemm {
       cutlass::epilogue::collective::EpilogueTileAuto, float, float, float, RowMajor,
       /*AlignmentC=*/4, float, RowMajor, /*AlignmentD=*/4, EpilogueSchedule>::CollectiveOp;
 
-  // Three stages: with more than 192 elements of k the ring begins again.
+  // Three stages: beyond 192 elements of k the ring wraps.
   using Mainloop = typename cutlass::gemm::collective::CollectiveBuilder<
       cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Element, LayoutA, /*AlignmentA=*/8,
       Element, LayoutB, /*AlignmentB=*/8, float, TileShape, ClusterShape,
@@ -61,7 +61,7 @@ struct WarpSpecializedGemm {
         make_cute_packed_stride(typename Kernel::StrideC{}, {sizes.m, sizes.n, 1});
     const auto d_stride =
         make_cute_packed_stride(typename Kernel::StrideD{}, {sizes.m, sizes.n, 1});
-    // Fewer multiprocessors than tiles: blocks take several in turn.
+    // Fewer multiprocessors than tiles, so that each block takes several.
     cutlass::KernelHardwareInfo hardware;
     hardware.device_id = 0;
     hardware.sm_count = 2;

@@ -3,8 +3,8 @@
     compare_instructions.py --nvcc NVCC --source MINFERENCE --cutlass INCLUDE --output FOLDER
 
 primitives.cu and wgmma.cu have a kernel around each function and one around CUTLASS's. A difference
-that differences.py gives no reason for is a failure; so is a function, or an asm statement of one,
-that no kernel has reached and differences.py does not name.
+without a reason in differences.py is a failure. So is a function, or an asm statement in one, that
+no kernel reaches and differences.py does not name.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -38,7 +38,7 @@ def compile_kernels(options: argparse.Namespace) -> dict[str, Kernel]:
 
 
 def rewrite(pair: str, instruction: str, used: set[Difference]) -> str:
-    """Our instruction as CUTLASS's would be, by the table."""
+    """Rewrite our instruction into CUTLASS's form, by the table."""
     for difference in DIFFERENCES:
         if re.fullmatch(difference.pairs, pair):
             changed = re.sub(difference.ours, difference.cutlass, instruction)
@@ -110,7 +110,7 @@ def check_coverage(functions: list[Function], kernels: dict[str, Kernel]) -> lis
 
 
 def check_wgmma_forms(operands: str, kernels: dict[str, Kernel]) -> list[str]:
-    """Every N that wgmma_operands.h has must be there with both types and majors."""
+    """Check that every N of wgmma_operands.h is there with both types and majors."""
     missing = []
     for place in ("shared", "registers"):
         sizes = re.findall(rf"^ *MINF_WGMMA_{place.upper()}\((\d+),", operands, re.M)

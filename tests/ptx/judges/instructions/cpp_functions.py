@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 TYPE = re.compile(r"\b(struct|class|enum|union)\b(?![^<]*>)")
-# Where a function issues instructions.
+# Matches the places where a function issues instructions.
 ASSEMBLY = re.compile(r"\basm\b|\bMINF_WGMMA_\w+_EACH\b")
 
 
 @dataclass
 class Function:
-    """Lines from `first` to `last`; `assembly`: those of each asm statement."""
+    """Lines from `first` to `last`; `assembly` holds the lines of each asm statement."""
 
     name: str
     file: str
@@ -27,7 +27,7 @@ class Function:
 
 
 def without_comments(text: str) -> str:
-    """The same text with spaces for comments, strings and preprocessor lines; lines stay."""
+    """Replace comments, strings and preprocessor lines with spaces; keep the lines."""
     pattern = r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|^[ \t]*#(?:\\\n|[^\n])*'
 
     def blank(match: re.Match[str]) -> str:
@@ -37,7 +37,7 @@ def without_comments(text: str) -> str:
 
 
 def close_of(code: str, start: int, brackets: str) -> int:
-    """Index behind the bracket that closes the one at `start`."""
+    """Return the index after the bracket that closes the one at `start`."""
     depth = 0
     for at in range(start, len(code)):
         depth += (code[at] == brackets[0]) - (code[at] == brackets[1])
@@ -47,7 +47,7 @@ def close_of(code: str, start: int, brackets: str) -> int:
 
 
 def functions_of(path: Path) -> list[Function]:
-    """Functions at namespace scope that have a body."""
+    """Return the functions at namespace scope that have a body."""
     code = without_comments(path.read_text())
     found: list[Function] = []
 

@@ -1,4 +1,4 @@
-"""What differs from CUTLASS on purpose, and what has no counterpart there, each with its reason.
+"""Intended differences from CUTLASS, and functions without a counterpart there, with reasons.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Difference(NamedTuple):
-    """In pairs whose name matches, `ours` is CUTLASS's instruction once it is rewritten."""
+    """In pairs whose name matches, our instruction is CUTLASS's once `ours` is rewritten."""
 
     pairs: str
     ours: str
@@ -15,7 +15,7 @@ class Difference(NamedTuple):
     reason: str
 
 
-# A line that changes nothing is an error: what it describes has gone.
+# An entry that changes nothing is an error: what it describes is gone.
 DIFFERENCES = [
     Difference(
         r"mbarrier_expect_tx",
@@ -79,7 +79,7 @@ DIFFERENCES = [
     ),
 ]
 
-# Functions of csrc/cuda/arch without a pair here. A line for a function that has one is an error.
+# Functions of csrc/cuda/arch without a pair here. An entry for a function that has one is an error.
 NOT_COMPARED = {
     "cp_async_bulk_wait": "CUTLASS waits for reads only, wait_group.read; this is wait_group",
     "exp2_approx": "CUTLASS has none",

@@ -1,5 +1,5 @@
-// Kernels in pairs: one around a function of csrc/cuda/arch, one around CUTLASS's for the same
-// instruction. compare_instructions.py compares what nvcc makes of them, by name.
+// Kernels in pairs: one around a function of csrc/cuda/arch, one around CUTLASS's function for the
+// same instruction. compare_instructions.py pairs them by name and compares nvcc's output.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

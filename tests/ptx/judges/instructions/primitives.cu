@@ -1,5 +1,5 @@
-// Every function of csrc/cuda/arch but wgmma's, beside CUTLASS's. Offsets are of barriers in shared
-// memory.
+// Every function of csrc/cuda/arch except wgmma's, beside CUTLASS's. Offsets are those of barriers
+// in shared memory.
 // SPDX-License-Identifier: Apache-2.0
 #include <cutlass/arch/barrier.h>
 #include <cutlass/arch/reg_reconfig.h>

@@ -1,7 +1,7 @@
-"""PTX of straight-line kernels as what their instructions are given.
+"""PTX of straight-line kernels, with each instruction's operands written as expressions.
 
-A register is replaced by the expression that it holds, so that two compilations of the same work
-read alike whatever their registers and the order of their arithmetic.
+A register is replaced by the expression that it holds. Two compilations of the same work then read
+the same, whatever their registers and the order of their arithmetic.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-# What computes operands and control, as against what is compared.
+# Computes operands and control; everything else is compared.
 PLUMBING = re.compile(
     r"(abs|add|and|bfe|bra|createpolicy|cvt|cvta|fma|ld|mad|mov|mul|neg|not|or|prmt|rcp|ret|selp|"
     r"setp|shl|shr|sub|xor)(\.|$)"
@@ -34,7 +34,7 @@ class Kernel:
 
 
 def split_operands(text: str) -> list[str]:
-    """Splits at commas outside of brackets and braces."""
+    """Split at commas outside of brackets and braces."""
     operands, depth, start = [], 0, 0
     for at, character in enumerate(text):
         depth += (character in "[{(") - (character in "]})")
@@ -46,7 +46,7 @@ def split_operands(text: str) -> list[str]:
 
 
 def plain_number(match: re.Match[str]) -> str:
-    """Decimal; 32-bit numbers unsigned."""
+    """Write a number in decimal; 32-bit numbers as unsigned."""
     value = int(match[0], 0)
     return str(value % 2**32 if -(2**31) <= value < 0 else value)
 
@@ -117,7 +117,7 @@ class Reader:
             if opcode.startswith("ld.param"):
                 expression = expression.strip("[]")
         else:
-            # Of a choice or a comparison nothing depends on the type's name.
+            # For these the result does not depend on the type in the opcode.
             name = base if base in ("selp", "and", "or", "xor", "shl") else opcode
             expression = f"{name}({', '.join(values)})"
         for index, result in enumerate(results):
@@ -127,7 +127,7 @@ class Reader:
 
 
 def bodies(text: str) -> Iterator[tuple[str, str]]:
-    """Names of kernels, and what stands between their braces."""
+    """Yield each kernel's name and the text between its braces."""
     for match in re.finditer(r"\.entry (\w+)\([^)]*\)[^{]*\{", text):
         depth = 1
         for brace in BRACE.finditer(text, match.end()):

@@ -1,4 +1,5 @@
-// wgmma.h beside CUTLASS's: 16 N, two types, B in both majors, A in shared memory or registers.
+// wgmma.h beside CUTLASS's: 16 values of N, two types, both majors of B, A in shared memory or
+// registers.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdint>
 #include <utility>
@@ -13,7 +14,7 @@
 using namespace minference;
 namespace gmma = cute::SM90::GMMA;
 
-/// The thread's accumulators, which come from memory and go there.
+/// The thread's accumulators, read from memory and written back.
 template <int kRegisters>
 struct Accumulators {
   float d[kRegisters];

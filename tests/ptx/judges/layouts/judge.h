@@ -1,5 +1,5 @@
-// CuTe on the host, beside the project's functions: its shared-memory addresses are the recorder's,
-// and disagreements are counted.
+// Compares the project's functions with CuTe on the host, and counts disagreements. CuTe's
+// shared-memory addresses are the recorder's.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -12,7 +12,7 @@
 
 #include "recorder.h"
 
-// CuTe asks for addresses in the shared window as in device code.
+// CuTe asks for addresses in the shared window as device code does.
 inline std::size_t __cvta_generic_to_shared(const void* pointer) {
   return judges::shared_address(pointer);
 }
@@ -42,7 +42,7 @@ class Tally {
     }
   }
 
-  /// One line; whether something was compared and nothing differed.
+  /// Prints a line. Returns whether something was compared and nothing differed.
   bool report() const {
     std::printf("%-44s %8lld compared, %lld different\n", what_, compared_, different_);
     return compared_ > 0 && different_ == 0;
@@ -54,7 +54,7 @@ class Tally {
   long long different_ = 0;
 };
 
-/// A line of each; whether all are as they should be.
+/// Prints a line for each. Returns whether all are as they should be.
 inline bool report_all(std::initializer_list<const Tally*> tallies) {
   bool equal = true;
   for (const Tally* tally : tallies) equal &= tally->report();

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "panels.h"
 
-// Vertical-slash names its box where it encodes the map: by a function of ours here.
+// Vertical-slash names its box where it encodes the map; here it calls our function instead.
 #define tensor_map note_panel
 #include "cuda/sm90/attention_traits.h"
 #include "cuda/sm90/estimate_vertical_slash_kernels.h"

@@ -6,7 +6,7 @@
 
 namespace judges {
 
-/// Values of a tma::PanelLayout: this side knows tests/simt's headers, the other the toolkit's.
+/// Values of a tma::PanelLayout. One side includes tests/simt's headers, the other the toolkit's.
 struct Panel {
   int dims;
   unsigned swizzle;

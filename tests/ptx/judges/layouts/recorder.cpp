@@ -11,7 +11,7 @@
 #include "simt/device.h"
 #include "simt/hopper.h"
 
-// Behind the constants that kernels see.
+// Writable storage behind the constants that kernels see.
 uint3 current_thread __asm__("threadIdx") = {0, 0, 0};
 uint3 current_block __asm__("blockIdx") = {0, 0, 0};
 
@@ -39,18 +39,18 @@ struct LaneValues {
   uint64_t of_lane[32];
 };
 
-/// The warp that runs.
+/// The running warp.
 struct Warp {
   std::vector<MatrixRows> accesses;
   std::vector<LaneValues> shuffles;
-  bool takes_notes = false;  // The first run.
+  bool takes_notes = false;  // True in the first run.
   std::size_t next_access = 0;
   std::size_t next_shuffle = 0;
   int lane = 0;
 };
 Warp warp;
 
-/// The access that the lane makes now; notes its address in the first run.
+/// The access that the lane makes now; records its address in the first run.
 const MatrixRows& next_access(const void* row) {
   if (warp.next_access == warp.accesses.size()) warp.accesses.emplace_back();
   MatrixRows& access = warp.accesses[warp.next_access++];
@@ -58,7 +58,7 @@ const MatrixRows& next_access(const void* row) {
   return access;
 }
 
-/// The values of the shuffle that the lane makes now; notes its own in the first run.
+/// The values of the shuffle that the lane makes now; records its own value in the first run.
 const LaneValues& next_shuffle(uint64_t value) {
   if (warp.next_shuffle == warp.shuffles.size()) warp.shuffles.emplace_back();
   LaneValues& values = warp.shuffles[warp.next_shuffle++];
@@ -128,7 +128,7 @@ void warp_ldmatrix(uint32_t* fragment, int count, bool transposed, const void* r
 
 void warp_stmatrix(void* row, const uint32_t* fragment, int count, bool transposed) {
   const judges::MatrixRows& rows = judges::next_access(row);
-  if (transposed) std::abort();  // No kernel does.
+  if (transposed) std::abort();  // No kernel uses it.
   if (judges::warp.takes_notes) return;
   const int g = judges::warp.lane / 4;
   const int t = judges::warp.lane % 4;
@@ -151,8 +151,8 @@ void wgmma_registers(float*, int n, const uint32_t*, uint64_t b, bool accumulate
   judges::products.push_back({n, 0, b, true, accumulate, transposed_b});
 }
 
-// Tests number elements. A pack keeps the numbers, at most 65535, and rounds nothing; -x stands for
-// 2^x, so that scores with negative numbers have these as probabilities.
+// The tests number the elements. Packing keeps the numbers, at most 65535, and rounds nothing. 2^x
+// returns -x, so that scores that are negative numbers give these numbers as probabilities.
 uint32_t pack_bf16x2(float low, float high) {
   return static_cast<uint32_t>(low) | static_cast<uint32_t>(high) << 16;
 }
@@ -171,12 +171,12 @@ void fence_proxy_async() {}
 void named_barrier_sync(int, int) {}
 void warp_barrier(uint32_t) {}
 
-// Votes are about what all lanes have in common.
+// All lanes vote alike.
 uint32_t warp_vote(WarpVote, uint32_t, uint64_t value) { return value != 0; }
 
 uint64_t warp_shuffle(Shuffle kind, uint32_t, uint64_t value, int operand, int) {
   const judges::LaneValues& values = judges::next_shuffle(value);
-  if (kind == Shuffle::kIndex) return value;  // Of what all lanes have in common.
+  if (kind == Shuffle::kIndex) return value;  // All lanes have the same value.
   if (kind != Shuffle::kXor) std::abort();
   return values.of_lane[judges::warp.lane ^ operand];
 }

@@ -1,6 +1,7 @@
-// What kernels' own functions do with shared memory and the tensor cores, called directly: the
-// interface of tests/simt with other functions behind it. Shared memory is an arena, ldmatrix and
-// stmatrix move its bytes as the PTX ISA says, and products are written down, not computed.
+// Records what the kernels' own functions do with shared memory and tensor cores when they are
+// called directly: the interface of tests/simt with other functions behind it. Shared memory is an
+// arena, ldmatrix and stmatrix move its bytes as the PTX ISA says, and products are recorded, not
+// computed.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -11,8 +12,8 @@
 
 namespace judges {
 
-/// 1 MiB - 1 KiB at address 1024 of the shared window, 1 KiB aligned. Pointers and addresses have
-/// the low 20 bits in common: CuTe swizzles those of the pointer.
+/// 1 MiB - 1 KiB at address 1024 of the shared window, aligned to 1 KiB. Pointers and addresses
+/// have the same low 20 bits, because CuTe swizzles those of the pointer.
 std::byte* shared_memory();
 std::size_t shared_memory_bytes();
 uint32_t shared_address(const void* pointer);
@@ -33,7 +34,7 @@ struct Product {
   bool transposes_b;
 };
 
-/// Those since the last call.
+/// Products since the last call.
 std::vector<Product> take_products();
 
 /// An mma.sync that a lane issued.
@@ -46,9 +47,9 @@ std::vector<LaneProduct> take_lane_products();
 /// Runs `body` with threadIdx.x = thread.
 void run_thread(int thread, const std::function<void()>& body);
 
-/// Runs `body` as the 32 threads of a warp, one after the other. Twice: what ldmatrix and shuffles
-/// give a lane comes from other lanes, so the first time they only take notes. Products of the
-/// first time do not count. `body` must not choose addresses by what it loads.
+/// Runs `body` as the 32 threads of a warp, one after the other, and does so twice: what ldmatrix
+/// and shuffles give a lane comes from other lanes, so the first run only records it. Products of
+/// the first run do not count. `body` must not choose addresses by what it loads.
 void run_warp(int warp, const std::function<void(int lane)>& body);
 
 }  // namespace judges

@@ -1,5 +1,6 @@
-// The matrix descriptors of every wgmma that sm90's kernels issue, beside those that CuTe makes for
-// the same tile of shared memory; and where kernels put that tile's elements.
+// Compares the matrix descriptors of every wgmma that sm90's kernels issue with those that CuTe
+// makes for the same tile of shared memory; and the places where the kernels put that tile's
+// elements.
 //
 // The kernels' own functions issue the products, on their own storage: all stages, halves of a
 // stage and steps of k.
@@ -33,7 +34,7 @@ Tally value_major("descriptors, MN-major");
 Tally columns("N of the products");
 Tally places("places of elements");
 
-/// CuTe's layouts of rows of 128 and 64 swizzled bytes.
+/// CuTe's layouts of swizzled rows of 128 and 64 bytes.
 template <int kRowBytes>
 using KAtom = std::conditional_t<kRowBytes == 128, cute::SM90::GMMA::Layout_K_SW128_Atom<Element>,
                                  cute::SM90::GMMA::Layout_K_SW64_Atom<Element>>;
@@ -117,7 +118,7 @@ void check_scores(const Storage<Traits>& storage, int query_stage, int consumer,
   }
 }
 
-/// Of a single panel the distance to the next, which nothing reads, is 0 for CuTe.
+/// CuTe writes 0 for the distance between panels if there is only one; nothing reads it.
 template <typename Traits>
 uint64_t used_bits(uint64_t descriptor_bits) {
   constexpr uint64_t kLeadingOffset = uint64_t{0x3fff} << 16;
@@ -159,7 +160,7 @@ void check_places(const Storage<Traits>& storage) {
   const auto keys = key_tensor<Traits>(storage, 1);
   const auto values = value_tensor<Traits>(storage, 1);
   for (int row = 0; row < Traits::kStageKeys; ++row) {
-    const int first = row / kBlock * kBlock;  // Of the box.
+    const int first = row / kBlock * kBlock;  // First row of the box.
     for (int dim = 0; dim < Traits::kDim; ++dim) {
       const int panel = dim / kPanelDims;
       const auto address = [&](const void* box) {
@@ -210,7 +211,7 @@ auto operand_tensor(const Rows& rows) {
                                                   Shape<Int<kRows>, Int<kPanels * kPanelDims>>{}));
 }
 
-/// Rows of numbers, written by the kernel's function.
+/// Rows of numbers, as the kernel's function writes them.
 template <typename Traits>
 void check_queries(typename Traits::Queries& queries) {
   constexpr int kDim = Traits::kHeadDim;
@@ -289,7 +290,7 @@ auto pooled_tensor(const void* part) {
                                                  Shape<Int<Panels::kTileKeys>, Int<kDim>>{}));
 }
 
-/// A tile of pooled keys, written by the kernel's function: numbers, those of the low part odd.
+/// A tile of pooled keys, as the kernel's function writes it: numbers, odd ones for the low part.
 template <int kDim>
 void check_pooled_keys() {
   using Traits = minference::tma::PoolPanelTraits<BFloat16, kDim>;

@@ -1,5 +1,5 @@
-// Who holds which element of mma.m16n8k16's operands: sm80's kernels' own functions, beside the
-// layouts of CuTe's MMA_Traits. Elements are numbers; functions load, pack and store them.
+// Which lane holds which element of mma.m16n8k16's operands: sm80's own functions beside the
+// layouts of CuTe's MMA_Traits. Elements are numbers; the functions load, pack and store them.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstddef>
 #include <cstdint>
@@ -113,7 +113,8 @@ void check_swizzled_rows() {
 
 // ---- Attention ----------------------------------------------------------------------------------
 
-/// Row `row` attends keys up to its own: what is left of the scores says who holds which.
+/// Row `row` attends keys up to its own, so the scores that remain show which lane holds which
+/// element.
 template <typename Attention>
 void check_mask() {
   const device::KeyMask mask = {.keep = ~uint64_t{0},
@@ -170,7 +171,7 @@ void check_probabilities() {
   }
 }
 
-/// Rows of out in global memory, by way of shared memory.
+/// Stores rows of out to global memory through shared memory.
 template <typename Attention>
 void check_rows_of_out() {
   constexpr int kDimV = Attention::kDimV;
@@ -228,7 +229,7 @@ void check_scores() {
                    device::QueryBits{});
     device::score_keys(tile, kFirst, fragments);
   });
-  const auto products = take_lane_products();  // Lane by lane.
+  const auto products = take_lane_products();  // One list per lane.
   constexpr int kLaneProducts = kDim / 16 * device::kRowTiles;
   scored.compare(products.size(), 32 * kLaneProducts, 0);
   for (std::size_t i = 0; i < products.size(); ++i) {
@@ -248,7 +249,7 @@ void check_scores() {
   }
 }
 
-/// at(), row_of() and lane_key() name the element that CuTe says the lane holds.
+/// at(), row_of() and lane_key() must name the element that CuTe says the lane holds.
 void check_score_places() {
   for (int lane = 0; lane < 32; ++lane) {
     device::ScoreTile tile;
@@ -271,7 +272,7 @@ void check_score_places() {
 
 // ---- Estimation of block-sparse -----------------------------------------------------------------
 
-/// 64 means as fragments, read as A and as B. Numbers of low parts are odd.
+/// 64 means as fragments, read as A and as B. Low parts have odd numbers.
 template <int kDim>
 void check_pooled_means() {
   namespace kernels = sm80::block_sparse;

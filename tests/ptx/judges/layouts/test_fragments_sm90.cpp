@@ -1,5 +1,5 @@
-// Swizzles, and who holds which element of wgmma's accumulators and register operands: the
-// project's own functions, beside CuTe's swizzles, MMA_Traits and shared-memory layouts.
+// Swizzles, and which thread holds which element of wgmma's accumulators and register operands: the
+// project's own functions beside CuTe's swizzles, MMA_Traits and shared-memory layouts.
 // SPDX-License-Identifier: Apache-2.0
 #include <type_traits>
 
@@ -33,7 +33,7 @@ Tally scored("vertical-slash: places of scores");
 
 // ---- Swizzles -----------------------------------------------------------------------------------
 
-/// Bits: how many CuTe's swizzle of 16-byte chunks permutes.
+/// kBits: log2 of the 16-byte chunks that CuTe's swizzle permutes.
 template <int kBits, typename Atom>
 void check_swizzle(Swizzle swizzle) {
   constexpr int kRowElements = cute::size<1>(Atom{});
@@ -59,14 +59,14 @@ struct Place {
   int column;
 };
 
-/// Of the accumulators of 64 rows and N columns.
+/// Place in the accumulators of 64 rows and N columns.
 template <int kN>
 Place place_in_d(int thread, int value) {
   const int at = gmma::CLayout_64xN<kN>{}(thread, value);
   return {at % 64, at / 64};
 }
 
-/// Of A, 64 rows and 16 columns of k.
+/// Place in A: 64 rows and 16 columns of k.
 Place place_in_a(int thread, int value) {
   using Op = gmma::MMA_64x64x16_F32BF16BF16_RS<gmma::Major::K, gmma::Major::K>;
   const int at = cute::MMA_Traits<Op>::ALayout{}(thread, value);
@@ -77,7 +77,7 @@ uint32_t half_of(uint32_t word, int half) { return word >> (16 * half) & 0xffff;
 
 // ---- Attention ----------------------------------------------------------------------------------
 
-/// Row `row` attends keys up to its own, of each tile.
+/// Row `row` of each tile attends keys up to its own.
 template <int kTiles>
 void check_mask() {
   constexpr int kBlock = minference::kBlock;
@@ -158,7 +158,7 @@ void check_rows_of_out() {
   }
 }
 
-/// Values of a panel, for the product that leaves out NaN: B of mma.m16n8k16, keys along k.
+/// Values of a panel, for the product that leaves out NaN: B of mma.m16n8k16, with keys along k.
 template <typename Attention>
 void check_values() {
   constexpr int kKeys = Attention::kStageKeys;
@@ -197,7 +197,7 @@ void check_attention() {
 
 // ---- Estimation of vertical-slash: 64 keys by the rows of two heads -----------------------------
 
-/// Element at(i, j) of a head is row row_of(i), and the thread's key j of its warp's 16.
+/// Element at(i, j) of a head must belong to row row_of(i) and the thread's key j of its warp's 16.
 void check_score_places() {
   namespace kernels = sm90::vertical_slash;
   constexpr int kRows = kernels::kWarpgroupHeads * minference::kBlock;

@@ -1,16 +1,16 @@
-// What sm90's tensor_map() asks the driver for, beside what CuTe's make_tma_copy() asks for the
-// same tensor and box: both look cuTensorMapEncodeTiled up through the runtime, which here is this
-// file.
+// Compares sm90's tensor_map() with CuTe's make_tma_copy() for the same tensor and box, by what
+// each asks the driver for: both look up cuTensorMapEncodeTiled through the runtime, which this
+// file replaces.
 // SPDX-License-Identifier: Apache-2.0
 
-// CuTe has tensor maps where nvcc says that it is new enough.
+// CuTe has tensor maps only if nvcc claims to be new enough.
 #define __CUDACC_VER_MAJOR__ 13
 #define __CUDACC_VER_MINOR__ 0
 
 #include <cuda.h>
 #include <cuda_runtime.h>
 #include <cutlass/numeric_types.h>
-// clang-format off: the second needs the first.
+// clang-format off: the second header needs the first.
 #include <cute/tensor.hpp>
 #include <cute/atom/copy_traits_sm90_tma.hpp>
 // clang-format on
@@ -108,7 +108,7 @@ void compare(const Request& project, const Request& cute_request) {
     same("size", i, project.sizes[i], cute_request.sizes[i]);
     same("box", i, project.box[i], cute_request.box[i]);
     same("element stride", i, project.element_strides[i], cute_request.element_strides[i]);
-    // Of a dimension of one element nothing reads the stride.
+    // Nothing reads the stride of a dimension of one element.
     if (i > 0 && project.sizes[i] > 1) {
       same("stride", i, project.stride_bytes[i - 1], cute_request.stride_bytes[i - 1]);
     }

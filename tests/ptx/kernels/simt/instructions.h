@@ -1,4 +1,4 @@
-// The conversions of tests/simt that tests use on the host: 16-bit floats and their pairs.
+// The host-side conversions of tests/simt that its tests use: 16-bit floats and pairs of them.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -1,6 +1,6 @@
 // The host side of tests/simt over the interpreter's runtime, so that the tests in
-// tests/simt/kernels build for both, unmodified. Kernels run from PTX here; what simt knows of
-// single bytes is not known.
+// tests/simt/kernels build unmodified for both. Kernels run from PTX here; simt's state per byte
+// does not exist.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -17,7 +17,7 @@
 
 namespace simt {
 
-/// Of a kernel that does what it may not. Here the call that launched it returns an error instead.
+/// Never thrown here: a launch whose kernel violates a rule returns an error instead.
 class Violation : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -26,8 +26,8 @@ class Violation : public std::runtime_error {
 enum class Schedule { kRoundRobin, kRandom };
 enum class AsyncCopies { kLate, kEager, kRandom };
 
-/// Those of tests/simt. `async` and `seed` are heeded, launch by launch; a random schedule comes
-/// with random landing. PTXSIM_LANDING and PTXSIM_SEED in the environment have the last word.
+/// Those of tests/simt. Every launch reads `async` and `seed`; a random schedule implies random
+/// landing. PTXSIM_LANDING and PTXSIM_SEED in the environment take precedence.
 struct Options {
   uint64_t seed = 0;
   Schedule schedule = Schedule::kRoundRobin;
@@ -56,7 +56,7 @@ inline void set_landing() {
   const Landing timed = options().async == AsyncCopies::kLate ? Landing::kLate : Landing::kAtOnce;
   ptxsim::runtime::set_landing(is_random ? Landing::kRandom : timed, options().seed);
 }
-/// Before main(): every launch of the program asks.
+/// Set before main(), so that every launch of the program calls it.
 inline const bool is_installed = [] {
   ptxsim::runtime::set_before_launch(&set_landing);
   return true;
@@ -71,7 +71,8 @@ inline void* device_malloc(std::size_t bytes) {
 inline void device_free(void* memory) { cudaFree(memory); }
 inline std::size_t num_allocations() { return ptxsim::runtime::num_allocations(); }
 
-/// Device memory is the host's, and who wrote it is not known: simt's own build checks that.
+/// Does nothing: device memory is the host's, and who wrote it is not recorded. simt's own build
+/// checks that.
 inline void mark_initialized(void*, std::size_t) {}
 inline std::size_t first_uninitialized(const void*, std::size_t bytes) { return bytes; }
 

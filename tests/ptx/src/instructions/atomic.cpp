@@ -1,5 +1,5 @@
-// atom, red (sections 9.7.13.5, 9.7.13.6). Lanes go one after another. Order and scope are not
-// modelled: every operation is seen by all at once.
+// atom, red (sections 9.7.13.5, 9.7.13.6). Lanes execute one after another. Order and scope are not
+// modelled: everyone sees every operation at once.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <bit>
@@ -16,7 +16,7 @@
 namespace ptxsim {
 namespace {
 
-/// Blocks may run on several threads of the host.
+/// Needed because blocks may run on several host threads.
 std::mutex atomic_mutex;
 
 struct Atomic {
@@ -49,7 +49,7 @@ void run_atomic(Warp& warp, u32 lanes, const Atomic& atomic, bool has_c, bool ha
   ++warp.cluster->events;
 }
 
-// ---- Operations: of what is in memory, b, c ----------------------------------------------------
+// ---- Operations on what is in memory, b and c --------------------------------------------------
 
 constexpr auto kAdd = [](auto x, auto b, auto) { return static_cast<decltype(x)>(x + b); };
 constexpr auto kMin = [](auto x, auto b, auto) { return std::min(x, b); };
@@ -71,7 +71,7 @@ constexpr auto kAddShort = [](u16 x, u16 b, u16) {
 /// In global memory, subnormals are flushed.
 constexpr auto kAddFlushed = [](float x, float b, float) { return flush(flush(x) + flush(b)); };
 
-/// Both halves of 32 bits.
+/// Applies the operation to both halves of 32 bits.
 template <class Operation>
 auto pairwise(Operation operation) {
   return [=](u32 x, u32 b, u32) {
@@ -120,7 +120,7 @@ class AtomicDecoder {
     });
   }
 
-  /// An operation on 32 or 64 bits; floating-point numbers have operations of their own.
+  /// An operation on 32 or 64 bits; floating-point numbers have their own.
   template <class Operation>
   void execute_bits(Operation operation) {
     bytes_of_type(decoder_.last_word()) == 4 ? execute<u32>(operation) : execute<u64>(operation);

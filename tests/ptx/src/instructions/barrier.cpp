@@ -1,5 +1,5 @@
 // Barriers of blocks and clusters (sections 9.7.13.1, 9.7.13.3) and setmaxnreg (9.7.19.5):
-// barriers.h does their work.
+// barriers.h implements them.
 // SPDX-License-Identifier: Apache-2.0
 #include "decoder.h"
 #include "instructions/instructions.h"

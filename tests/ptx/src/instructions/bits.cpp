@@ -1,4 +1,4 @@
-// Bits of integers (section 9.7.1), logic and shifts (section 9.7.8).
+// Bit operations on integers (section 9.7.1), logic and shifts (section 9.7.8).
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <bit>
@@ -30,7 +30,7 @@ T extract_field(T a, u32 position, u32 length) {
   if constexpr (std::is_signed_v<T>) {
     const u32 sign_at = std::min(position + length - 1, kBits<T> - 1);
     const bool is_negative = ((static_cast<U>(a) >> sign_at) & 1u) != 0;
-    // Bits above those of `a` are its sign too.
+    // Bits above those of `a` repeat its sign.
     const U present = position >= kBits<T> ? U{0} : low_bits<U>(kBits<T> - position);
     const U kept = static_cast<U>(mask & present);
     return static_cast<T>(is_negative ? (value & kept) | static_cast<U>(~kept) : value & kept);
@@ -48,7 +48,7 @@ T insert_field(T a, T b, u32 position, u32 length) {
   return static_cast<T>((b & ~mask) | (static_cast<T>(a << position) & mask));
 }
 
-/// The place of the highest bit that differs from the sign, or how far it is from the top.
+/// Position of the highest bit that differs from the sign, or its distance from the top.
 template <class T>
 u32 find_highest(T a, bool as_shift) {
   using U = std::make_unsigned_t<T>;
@@ -73,7 +73,7 @@ void bits_binary(Decoder& decoder, F f) {
   with_bits(decoder, decoder.last_word(), [&](auto t) { binary<decltype(t)>(decoder, f); });
 }
 
-/// Logic on predicates: all lanes at once.
+/// Logic on predicates: computes all lanes at once.
 template <class F>
 void predicate_binary(Decoder& decoder, F f) {
   decoder.expect_operands(3);
@@ -180,7 +180,7 @@ void decode_shr(Decoder& decoder) {
   type[0] == 'b' ? with_bits(decoder, type, shift) : with_integer(decoder, type, shift);
 }
 
-/// A funnel of two registers, b above a.
+/// A funnel shift of two registers, b above a.
 void decode_shf(Decoder& decoder) {
   const bool is_left = decoder.word(1) == "l";
   const bool wraps = decoder.word(2) == "wrap";

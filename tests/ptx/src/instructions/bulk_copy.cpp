@@ -1,5 +1,5 @@
-// cp.async.bulk: copies of whole ranges by the async proxy (section 9.7.9.25.4). A load tells an
-// mbarrier, a store its bulk group.
+// cp.async.bulk: copies of whole ranges by the async proxy (section 9.7.9.25.4). A load reports to
+// an mbarrier, a store to its bulk group.
 // SPDX-License-Identifier: Apache-2.0
 #include "instructions/bulk_copy.h"
 
@@ -24,7 +24,7 @@ void check_multiple_of_16(Warp& warp, u32 bytes) {
   }
 }
 
-/// One destination of a load; `move` puts the bytes there.
+/// Issues a load to one of its destinations; `move` writes the bytes there.
 void issue_load_to(Warp& warp, const BulkLoad& load, u64 to, u64 barrier_address) {
   u8* const shared = shared_pointer(warp, to, load.bytes);
   const MbarrierPlace barrier = mbarrier_at(warp, load.lane, Space::kShared, barrier_address);
@@ -85,7 +85,8 @@ void issue_load(Warp& warp, const BulkLoad& load, const Multicast& multicast) {
     warp.cluster->counts->tma_load_bytes += load.bytes;
   }
   if (!multicast.is_used) return issue_load_to(warp, load, load.to, load.barrier);
-  // To the same offset in each block of the mask, telling the mbarrier at the same offset there.
+  // Copies to the same offset in each block of the mask, and reports to the mbarrier at the same
+  // offset there.
   const u32 mask = warp.lanes<u16>(multicast.mask)[load.lane];
   const std::size_t num_blocks = warp.cluster->blocks.size();
   if (mask == 0 || mask >> num_blocks != 0) {

@@ -1,4 +1,4 @@
-// call (section 9.7.12.5) of the functions that the system provides: vprintf, and __assertfail.
+// call (section 9.7.12.5) of functions that the system provides: vprintf and __assertfail.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstdio>
@@ -11,7 +11,7 @@
 namespace ptxsim {
 namespace {
 
-/// Parameters lie in local memory, whose addresses are the host's.
+/// Reads from local memory, where parameters lie and addresses are the host's.
 template <class T>
 T parameter(const Warp& warp, const Address& address, u32 lane) {
   T value;
@@ -19,7 +19,7 @@ T parameter(const Warp& warp, const Address& address, u32 lane) {
   return value;
 }
 
-/// What printf's arguments are packed into: each at a multiple of its size.
+/// printf's packed arguments: each is at a multiple of its size.
 class Arguments {
  public:
   explicit Arguments(u64 begin) : at_(begin) {}
@@ -46,7 +46,7 @@ std::string formatted(const std::string& directive, Values... values) {
   return text;
 }
 
-/// One directive of a format, "%-8.3f", with its arguments.
+/// The text of one directive of a format, "%-8.3f", with its arguments.
 std::string formatted_directive(const std::string& directive, Arguments& arguments) {
   const auto stars = std::count(directive.begin(), directive.end(), '*');
   int star[2] = {};
@@ -76,7 +76,7 @@ std::string formatted_directive(const std::string& directive, Arguments& argumen
   }
 }
 
-/// printf's text. @return the number of arguments, as vprintf does on the GPU.
+/// Prints printf's text. @return the number of arguments, as vprintf does on the GPU.
 int print(const char* format, u64 packed) {
   std::string text;
   Arguments arguments(packed);

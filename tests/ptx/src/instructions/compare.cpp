@@ -10,7 +10,7 @@
 namespace ptxsim {
 namespace {
 
-// ---- What is compared --------------------------------------------------------------------------
+// ---- Comparisons -------------------------------------------------------------------------------
 
 template <class T>
 T comparable(T value) {
@@ -19,7 +19,8 @@ T comparable(T value) {
 inline float comparable(F16 value) { return value.value(); }
 inline float comparable(Bf16 value) { return value.value(); }
 
-/// Whether two values compare so. `kUnordered`: what NaN gives. Without a branch: it vectorises.
+/// Compares two values; if one is NaN, the result is `kUnordered`. Has no branch, so that it
+/// vectorises.
 template <class Compare, bool kUnordered>
 struct Holds {
   template <class T>
@@ -76,7 +77,7 @@ void with_comparable(Decoder& decoder, std::string_view type, F f) {
   type[0] == 'b' ? with_bits(decoder, type, f) : with_integer(decoder, type, f);
 }
 
-/// A bit per lane: what operands 1 and 2 of type T give.
+/// The result of comparing operands 1 and 2 of type T, one bit per lane.
 template <class T, class F>
 std::function<u32(Warp&, u32)> compare_lanes(Decoder& decoder, F holds) {
   const std::array<Reg, 2> from = {decoder.read(1, sizeof(T)), decoder.read(2, sizeof(T))};
@@ -132,7 +133,7 @@ void decode_setp(Decoder& decoder) {
   const auto comparison = decode_comparison(decoder);
   const Predicate with = how == Combine::kNone ? Predicate{} : decoder.read_predicate(3);
   const Reg to = decoder.write(0, 0);
-  const auto& others = decoder.operand(0).parts;  // The q of p|q.
+  const auto& others = decoder.operand(0).parts;  // For p|q: the q.
   const bool has_other = !others.empty();
   const Reg other = has_other ? decoder.write(others[0], 0) : Reg{};
   if (how == Combine::kNone && !has_other) {
@@ -148,7 +149,7 @@ void decode_setp(Decoder& decoder) {
   });
 }
 
-/// Like setp, to a register: all ones or 1.0 where it holds.
+/// Like setp, but writes a register: all ones or 1.0 where the comparison holds.
 void decode_set(Decoder& decoder) {
   decoder.expect_operands(3);
   const auto comparison = decode_comparison(decoder);
@@ -185,7 +186,7 @@ void decode_selp(Decoder& decoder) {
   });
 }
 
-/// a where c >= 0, else b; a NaN chooses b.
+/// a where c >= 0, else b; if c is NaN, b.
 void decode_slct(Decoder& decoder) {
   const auto& words = decoder.instruction().words;
   const bool by_float = decoder.last_word() == "f32";

@@ -1,4 +1,4 @@
-// Control flow (section 9.7.12) and what has no effect but on time (9.7.19). Calls: call.cpp.
+// Control flow (section 9.7.12), and instructions that only affect time (9.7.19). Calls: call.cpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "decoder.h"
 #include "instructions/instructions.h"
@@ -10,7 +10,7 @@ u32 place_of_label(Decoder& decoder, s64 label) {
   const auto& labels = decoder.function().labels;
   if (label < 0 || static_cast<std::size_t>(label) >= labels.size()) decoder.fail("no label");
   const s64 place = labels[static_cast<std::size_t>(label)];
-  if (place < 0) decoder.fail("a label that stands nowhere");
+  if (place < 0) decoder.fail("a label that is not defined");
   return static_cast<u32>(place);
 }
 
@@ -40,7 +40,7 @@ void decode_brx(Decoder& decoder) {
   decoder.nothing(Flow::kBranchTable);
 }
 
-// Functions other than kernels are not run: to return is to exit.
+// Only kernels run, so a return is an exit.
 void decode_exit(Decoder& decoder) {
   decoder.expect_operands(0);
   decoder.nothing(Flow::kExit);
@@ -57,7 +57,7 @@ void decode_nanosleep(Decoder& decoder) {
   decoder.nothing(Flow::kYield);
 }
 
-// A grid starts when the one before it is over: there is nobody to wait for or to wake.
+// A grid starts when the one before it has ended, so there is nobody to wait for or to wake.
 void decode_griddepcontrol(Decoder& decoder) {
   decoder.expect_operands(0);
   decoder.nothing();

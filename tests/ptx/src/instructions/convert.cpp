@@ -1,7 +1,7 @@
 // cvt (section 9.7.9.21): between integers, from and to floats, and to pairs of 16-bit floats.
 //
-// Every type's value is exact in a 64-bit integer or in a double; what remains is one rounding and
-// the modifiers, in the manual's order. Frequent conversions have loops of their own.
+// A value of any type is exact in a 64-bit integer or in a double. That leaves one rounding and the
+// modifiers, in the manual's order. Frequent conversions have their own loops.
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <cstring>
@@ -18,7 +18,7 @@ struct IntegerType {
   u32 bits = 0;
   bool is_signed = false;
 
-  /// The low bits of a register as a value.
+  /// The value in the low bits of a register.
   s64 value_of(u64 raw) const {
     const u32 unused = 64 - bits;
     return is_signed ? static_cast<s64>(raw << unused) >> unused
@@ -86,7 +86,7 @@ void store_raw(Warp& warp, Reg reg, u32 lane, u64 value) {
   }
 }
 
-/// f(bits of a register of `from`) to `to`, in each lane.
+/// Stores f(bits of `from`) to `to`, in each lane.
 template <class F>
 void execute_raw(Decoder& decoder, Reg to, Reg from, F f) {
   decoder.execute([=](Warp& warp, u32 lanes) {
@@ -137,7 +137,7 @@ u64 bits_of(FloatType type, double value, Rounding rounding, bool flushes) {
 double saturate(double value) { return value > 0.0 ? std::min(value, 1.0) : 0.0; }
 double relu(double value) { return value < 0.0 || value == 0.0 ? 0.0 : value; }
 
-/// To the nearest double, or to odd where it is not exact.
+/// Rounds to the nearest double, or to odd if not exact.
 double double_of_integer(s64 value, bool is_signed) {
   const bool is_negative = is_signed && value < 0;
   const u64 magnitude = is_negative ? u64{0} - static_cast<u64>(value) : static_cast<u64>(value);
@@ -260,7 +260,7 @@ void decode_cvt_floats(Decoder& decoder) {
   });
 }
 
-/// Two floats to a pair: the first becomes the upper half.
+/// Converts two floats to a pair: the first becomes the upper half.
 void decode_cvt_pair(Decoder& decoder) {
   const bool is_f16 = to_type(decoder) == "f16x2";
   const bool has_relu = decoder.has("relu");

@@ -1,4 +1,4 @@
-// Instructions that compute each lane's result from that lane's operands alone: most of them.
+// Instructions that compute each lane's result from that lane's operands alone: most instructions.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -13,8 +13,8 @@
 
 namespace ptxsim {
 
-/// Like each_lane, where lanes do not see each other's results: the compiler may load several
-/// before it stores one.
+/// Like each_lane, for lanes that do not see each other's results: the compiler may load several
+/// values before it stores one.
 template <class F>
 [[gnu::always_inline]] inline void each_lane_apart(u32 lanes, F f) {
   if (lanes == kAllLanes) {
@@ -25,7 +25,7 @@ template <class F>
   }
 }
 
-/// to = f(from...) in each lane.
+/// Computes to = f(from...) in each lane.
 template <class D, class... A, class F, std::size_t... I>
 void execute_elementwise(Decoder& decoder, Reg to, std::array<Reg, sizeof...(A)> from, F f,
                          std::index_sequence<I...>) {
@@ -38,7 +38,7 @@ void execute_elementwise(Decoder& decoder, Reg to, std::array<Reg, sizeof...(A)>
   });
 }
 
-/// An instruction d, a, b...: of types D, A... It computes d = f(a, b...).
+/// Decodes an instruction d, a, b... of types D, A...; it computes d = f(a, b...).
 template <class D, class... A, class F>
 void elementwise(Decoder& decoder, F f) {
   decoder.expect_operands(1 + sizeof...(A));
@@ -48,7 +48,7 @@ void elementwise(Decoder& decoder, F f) {
   execute_elementwise<D, A...>(decoder, to, from, f, std::index_sequence_for<A...>());
 }
 
-/// Instructions d, a; d, a, b; d, a, b, c of one type.
+/// Decodes instructions d, a; d, a, b; d, a, b, c with operands of one type.
 template <class T, class F>
 void unary(Decoder& decoder, F f) {
   elementwise<T, T>(decoder, f);
@@ -62,14 +62,14 @@ void ternary(Decoder& decoder, F f) {
   elementwise<T, T, T, T>(decoder, f);
 }
 
-/// 1 << lane. A table, for not every host shifts a vector by a vector.
+/// 1 << lane. It is a table because not every host can shift a vector by a vector.
 inline constexpr auto kLaneBits = [] {
   std::array<u32, kWarpSize> bits = {};
   for (u32 lane = 0; lane < kWarpSize; ++lane) bits[lane] = 1u << lane;
   return bits;
 }();
 
-/// d (a predicate) = f(a, b...) in each lane.
+/// Computes d (a predicate) = f(a, b...) in each lane.
 template <class... A, class F, std::size_t... I>
 u32 predicate_of_lanes(Warp& warp, u32 lanes, const std::array<Reg, sizeof...(A)>& from, F f,
                        std::index_sequence<I...>) {
@@ -84,8 +84,7 @@ u32 predicate_of_lanes(Warp& warp, u32 lanes, const std::array<Reg, sizeof...(A)
   return result;
 }
 
-/// Calls f with a value of the type that is named. Types that are not listed are the caller's
-/// fault: the table does not let them through.
+/// Calls f with a value of the named type. The table never passes on a type that is not listed.
 template <class F>
 void with_integer(Decoder& decoder, std::string_view type, F f) {
   if (type == "u16") return f(u16{});

@@ -1,5 +1,5 @@
 // Fences (section 9.7.13.4), cache control, and addresses in a cluster. Fences of the generic proxy
-// have no effect, for memory here is coherent; those of the async proxy are what proxies.h checks.
+// have no effect because memory is coherent here; proxies.h checks those of the async proxy.
 // SPDX-License-Identifier: Apache-2.0
 #include "instructions/instructions.h"
 #include "instructions/memory_operands.h"
@@ -11,7 +11,7 @@
 namespace ptxsim {
 namespace {
 
-/// The block that an address of shared::cluster, or a generic one, belongs to.
+/// The block that owns a shared::cluster or generic address.
 const Block& block_at(Warp& warp, u64 address, bool is_generic) {
   const u8* const at =
       is_generic ? reinterpret_cast<const u8*>(address) : shared_pointer(warp, address, 1);
@@ -50,7 +50,7 @@ void decode_fence_mbarrier_init(Decoder& decoder) {
 
 void decode_fence_proxy_async(Decoder& decoder) {
   decoder.expect_operands(0);
-  // Of global memory the proxies are not told apart.
+  // Proxies are not tracked in global memory.
   if (decoder.has("global")) return decoder.nothing();
   decoder.execute([](Warp& warp, u32 lanes) { fence_proxy_async(warp, lanes); });
 }
@@ -81,7 +81,7 @@ void decode_prefetch_tensormap(Decoder& decoder) {
 }
 
 void decode_createpolicy(Decoder& decoder) {
-  if (decoder.num_operands() != 1) decoder.expect_operands(2);  // A fraction.
+  if (decoder.num_operands() != 1) decoder.expect_operands(2);  // The second operand is a fraction.
   const Reg policy = decoder.write(0, 8);
   decoder.execute([=](Warp& warp, u32 lanes) {
     each_lane(lanes, [&](u32 lane) { warp.lanes<u64>(policy)[lane] = 0; });

@@ -1,8 +1,8 @@
 // Floating-point arithmetic of f32 and f64 (section 9.7.3).
 //
-// Results are those of IEEE 754, rounded once as the modifier says; NaN results of f32 are the
-// canonical one. The .approx functions give the float nearest to what the host's library computes
-// in double, except where that lies within 2^-45 of the middle of two: the manual allows more.
+// Results are IEEE 754's, rounded once as the modifier says; a NaN result of f32 is the canonical
+// one. The .approx functions round what the host's library computes in double to the nearest float,
+// except within 2^-45 of the middle of two floats: the manual allows more.
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 
@@ -26,13 +26,13 @@ float round_float(double value, Rounding rounding) {
 }
 
 float rounded_sum(double a, double b, Rounding rounding) {
-  // What cancels is -0 where it is rounded down, and +0 else.
+  // An exact cancellation gives -0 when rounded down, and +0 otherwise.
   const bool cancels = a == -b && std::isfinite(a) && std::signbit(a) != std::signbit(b);
   if (cancels && rounding == Rounding::kDown) return -0.0f;
   return round_float(sum_to_odd(a, b), rounding);
 }
 
-/// f of floats with .ftz and .sat around it. Without them it stays a bare loop.
+/// Applies f to floats with .ftz and .sat. Without them it stays a bare loop.
 template <class F, class... A>
 void float_elementwise(Decoder& decoder, F f) {
   const bool flushes = decoder.has("ftz");
@@ -62,8 +62,8 @@ void float_ternary(Decoder& decoder, F f) {
   float_elementwise<F, float, float, float>(decoder, f);
 }
 
-/// Of the exact result's sign and size: `quotient` is rounded to nearest in double, `remainder`
-/// what is left of the dividend.
+/// a / b rounded to odd: `quotient` is rounded to nearest in double, and `remainder` is what is
+/// left of the dividend.
 double quotient_to_odd(double a, double b) {
   const double quotient = a / b;
   if (!std::isfinite(quotient) || quotient == 0.0 || b == 0.0) return quotient;
@@ -76,7 +76,7 @@ double root_to_odd(double a) {
   return to_odd(root, std::fma(-root, root, a));
 }
 
-/// ln(2)^i / i!: the series of 2^x.
+/// ln(2)^i / i!: the coefficients of the series of 2^x.
 constexpr auto kExp2Factors = [] {
   std::array<double, 12> factors = {1.0};
   for (std::size_t i = 1; i < factors.size(); ++i) {
@@ -91,12 +91,12 @@ double exp2_series(double x, std::index_sequence<I...>) {
   return sum;
 }
 
-/// 2^a = 2^n * 2^f, |f| <= 1/2, of an error below 2^-45 before it is rounded to float. Without a
-/// branch or a call, for softmax lives on it and so it vectorises.
+/// 2^a = 2^n * 2^f, |f| <= 1/2, with an error below 2^-45 before it is rounded to float. Softmax
+/// depends on its speed, so it has no branch or call and vectorises.
 float exp2_approx(float a) {
-  // All that is larger gives infinity, or zero.
+  // Anything larger gives infinity or zero.
   constexpr u32 kBeyond = std::bit_cast<u32>(200.0f);
-  constexpr double kRound = 0x1.8p52;  // Added to a small number, its last bit is worth one.
+  constexpr double kRound = 0x1.8p52;  // Added to a small number, it makes the last bit worth one.
   const u32 bits = std::bit_cast<u32>(a);
   const u32 magnitude = std::min(bits & 0x7fffffffu, kBeyond);
   const double x = std::bit_cast<float>(magnitude | (bits & 0x80000000u));
@@ -114,7 +114,7 @@ float sin_approx(float a) { return static_cast<float>(std::sin(double{a})); }
 float cos_approx(float a) { return static_cast<float>(std::cos(double{a})); }
 float tanh_approx(float a) { return static_cast<float>(std::tanh(double{a})); }
 
-/// Numbers in their order as integers: -0 is below +0.
+/// Maps floats to integers in the same order; -0 is below +0.
 s32 rank_of(float value) {
   const s32 bits = std::bit_cast<s32>(value);
   return bits ^ ((bits >> 31) & 0x7fffffff);
@@ -136,7 +136,7 @@ T greater(T a, T b) {
   return b != b ? a : number;
 }
 
-/// .NaN: of a NaN and a number, NaN is the result; else the number.
+/// With .NaN a NaN and a number give NaN; otherwise they give the number.
 template <class F>
 void float_extreme(Decoder& decoder, F f) {
   const bool keeps_nan = decoder.has("NaN");

@@ -10,7 +10,7 @@
 namespace ptxsim {
 namespace {
 
-/// f(double...) to T, rounded to nearest even; then .sat or .relu.
+/// Rounds f(double...) to T, to nearest even; then applies .sat or .relu.
 template <class T, class F>
 struct Rounded {
   F f;
@@ -26,7 +26,7 @@ struct Rounded {
   }
 };
 
-/// f16x2 has subnormals, .ftz makes zeros of them.
+/// f16x2 has subnormals; .ftz makes them zeros.
 template <class T>
 T flush_half(T value) {
   constexpr u16 kMagnitude = 0x7fff;
@@ -46,7 +46,7 @@ void on_values(Decoder& decoder, F f) {
   }
 }
 
-/// f of 16-bit floats of one format, alone or in pairs.
+/// Applies f to 16-bit floats of one format, alone or in pairs.
 template <std::size_t kOperands, class T, class F>
 void on_halves(Decoder& decoder, F f) {
   const bool flushes = decoder.has("ftz");
@@ -70,7 +70,7 @@ void rounded(Decoder& decoder, F f) {
   }
 }
 
-/// Functions of values that need no rounding: they choose, or change the sign.
+/// Functions that choose a value or change a sign, and so need no rounding.
 template <std::size_t kOperands, class F>
 void exact(Decoder& decoder, F f) {
   if (decoder.last_word().starts_with("bf16")) {
@@ -102,7 +102,7 @@ struct Extreme {
     } else if (x != y) {
       result = (x < y) != is_max ? a : b;
     } else {
-      // Equal but for the sign of zero.
+      // They differ only in the sign of zero.
       result.bits = static_cast<u16>(is_max ? a.bits & b.bits : a.bits | b.bits);
     }
     if (takes_sign && result.value() == result.value()) result.bits |= sign;

@@ -1,4 +1,5 @@
-// What decodes the instructions of each family; the table (instruction_set.cpp) names them.
+// Functions that decode each family of instructions; the table (instruction_set.cpp) refers to
+// them.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

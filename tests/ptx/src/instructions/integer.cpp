@@ -1,4 +1,4 @@
-// Integer arithmetic (section 9.7.1), with and without a carry (section 9.7.2). It wraps: the
+// Integer arithmetic (section 9.7.1), with and without carry (section 9.7.2). It wraps, because the
 // library is compiled with -fwrapv.
 // SPDX-License-Identifier: Apache-2.0
 #include <limits>
@@ -11,7 +11,7 @@
 namespace ptxsim {
 namespace {
 
-/// Twice the bits of T.
+/// An integer type of twice T's bits.
 template <class T>
 struct Twice;
 template <>
@@ -41,13 +41,13 @@ struct Twice<s64> {
 template <class T>
 using Wide = typename Twice<T>::Type;
 
-/// f on each half of a pair.
+/// Applies f to each half of a pair.
 template <class F>
 auto on_halves(F f) {
   return [f](auto... pair) { return Pair{f(pair.low...), f(pair.high...)}; };
 }
 
-/// d, a, b of the instruction's type, pairs of 16-bit integers among them.
+/// Decodes d, a, b of the instruction's type, including pairs of 16-bit integers.
 template <class F>
 void integer_binary(Decoder& decoder, F f) {
   const std::string_view type = decoder.last_word();
@@ -84,7 +84,7 @@ struct Divide {
   template <class T>
   T operator()(T a, T b) const {
     if (b == 0) return static_cast<T>(~T{0});
-    // The host's division of the least value by -1 is an error; here it wraps.
+    // Dividing the smallest value by -1 is an error on the host; here it wraps.
     if constexpr (std::is_signed_v<T>) {
       if (b == -1) return static_cast<T>(T{0} - a);
     }
@@ -185,7 +185,7 @@ void decode_sad(Decoder& decoder) {
   });
 }
 
-/// Four products of bytes, added to c.
+/// Adds four products of bytes to c.
 void decode_dp4a(Decoder& decoder) {
   const bool a_is_signed = decoder.word(1) == "s32";
   const bool b_is_signed = decoder.word(2) == "s32";
@@ -236,7 +236,7 @@ struct WithCarry {
   Reg to, carry;
   bool subtracts = false, takes = false, gives = false;
 
-  /// `product`: what stands for a, by lane.
+  /// `product` takes the place of a in each lane.
   template <class F>
   void run(Warp& warp, u32 lanes, const T* b, F product) const {
     T* d = warp.lanes<T>(to);
@@ -252,7 +252,7 @@ struct WithCarry {
   }
 };
 
-/// Of the two sizes that carry; the sign makes no difference to sums.
+/// For both sizes that have a carry; signedness makes no difference to sums.
 template <class F>
 void with_carry_type(Decoder& decoder, F f) {
   if (bytes_of_type(decoder.last_word()) == 8) return f(u64{});

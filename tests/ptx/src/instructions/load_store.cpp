@@ -1,6 +1,6 @@
-// ld, st and their kin (sections 9.7.9.8 to 9.7.9.12): a lane's bytes to or from its registers.
-// Caches and the order that .relaxed, .acquire and .release add are not modelled: what one lane
-// stores, every other sees.
+// ld, st and related instructions (sections 9.7.9.8 to 9.7.9.12): move a lane's bytes to or from
+// its registers. Caches and the ordering of .relaxed, .acquire and .release are not modelled: what
+// one lane stores, every other lane sees.
 // SPDX-License-Identifier: Apache-2.0
 #include <array>
 #include <cstring>
@@ -19,8 +19,8 @@ struct Access {
   Space space = Space::kGeneric;
   std::array<Reg, 4> values;
   u32 num_values = 0;
-  u32 bytes = 0;          // Of all values.
-  bool own_block = true;  // Shared memory that is not .shared::cluster.
+  u32 bytes = 0;          // Total of all values.
+  bool own_block = true;  // Is not .shared::cluster.
 };
 
 void count(Warp& warp, const Access& access, const u64* addresses, u32 lanes, const u8* first) {
@@ -52,7 +52,7 @@ void check_own_block(Warp& warp, u32 lanes, const u64* addresses) {
   });
 }
 
-/// Resolves the lanes' addresses, and counts.
+/// Resolves the lanes' addresses, and counts the access.
 void locate(Warp& warp, u32 lanes, const Access& access, u8** pointers) {
   u64 addresses[kWarpSize] = {};
   each_lane(lanes, [&](u32 lane) { addresses[lane] = access.address.of(warp, lane); });
@@ -99,8 +99,8 @@ void store(Warp& warp, u32 lanes, const Access& access) {
 
 using Move = void (*)(Warp& warp, u32 lanes, const Access& access);
 
-/// A register may be wider than the value: loads extend it, stores take its low bits (section
-/// 9.4.1).
+/// A register may be wider than the value: loads extend the value, stores take the register's low
+/// bits (section 9.4.1).
 template <template <class, class> class Mover, class Value>
 Move move_of(const Decoder& decoder, u8 register_bytes) {
   switch (register_bytes) {
@@ -148,7 +148,7 @@ Move move_by_type(const Decoder& decoder, std::string_view type, u8 register_byt
   }
 }
 
-/// The registers of a load or store, one or a vector; all have one size.
+/// The registers of a load or store, one or a vector, all of the same size.
 void take_values(const Decoder& decoder, Access& access, const std::vector<Reg>& registers) {
   const u32 expected = decoder.has("v2") ? 2 : decoder.has("v4") ? 4 : 1;
   if (registers.size() != expected) decoder.fail("a vector of another size");
@@ -164,7 +164,7 @@ u8 register_bytes(const Decoder& decoder) {
   return std::max<u8>(bytes_of_type(decoder.last_word()), 2);
 }
 
-/// The parts of a vector, or the operand alone.
+/// The parts of a vector, or the operand itself.
 std::vector<const Operand*> parts_of(const Operand& operand) {
   if (operand.kind != Operand::Kind::kVector) return {&operand};
   std::vector<const Operand*> parts;

@@ -1,6 +1,6 @@
-// ldmatrix, stmatrix (sections 9.7.14.5.15, 9.7.14.5.16): matrices of 8 x 8 elements of 16 bits
+// ldmatrix, stmatrix (sections 9.7.14.5.15, 9.7.14.5.16): move matrices of 8 x 8 16-bit elements
 // between shared memory and the lanes' registers. Lane 8 i + r has the address of row r of matrix
-// i; of a matrix, lane 4 g + t holds row g, columns 2 t and 2 t + 1, or of its transpose.
+// i. Lane 4 g + t holds row g, columns 2 t and 2 t + 1, of each matrix or of its transpose.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstring>
 #include <vector>
@@ -16,13 +16,13 @@ namespace {
 
 constexpr u32 kRowBytes = 16;
 constexpr u32 kRows = 8;
-constexpr u32 kMatrixBytes = kRows * kRowBytes;  // Also of a register.
+constexpr u32 kMatrixBytes = kRows * kRowBytes;  // Also the size of a register.
 
-/// Of ldmatrix or stmatrix.
+/// Operands of an ldmatrix or stmatrix.
 struct Matrices {
   Address address;
   u32 count = 1;
-  u32 offsets[4] = {};  // Of the registers.
+  u32 offsets[4] = {};  // Offsets of the registers.
   bool transposed = false;
 
   u32 lanes() const { return count == 4 ? kAllLanes : (1u << (kRows * count)) - 1; }
@@ -30,7 +30,7 @@ struct Matrices {
 
 using Row = u16 __attribute__((vector_size(16)));
 
-/// By interleaving the rows of the halves, three times.
+/// Transposes by interleaving the rows of the two halves three times.
 void transpose(u8* matrix) {
   Row rows[kRows], mixed[kRows];
   std::memcpy(rows, matrix, sizeof rows);

@@ -31,14 +31,14 @@ Object object_at(Decoder& decoder, std::size_t i) {
   return {decoder.address(i), space_of(decoder), !decoder.has("shared::cluster")};
 }
 
-/// Where mbarrier.arrive leaves the state; `_`: nowhere.
+/// The register to which mbarrier.arrive writes the state; none for `_`.
 std::optional<Reg> state_result(Decoder& decoder) {
   if (decoder.is_sink(0)) return std::nullopt;
   if (decoder.has("shared::cluster")) decoder.fail("there is no state of a remote mbarrier");
   return decoder.write(0, 8);
 }
 
-/// Executes `operation(place, lane)` for each lane, after the state was taken.
+/// Executes `operation(place, lane)` for each lane, after it has read the state.
 template <class Operation>
 void execute_arrival(Decoder& decoder, const Object& object, std::optional<Reg> state,
                      Operation operation) {
@@ -52,7 +52,7 @@ void execute_arrival(Decoder& decoder, const Object& object, std::optional<Reg> 
   });
 }
 
-/// mbarrier.expect_tx, .complete_tx: what they make of a number of bytes.
+/// Decodes mbarrier.expect_tx and .complete_tx, which pass a number of bytes to `change`.
 void decode_transaction(Decoder& decoder, void (*change)(Warp&, MbarrierPlace, u32 bytes)) {
   decoder.expect_operands(2);
   const Object object = object_at(decoder, 0);

@@ -1,5 +1,5 @@
-// mma.sync (section 9.7.14.5.14) of m16n8k16 and m16n8k8, f16 and bf16: a tile of multiply.h, whose
-// order of sums holds. With k = 8, the other 8 are zeros, which change no sum.
+// mma.sync (section 9.7.14.5.14) of m16n8k16 and m16n8k8, f16 and bf16: a tile of multiply.h, with
+// its order of sums. With k = 8, the other 8 are zeros, which change no sum.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <array>
@@ -21,13 +21,13 @@ constexpr u32 kRegisterBytes = 4 * kWarpSize;
 struct Mma {
   Element element = Element::kF16;
   u32 k = 16;
-  std::array<u32, 32> a;  // Eight elements each, [row][k]: offsets in the register file.
+  std::array<u32, 32> a;  // Offsets of eight elements each in the register file, [row][k].
   std::array<u32, 16> b;  // [column][k]
   std::array<u32, kMaxC> c, d;
-  bool c_is_d_elsewhere = false;  // A register is both, in other places.
+  bool c_is_d_elsewhere = false;  // A register is in both, at different places.
 };
 
-/// A tile's sums of f16 accumulators, and c, which they are too narrow for.
+/// For f16 accumulators: a tile's sums, and c, in float32.
 struct Accumulators {
   alignas(32) float values[kMaxC][kWarpSize];
 };
@@ -78,7 +78,7 @@ void multiply_f32(Warp& warp, u32 lanes, const Mma& mma) {
   count_flops(warp, mma);
 }
 
-/// Register i holds a row's column pair, rows 8 i and up.
+/// Register i holds a column pair of one row, from row 8 i on.
 void multiply_f16(Warp& warp, u32 lanes, const Mma& mma) {
   check_whole_warp(warp, lanes);
   Operands operands;
@@ -110,7 +110,7 @@ void expect_registers(const Decoder& decoder, const std::vector<Reg>& registers,
                std::to_string(registers.size()));
 }
 
-/// Element i is the offset of register i.
+/// Sets element i to the offset of register i.
 void set_offsets(std::array<u32, kMaxC>& offsets, const std::vector<Reg>& registers) {
   for (std::size_t i = 0; i < registers.size(); ++i) offsets[i] = registers[i].offset;
 }

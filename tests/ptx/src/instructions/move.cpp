@@ -1,4 +1,4 @@
-// mov, cvta, isspacep: values and addresses that change their register, not their meaning.
+// mov, cvta, isspacep: copy values and convert addresses without changing their meaning.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstring>
 
@@ -9,7 +9,7 @@
 namespace ptxsim {
 namespace {
 
-/// Cycles between two readings of the clock, whatever stands between them.
+/// Cycles between two reads of the clock, whatever runs between them.
 constexpr u64 kClockStep = 32;
 
 void decode_mov_clock(Decoder& decoder) {
@@ -32,7 +32,7 @@ void decode_mov_clock(Decoder& decoder) {
   });
 }
 
-/// {a, b} = d and d = {a, b}, for the two halves of a register.
+/// {a, b} = d and d = {a, b}: splits a register into two halves, or joins them.
 template <class Whole, class Half>
 void execute_join(Decoder& decoder, Reg to, const std::vector<Reg>& from) {
   const Reg low = from[0];
@@ -62,7 +62,7 @@ void execute_split(Decoder& decoder, const std::vector<Reg>& to, Reg from) {
   });
 }
 
-/// Four 16-bit parts of 64 bits.
+/// Joins four 16-bit parts to 64 bits.
 void execute_join_four(Decoder& decoder, Reg to, const std::vector<Reg>& from) {
   const std::array<Reg, 4> parts = {from[0], from[1], from[2], from[3]};
   decoder.execute([=](Warp& warp, u32 lanes) {
@@ -106,11 +106,11 @@ void decode_mov_vector(Decoder& decoder) {
                     : execute_split<u32, u16>(decoder, to, from);
 }
 
-/// Shared addresses of the block or cluster to generic ones.
+/// Converts shared addresses of the block or cluster to generic ones.
 u64 generic_of_shared(Warp& warp, u64 address) {
   const u64 rank_above = address >> kRankShift;
   const u64 offset = address & ((u64{1} << kRankShift) - 1);
-  // An address that nobody may access is none after the conversion either.
+  // An inaccessible address stays inaccessible after the conversion.
   if (rank_above == 0 || rank_above > warp.cluster->blocks.size()) {
     return reinterpret_cast<u64>(warp.block->shared) + address;
   }
@@ -119,7 +119,7 @@ u64 generic_of_shared(Warp& warp, u64 address) {
 u64 shared_of_generic(Warp& warp, u64 address) {
   const auto* at = reinterpret_cast<const u8*>(address);
   const Block* block = block_of(warp, at);
-  // What is not shared memory stays so: its offset is beyond all that may be accessed.
+  // An address outside of shared memory stays outside: its offset is beyond everything accessible.
   if (block == nullptr || block == warp.block) {
     return address - reinterpret_cast<u64>(warp.block->shared);
   }

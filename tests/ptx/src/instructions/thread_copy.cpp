@@ -1,4 +1,4 @@
-// cp.async: copies of 4, 8 or 16 bytes by a lane, through the generic proxy, that complete later
+// cp.async: copies of 4, 8 or 16 bytes by a lane, through the generic proxy, which complete later
 // (section 9.7.9.25.3).
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
@@ -47,7 +47,7 @@ void copy(Warp& warp, u32 lanes, const CopyOperands& operands) {
   ++warp.cluster->events;
 }
 
-/// The arrival that copies trigger once they are complete.
+/// The arrival that follows once the copies are complete.
 void arrive_behind_copies(Warp& warp, u32 lanes, const Address& address, Space space,
                           bool increments) {
   std::array<MbarrierPlace, kWarpSize> places;

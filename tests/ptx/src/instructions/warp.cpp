@@ -1,5 +1,5 @@
-// What the lanes of a warp do together (sections 9.7.9.6, 9.7.13.8 to 9.7.13.13). The schedule
-// calls them with the lanes of one mask, all there.
+// Warp-wide instructions (sections 9.7.9.6, 9.7.13.8 to 9.7.13.13). The schedule calls them once
+// all lanes of one mask have arrived.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <bit>
@@ -16,7 +16,7 @@ void meet(Decoder& decoder, std::size_t members) {
   decoder.op().members = decoder.read(members, 4);
 }
 
-/// d|p: the predicate, or one that nobody reads.
+/// d|p: the predicate, or one that nothing reads.
 Reg second_result(Decoder& decoder, u8 bytes, bool& exists) {
   const auto& parts = decoder.operand(0).parts;
   exists = !parts.empty();
@@ -29,8 +29,8 @@ struct ShuffleSource {
   bool in_range = false;
 };
 
-/// The manual's pseudocode: `b` is the lane or the distance, `c` holds the clamp value in bits 0 to
-/// 4 and the segment's mask in 8 to 12.
+/// The manual's pseudocode: `b` is the lane or the distance; `c` holds the clamp value in bits 0 to
+/// 4 and the segment mask in bits 8 to 12.
 template <char kMode>
 ShuffleSource shuffle_source(u32 lane, u32 b, u32 c) {
   constexpr u32 kLaneBits = kWarpSize - 1;
@@ -84,7 +84,7 @@ void shuffle(Warp& warp, const ShuffleOperands& operands, u32 lanes) {
   if (operands.has_p) set_bits(warp.predicate(operands.p), lanes, in_range);
 }
 
-/// The same, where distance and segments are constants of the text: worked out once.
+/// The same where distance and segments are constants, computed once.
 struct ShuffleTable {
   u8 source[kWarpSize];
   u32 in_range = 0;
@@ -281,7 +281,7 @@ void decode_redux(Decoder& decoder) {
   by([=](u32 x, u32 y) { return as_signed(x) > as_signed(y) ? x : y; });
 }
 
-// elect.sync d|p, membermask. Which lane is up to the implementation: here, the first.
+// elect.sync d|p, membermask. The implementation chooses the lane: here, the first.
 void decode_elect(Decoder& decoder) {
   decoder.expect_operands(2);
   const Reg d = decoder.write(0, 4);

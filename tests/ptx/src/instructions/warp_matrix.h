@@ -1,4 +1,5 @@
-// What matrix instructions have in common: operands that are vectors, and all threads of a warp.
+// Shared by matrix instructions: vector operands, and the check that all threads of the warp take
+// part.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -10,7 +11,7 @@
 
 namespace ptxsim {
 
-/// Not one of the warp's threads may be missing, or have exited.
+/// Fails if one of the warp's threads is missing or has exited.
 inline void check_whole_warp(const Warp& warp, u32 lanes) {
   if (lanes != kAllLanes) {
     fail(warp, "a matrix instruction of a warp whose other threads do not exist or have exited",
@@ -32,9 +33,9 @@ inline std::vector<Reg> write_vector(Decoder& decoder, std::size_t i, u8 bytes) 
   return decoder.write_all(i, bytes);
 }
 
-/// Where a warp's registers hold A of 16 rows and 16 k (sections 9.7.14.5.8, 9.7.15.5.1): eight
-/// elements each, [row][k], offsets in the register file. Register i has rows 8 (i % 2) and up, k
-/// from 8 (i / 2) on; four lanes have a row.
+/// Where a warp's registers hold A of 16 rows and 16 k (sections 9.7.14.5.8, 9.7.15.5.1): register
+/// file offsets of eight elements each, [row][k]. Register i has rows from 8 (i % 2) and k from 8
+/// (i / 2); four lanes share a row.
 inline std::vector<u32> chunks_of_a(const std::vector<Reg>& registers) {
   std::vector<u32> chunks;
   for (u32 row = 0; row < 16; ++row) {

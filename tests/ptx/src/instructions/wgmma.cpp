@@ -1,4 +1,4 @@
-// wgmma (section 9.7.15) of m64nNk16, f16 and bf16: what the text says; products.h does it.
+// wgmma (section 9.7.15) of m64nNk16, f16 and bf16: decodes it; products.h executes it.
 // SPDX-License-Identifier: Apache-2.0
 #include <charconv>
 #include <memory>
@@ -38,7 +38,7 @@ void take_accumulators(Decoder& decoder, Product& product) {
                  std::to_string(product.accumulators.size()));
   }
   for (const Reg reg : product.accumulators) product.accumulator_offsets.push_back(reg.offset);
-  decoder.op().writes.clear();  // They have rules of their own.
+  decoder.op().writes.clear();  // The product checks have their own rules for them.
 }
 
 void take_a(Decoder& decoder, Product& product) {

@@ -1,4 +1,4 @@
-// CUDA's atomic functions. For the race checker atomics never race with each other.
+// CUDA's atomic functions. The race checker never reports two atomics as a race.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -1,5 +1,6 @@
-// The words of CUDA C++ for sources that a host compiler compiles, to be run on emulated threads.
-// One include for kernels; the instructions behind PTX are in instructions.h, launches in launch.h.
+// The built-ins of CUDA C++, for kernel sources that a host compiler compiles for emulated threads.
+// The one include that kernels need; instructions behind PTX are in instructions.h, launches in
+// launch.h.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -49,8 +50,8 @@ SIMT_INLINE T shuffle(Shuffle kind, uint32_t mask, T value, int operand, int wid
 
 }  // namespace simt
 
-// Of the running thread; zeros outside kernels. They do not change while a thread runs, hence
-// const: compilers do not instrument accesses to constants.
+// Those of the running thread; zeros outside kernels. They do not change while a thread runs, so
+// they are const: compilers do not instrument accesses to constants.
 extern const uint3 threadIdx;
 extern const uint3 blockIdx;
 extern const dim3 blockDim;
@@ -102,7 +103,7 @@ SIMT_INLINE unsigned __match_any_sync(unsigned mask, T value) {
   __builtin_memcpy(&bits, &value, sizeof(T));
   return simt::warp_vote(simt::WarpVote::kMatchAny, mask, bits);
 }
-/// CUDA promises only that the lanes named run together now; this names the calling lane alone.
+/// CUDA only promises lanes that run together now, so naming the calling lane alone is allowed.
 SIMT_INLINE unsigned __activemask() { return simt::active_mask(); }
 
 #define SIMT_REDUCTION(word, unsigned_operation, signed_operation)                         \

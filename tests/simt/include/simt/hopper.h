@@ -1,16 +1,16 @@
-// The instructions of sm_90 and sm_90a: mbarrier, bulk copies, wgmma and what goes with them. Names
-// and meanings are the PTX ISA's; what each does is said beside its wrapper in the code under test.
+// The instructions of sm_90 and sm_90a: mbarrier, bulk copies, wgmma and their companions. Names
+// and meanings are the PTX ISA's; the code under test says beside each wrapper what it does.
 //
-// Beyond what every instruction is checked for (bounds, alignment, initialised memory, races):
+// Checks beyond those of every instruction (bounds, alignment, initialised memory, races):
 //   - an mbarrier is used only between its init and its inval, never through other stores; a phase
 //     does not get more arrivals than init said, nor a transaction count beyond 2^20 - 1;
-//   - what a bulk copy or wgmma reads or writes is touched by nobody else before it was waited for;
-//   - shared memory written by ordinary stores is behind a proxy fence before a bulk copy or wgmma
-//     reads it, or a bulk copy overwrites it; so is what ordinary loads read, before a bulk copy
-//     overwrites it;
-//   - accumulators and register operands of wgmma are left alone until waited for; accumulators
-//     hold NaN until they are waited for and kept;
-//   - a warpgroup's threads issue the same wgmma.
+//   - nobody else touches what a bulk copy or wgmma reads or writes until it has been waited for;
+//   - a proxy fence lies between ordinary stores to shared memory and a bulk copy or wgmma that
+//     reads or overwrites the bytes, and between ordinary loads and a bulk copy that overwrites
+//     them;
+//   - accumulators and register operands of wgmma are left alone until the wait; accumulators hold
+//     NaN until they have been waited for and kept;
+//   - all threads of a warpgroup issue the same wgmma.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -29,7 +29,7 @@ void mbarrier_arrive(void* barrier);
 void mbarrier_arrive_expect_tx(void* barrier, uint32_t bytes);
 void mbarrier_expect_tx(void* barrier, uint32_t bytes);
 bool mbarrier_test_wait(const void* barrier, uint32_t parity);
-/// Sleeps until true: whatever time it is given does not run out.
+/// Sleeps until the phase is complete: the time limit never runs out.
 bool mbarrier_try_wait(const void* barrier, uint32_t parity);
 void cp_async_mbarrier_arrive_noinc(void* barrier);
 
@@ -55,8 +55,8 @@ void wgmma_shared(float* d, int n, uint64_t a, uint64_t b, bool accumulate, bool
 void wgmma_registers(float* d, int n, const uint32_t* a, uint64_t b, bool accumulate,
                      bool transposed_b, bool bf16);
 
-/// Where the compiler is told that accumulators have changed. Only here do results reach `d`, so
-/// that code that a compiler may get wrong, reading them without telling it, reads NaN.
+/// Tells the compiler that accumulators have changed. Results reach `d` only here, so code that
+/// reads them without telling the compiler, which may then be miscompiled, reads NaN.
 void keep_registers(float* d, int count);
 
 // ---- Others -------------------------------------------------------------------------------------

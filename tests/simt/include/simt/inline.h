@@ -1,5 +1,5 @@
-// Words that call the library are part of the kernel at every level of optimisation: violations
-// then name the kernel's source lines.
+// Built-ins that call the library are inlined into the kernel at every optimisation level, so that
+// a violation names the kernel's source lines.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -1,10 +1,11 @@
-// Included before everything else in instrumented sources: sends their calls of memcpy() and its
-// like to functions that check both ranges, since compilers do not instrument these calls. Copies
-// that compilers turn into one load and one store stay what they are: those are instrumented.
+// Included before everything else in instrumented sources. Sends their calls of memcpy() and
+// similar functions to versions that check both ranges, because compilers do not instrument these
+// calls. Copies that the compiler turns into one load and one store are left alone: it instruments
+// those.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#undef _FORTIFY_SOURCE  // It brings definitions of the same functions.
+#undef _FORTIFY_SOURCE  // Its headers define the same functions.
 #include <cstring>
 
 extern "C" {
@@ -13,7 +14,7 @@ void* simt_memcpy(void* to, const void* from, std::size_t bytes);
 void* simt_memmove(void* to, const void* from, std::size_t bytes);
 void* simt_memset(void* to, int value, std::size_t bytes);
 
-// gnu_inline: these are no definitions, so the C library's functions keep their names.
+// gnu_inline: these are not definitions, so the C library's functions keep their names.
 #define SIMT_REPLACEMENT inline __attribute__((always_inline, gnu_inline, artificial))
 
 extern SIMT_REPLACEMENT void* memcpy(void* to, const void* from, std::size_t bytes) noexcept {

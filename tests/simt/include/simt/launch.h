@@ -19,7 +19,7 @@ struct KernelCall {
   void (*invoke)(const void* arguments);  // Called once per thread.
   const void* arguments;                  // Threads may read these `argument_bytes` bytes.
   std::size_t argument_bytes;
-  bool instrumented;  // The kernel tells of all its accesses to memory.
+  bool instrumented;  // The compiler reports all memory accesses of the kernel to the engine.
 };
 
 /// See launch().
@@ -33,8 +33,8 @@ cudaError_t launch_kernel(const KernelCall& call);
 #endif
 #endif
 
-// launch() says how its source file is compiled; the namespaces keep the two kinds apart, of which
-// the linker would otherwise keep one.
+// launch() records how its source file is compiled. The namespaces keep the two variants apart;
+// otherwise the linker would keep only one of them.
 #if defined(SIMT_INSTRUMENTED)
 inline namespace instrumented {
 inline constexpr bool kInstrumented = true;
@@ -43,9 +43,9 @@ inline namespace not_instrumented {
 inline constexpr bool kInstrumented = false;
 #endif
 
-/// Runs kernel(arguments...) in every thread of the grid. Returns what CUDA returns for a launch
-/// that no GPU could run (empty or too large grid or block, more shared memory than
-/// options().max_shared_bytes), and the errors that machine() asks for; then nothing has run.
+/// Runs kernel(arguments...) in every thread of the grid. If no GPU could run the launch (empty or
+/// too large grid or block, more shared memory than options().max_shared_bytes), or machine() asks
+/// for an error, returns the error that CUDA would return and runs nothing.
 /// @throws Violation; and whatever the kernel throws.
 template <typename... Parameters>
 cudaError_t launch(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes,

@@ -1,5 +1,5 @@
 // The qualifiers of CUDA C++, which mean nothing to a host compiler. There is no __shared__: shared
-// memory comes from simt::dynamic_shared(), where every byte of it is checked.
+// memory comes from simt::dynamic_shared(), which lets every byte of it be checked.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -1,5 +1,5 @@
 // Emulated CUDA threads, host side: options, violations, device memory, and the machine that the
-// runtime's calls pretend to see. What kernels call is in device.h.
+// runtime reports. What kernels call is in device.h.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -13,19 +13,20 @@
 
 namespace simt {
 
-/// What a kernel did that no correct kernel does. what() names kernel, block, thread and the deed.
+/// A kernel did something that no correct kernel does. what() names kernel, block, thread and
+/// action.
 class Violation : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-/// Which of the threads that can run runs next, and in which order blocks run.
+/// Which of the runnable threads runs next, and in which order blocks run.
 enum class Schedule {
   kRoundRobin,  // Ascending, each thread until it must wait.
-  kRandom,      // By options().seed; also switches where a thread need not wait.
+  kRandom,      // By options().seed; also switches threads that need not wait.
 };
 
-/// When asynchronous copies (cp.async, and whatever else runs beside the threads) take effect.
+/// When asynchronous copies (cp.async, and other work that runs beside the threads) take effect.
 enum class AsyncCopies {
   kLate,    // Not before something waits for them: a missing wait always shows.
   kEager,   // At once.
@@ -36,19 +37,19 @@ struct Options {
   uint64_t seed = 0;
   Schedule schedule = Schedule::kRoundRobin;
   AsyncCopies async = AsyncCopies::kLate;
-  std::size_t max_shared_bytes = 99 * 1024;  // Per block: 8.6 and 8.9; 163 KiB on 8.0, 227 on 9.0.
+  std::size_t max_shared_bytes = 99 * 1024;  // Per block: 8.6, 8.9; 163 KiB on 8.0, 227 on 9.0.
   std::size_t stack_bytes = 256 * 1024;      // Per thread.
   bool check_memory = true;                  // Bounds, initialisation, pending copies.
-  bool check_races = true;                   // Of shared memory.
+  bool check_races = true;                   // In shared memory.
   bool locate = true;                        // Violations name source lines (needs addr2line).
 };
 
-/// Read by each launch when it starts. Not to be changed by another thread meanwhile.
+/// Each launch reads them when it starts; no other thread may change them then.
 Options& options();
 
-/// Memory that kernels may touch, 256-byte aligned; host code may read and write it as well. It
-/// counts as uninitialised until a kernel, cudaMemcpy or cudaMemset writes it. Kernels may touch
-/// the `bytes` asked for and not one more. Null if `bytes` is 0. @throws std::bad_alloc
+/// Allocates memory for kernels, 256-byte aligned; host code may read and write it too. It counts
+/// as uninitialised until a kernel, cudaMemcpy or cudaMemset writes it. Kernels may touch the
+/// `bytes` asked for and not one more. Null if `bytes` is 0. @throws std::bad_alloc
 void* device_malloc(std::size_t bytes);
 
 /// @throws std::invalid_argument unless `pointer` came from device_malloc() or is null.
@@ -61,20 +62,20 @@ void mark_initialized(void* pointer, std::size_t bytes);
 /// Offset of the first byte that nobody has written; `bytes` if there is none.
 std::size_t first_uninitialized(const void* pointer, std::size_t bytes);
 
-/// Live allocations; a test's way to see a leak.
+/// Number of live allocations, by which a test sees a leak.
 std::size_t num_allocations();
 
 struct Device {
   int major = 9;
   int minor = 0;
   int num_multiprocessors = 132;
-  int shared_bytes_per_multiprocessor = 0;  // 0: as its architecture has; 228 KiB on 9.0.
+  int shared_bytes_per_multiprocessor = 0;  // 0: the architecture's value; 228 KiB on 9.0.
 };
 
 /// The machine that the emulated runtime sees. Assign machine() = {} to be back at the default.
 struct Machine {
   int driver_version = 13000;   // 0: no driver. Below the runtime's major version: too old.
-  int runtime_version = 13000;  // As CUDART_VERSION counts.
+  int runtime_version = 13000;  // Encoded like CUDART_VERSION.
   std::vector<Device> devices = {Device{}};
   int current_device = 0;
   cudaError_t next_launch_error = cudaSuccess;  // Returned by the next launch, once.
