@@ -10,8 +10,7 @@
 #include "core/key_tiles.h"
 #include "core/workspace.h"
 #include "cpu/index_lists.h"
-#include "cpu/isa/select.h"
-#include "cpu/query_scale.h"
+#include "cpu/isa/kernels.h"
 #include "cpu/stages.h"
 #include "cpu/tile_builder.h"
 

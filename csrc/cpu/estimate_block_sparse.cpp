@@ -14,8 +14,7 @@
 
 #include "core/key_tiles.h"
 #include "core/workspace.h"
-#include "cpu/isa/select.h"
-#include "cpu/parallel.h"
+#include "cpu/isa/kernels.h"
 #include "cpu/stages.h"
 #include "cpu/top_k.h"
 

@@ -16,9 +16,7 @@
 #include <numeric>
 
 #include "core/workspace.h"
-#include "cpu/isa/select.h"
-#include "cpu/parallel.h"
-#include "cpu/query_scale.h"
+#include "cpu/isa/kernels.h"
 #include "cpu/stages.h"
 #include "cpu/top_k.h"
 

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "cpu/isa/select.h"
+#include "cpu/isa/kernels.h"
 #include "cpu/stages.h"
 
 namespace minference::cpu {

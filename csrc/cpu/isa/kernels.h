@@ -179,4 +179,7 @@ const IsaKernels& avx2_kernels();
 #endif
 const IsaKernels& portable_kernels();
 
+/// The kernels of the forced instruction set, else of the best that this machine has.
+const KernelTable& kernels_for(DType dtype);
+
 }  // namespace minference::cpu

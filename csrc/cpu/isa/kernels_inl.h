@@ -21,8 +21,8 @@
 
 #include <cfloat>
 
-#include "cpu/isa/load_tile_inl.h"
-#include "cpu/isa/softmax_inl.h"
+#include "cpu/isa/scores_inl.h"
+#include "cpu/isa/values_inl.h"
 
 namespace minference::cpu {
 namespace {
