@@ -6,8 +6,6 @@
 #include <algorithm>
 
 #include "api/backends.h"
-#include "api/device.h"
-#include "api/status.h"
 #include "core/check.h"
 #include "core/runs.h"
 

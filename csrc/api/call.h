@@ -1,4 +1,5 @@
-// Checks of what comes with the tensors: options, patterns, threads, work memory.
+// What every public function needs: the C boundary, where an exception becomes a status, and the
+// checks of what comes with the tensors: options, patterns, threads, work memory.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -14,6 +15,21 @@
 #include "minference/minference.h"
 
 namespace minference::api {
+
+/// Status of the exception being handled; its text becomes minf_last_error(). Call in a handler
+/// only.
+minf_status report_current_exception() noexcept;
+
+/// Runs the body of a public function.
+template <typename Body>
+minf_status guarded(const Body& body) noexcept {
+  try {
+    body();
+    return MINF_OK;
+  } catch (...) {
+    return report_current_exception();
+  }
+}
 
 /// Bytes of a struct as it was first published, in 0.2.0. These numbers never change: a program
 /// that was built against an older header says one of them, and is served.

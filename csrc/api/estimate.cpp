@@ -7,8 +7,6 @@
 
 #include "api/backends.h"
 #include "api/call.h"
-#include "api/device.h"
-#include "api/status.h"
 #include "api/tensor.h"
 #include "core/check.h"
 #include "core/estimator.h"

@@ -6,8 +6,6 @@
 #include "api/backends.h"
 #include "api/build_index.h"
 #include "api/call.h"
-#include "api/device.h"
-#include "api/status.h"
 #include "api/tensor.h"
 #include "core/backend.h"
 #include "core/check.h"

@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "api/backends.h"
-#include "api/status.h"
+#include "api/call.h"
 #include "core/backend.h"
 #include "core/check.h"
 #include "cpu/backend.h"

@@ -2,9 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <initializer_list>
 
+#include "api/backends.h"
 #include "api/call.h"
-#include "api/device.h"
-#include "api/status.h"
 #include "api/tensor.h"
 #include "core/backend.h"
 #include "core/check.h"
