@@ -1,4 +1,4 @@
-// The stages of the CPU backend, one file each; backend.cpp puts them into the table. And what
+// The stages of the CPU backend, one file each, which backend.cpp puts into the table; and what
 // several of them use.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -33,12 +33,13 @@ void merge_attention(const MergeArgs& args, const Executor& executor);
 
 // ---- What several stages use
 
-/// The magnitude is applied to scores in fp32, never to a 16-bit query, which would round; the sign
-/// goes to the query, so that the largest score stays the largest.
+/// How a softmax scale reaches the kernels. The magnitude is applied to scores in fp32, never to a
+/// 16-bit query, which would round; the sign goes to the query, so that the largest score stays the
+/// largest.
 struct QueryScale {
   QuerySign sign;
-  float
-      log2;  // |scale| * log2(e); 1 for a scale of 0, whose query is zero (0 * -inf would be NaN).
+  /// |scale| * log2(e); 1 for a scale of 0, whose query is zero (0 * -inf would be NaN).
+  float log2;
 
   explicit QueryScale(double scale)
       : sign(scale > 0   ? QuerySign::kPositive
@@ -47,8 +48,9 @@ struct QueryScale {
         log2(scale == 0 ? 1.0f : static_cast<float>(std::abs(scale) * 1.4426950408889634)) {}
 };
 
-/// Runs work(worker, item) for every item in [0, num_items), each once. A worker's calls come one
-/// after another, items in ascending order are taken by whoever is free.
+/// Runs work(worker, item) once for every item in [0, num_items). Whichever worker is free takes
+/// the next item, in ascending order. The calls of one worker never overlap, so it may have memory
+/// of its own.
 template <typename Work>
 void share_out(const Executor& executor, int64_t num_workers, int64_t num_items, const Work& work) {
   std::atomic<int64_t> next{0};

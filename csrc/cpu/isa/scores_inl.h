@@ -1,4 +1,4 @@
-// S^T = K q^T, masked: the first of the two matrix products of attention; and the softmax step.
+// S^T = K q^T, masked, the first of the two matrix products of attention; and the softmax step.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -30,11 +30,11 @@ struct Bounded {
   }
 };
 
-/// Rows of the tile to come, fetched while a group of keys is scored.
+/// Rows of the next tile, prefetched while a group of keys is scored.
 struct AheadRows {
   const void* const* key_row = nullptr;  // [kAheadKeys]; null: nothing to fetch.
   const void* const* value_row = nullptr;
-  int value_lines = 0;  // Cache lines of a value row to fetch; at most those of a key row.
+  int value_lines = 0;  // Cache lines to fetch of a value row; at most those of a key row.
 };
 constexpr int kAheadKeys = 8;
 constexpr int kLineWords = 16;
@@ -73,7 +73,8 @@ template <typename Math, int kCount, typename Masking>
   if (ahead.key_row == nullptr) {
     add_products<Math>(key, 0, words, query, acc);
   } else {
-    // One cache line of the next tile per step: the loop has load slots to spare, a burst has not.
+    // One cache line of the next tile per step: the loop has load slots to spare for that, but not
+    // for a burst.
     const int64_t lines = words / kLineWords;
     for (int64_t row = 0; row < 2 * kAheadKeys; ++row) {
       const auto* next = static_cast<const char*>(row % 2 == 0 ? ahead.key_row[row / 2]
@@ -100,9 +101,8 @@ template <typename Math, int kCount, typename Masking>
   }
 }
 
-/// Height of the next micro-kernel call when `left` keys (or elements) remain: kKeys, or the tail
-/// of
-/// 4. `left` is even and never ends at 2: from 8, a height of 6 would leave it.
+/// Height of the next micro-kernel call when `left` keys (or elements) remain: kKeys, or 4 for the
+/// tail. `left` is even and must never come to 2: from 8, a height of 6 would leave 2.
 inline int group_height(int left) {
   if constexpr (Simd::kKeys == 8) return left >= 8 ? 8 : 4;
   if constexpr (Simd::kKeys == 6) return left >= 6 && left != 8 ? 6 : 4;
@@ -161,7 +161,7 @@ void score_group_of(const Unit& unit, const AttendArgs& args, const void* const*
   score_group<Math, kCount>(key_row, words, unit.query, Bounded{bounds}, ahead, scores, tile_max);
 }
 
-/// The rows to fetch beside the group at (slot, key): those in the same place of the tile to come.
+/// The rows to prefetch with the group at (slot, key): those at the same place of the next tile.
 template <typename Math>
 AheadRows rows_ahead(const AttendArgs& args, int slot, int key) {
   const Tile* ahead = args.ahead;
@@ -219,8 +219,8 @@ inline void clear_max(float* tile_max) {
 // ---- Online softmax over a tile, vertically: lanes are rows. Source: FlashAttention-2
 // (arXiv:2307.08691), transposed.
 
-// Rescale a row only when its maximum grew by more than this, in log2 units: P stays below 2^8, and
-// out and row_sum share the maximum, so the result is exact. 0 would cost 1 % in bf16.
+// A row is rescaled only when its maximum grew by more than this, in log2 units: P stays below 2^8,
+// and out and row_sum share the maximum, so the result is exact. 0 would cost 1 % in bf16.
 constexpr float kMaxSlack = 8.0f;
 
 /// Raises row_max where the tile's maximum exceeds it by more than `slack`, and rescales what was

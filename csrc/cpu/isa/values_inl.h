@@ -1,4 +1,4 @@
-// out^T += V^T P^T: the second matrix product of attention; and how a tile's rows are loaded.
+// out^T += V^T P^T, the second matrix product of attention; and how a tile's rows are loaded.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -60,7 +60,7 @@ template <typename Math, int kCount>
   }
 }
 
-/// Where the scored slots' values lie; neighbours that continue each other become one span.
+/// Where the scored slots' values lie. Slots whose values are consecutive become one span.
 template <typename Math>
 int value_spans(const Tile& tile, const ScoredTile& scored, ValueSpan* spans) {
   int num_spans = 0;
@@ -168,8 +168,8 @@ void convert_row(const void* row, int head_dim, float* converted) {
   }
 }
 
-/// Not gathered: scattered rows that need no conversion. Copying 256 of them to scratch, against
-/// TLB misses in the product, made column tiles 2 to 4 % slower.
+/// Scattered rows that need no conversion are not gathered: copying 256 of them to scratch, to
+/// avoid TLB misses in the product, made column tiles 2 to 4 % slower.
 template <typename Math>
 void load_keys(Tile& tile, Scratch& scratch, int32_t head_dim) {
   if constexpr (Math::kConverts) {
