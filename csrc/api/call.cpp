@@ -15,6 +15,11 @@
 namespace minference::api {
 namespace {
 
+// Casts between the C surface and core keep the number.
+static_assert(static_cast<int>(DType::kFloat32) == MINF_FLOAT32);
+static_assert(static_cast<int>(DType::kBFloat16) == MINF_BFLOAT16);
+static_assert(static_cast<int>(DType::kFloat16) == MINF_FLOAT16);
+
 /// A fixed buffer: reporting a failure must not fail itself. Longer messages are cut.
 thread_local char last_error[1024] = "";
 
@@ -25,7 +30,7 @@ minf_status report(minf_status status, const char* text) noexcept {
   return status;
 }
 
-/// Work memory grows with the threads: an absurd request is an error, not an absurd workspace.
+/// Work memory grows with the threads, so an absurd number of them is an error.
 constexpr int32_t kMaxThreads = 4096;
 
 std::size_t with_slack(std::size_t counted) { return counted == 0 ? 0 : counted + kWorkspaceSlack; }
@@ -111,7 +116,7 @@ int64_t Patterns::count(Form form, int64_t num_heads_q) const {
 }
 
 void store_workspace_bytes(std::size_t* bytes, std::size_t counted, const char* name) {
-  MINF_CHECK_ARG(bytes != nullptr, name, ": expected where to store the result, got null");
+  MINF_CHECK_ARG(bytes != nullptr, name, ": expected a pointer for the result, got null");
   *bytes = with_slack(counted);
 }
 
@@ -143,7 +148,7 @@ minf_status minf_pattern_from_numbers(const double* numbers, int64_t num_numbers
   return guarded([&] {
     MINF_CHECK_ARG(numbers != nullptr, "numbers: expected an array, got null");
     MINF_CHECK_ARG(num_numbers >= 1, "num_numbers: expected >= 1, got ", num_numbers);
-    MINF_CHECK_ARG(pattern != nullptr, "pattern: expected where to store the result, got null");
+    MINF_CHECK_ARG(pattern != nullptr, "pattern: expected a pointer for the result, got null");
     *pattern = pattern_from_numbers({numbers, static_cast<std::size_t>(num_numbers)});
   });
 }
