@@ -253,7 +253,7 @@ def _refuse_backward(name: str) -> Callable[..., NoReturn]:
 
 
 def _autocast(name: str, device_type: str, key: str) -> Callable[..., Any]:
-    """Return the op's kernel under autocast: it casts its inputs to autocast's dtype, as SDPA does."""
+    """Return the op's kernel under autocast: like SDPA, it casts inputs to autocast's dtype."""
     op = getattr(torch.ops.minference, name).default
     autocast_only = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
 
