@@ -234,7 +234,7 @@ typedef struct minf_vertical_slash_options {
   double slash_p;
 } minf_vertical_slash_options;
 
-/* Returns MINF_DEFAULT_*, no mass budgets, the default scale. */
+/* MINF_DEFAULT_*, no mass budget, default scale. */
 MINF_API minf_vertical_slash_options minf_vertical_slash_options_default(void);
 
 /* Selects, per query head, the key columns and the distances that the last rows attend most.
@@ -268,7 +268,6 @@ typedef struct minf_block_sparse_options {
   double top_p;                /* As in minf_block_sparse. */
 } minf_block_sparse_options;
 
-/* Returns no mass budget, the default scale. */
 MINF_API minf_block_sparse_options minf_block_sparse_options_default(void);
 
 /* Selects, per query head and row block, the key blocks with the largest mean-pooled score.
