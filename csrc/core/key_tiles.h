@@ -300,8 +300,8 @@ MINF_HOST_DEVICE inline int32_t count_shape_tiles(const HeadKeys& head, const Le
   if (row.last_position >= dense_from(head, lengths)) return ceil_blocks(visible);
   const int32_t sink_tiles = ceil_blocks(min_of(head.sink, visible));
   if (head.window == 0) return sink_tiles;
-  const int32_t window_tile = first_window_key(head, row) / kBlock;
-  return sink_tiles + max_of(0, ceil_blocks(visible) - max_of(sink_tiles, window_tile));
+  const int32_t window_key = first_window_key(head, row);
+  return sink_tiles + max_of(0, ceil_blocks(visible) - max_of(sink_tiles, window_key / kBlock));
 }
 
 /// Tiles of a row block of a head of Form::kBlocks: its list up to the first block that no row
