@@ -63,7 +63,7 @@ MINF_HOST_DEVICE inline bool is_in_run(const HeadKeys& head, const RowBlock& row
   return num_runs > 0 && distance <= head.runs[num_runs - 1].hi;
 }
 
-/// First key, on the grid of 64, that a row of the row block sees by its window. window > 0.
+/// First key, on the grid of 64, that a row of the row block sees by its window, if that is not 0.
 MINF_HOST_DEVICE inline int32_t first_window_key(const HeadKeys& head, const RowBlock& row) {
   return round_down(max_of(0, row.first_position - head.window + 1));
 }
@@ -146,7 +146,8 @@ class KeyTiles {
     } else {
       const int32_t sink_end = min_of(head_->sink, visible);
       sink_end_ = (sink_end + kBlock - 1) / kBlock * kBlock;
-      window_key_ = head_->window == 0 ? visible : first_window_key(*head_, row_);
+      window_key_ = first_window_key(*head_, row_);
+      if (head_->window == 0) window_key_ = visible;
       key_ = sink_end_ > 0 ? 0 : window_key_;
     }
     // Rows before dense_position see a window, the others everything. A block of both is masked.
