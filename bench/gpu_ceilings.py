@@ -21,7 +21,7 @@ from bench.harness import COPY, Contender, Figure, Run
 from bench.runner import Rows, main
 
 ROOT = Path(__file__).parent.parent
-SOURCES = ("bench/gpu_ceilings.cu", "csrc/cuda/check.cpp", "csrc/core/error.cpp")
+SOURCES = ("bench/gpu_ceilings.cu", "csrc/cuda/check.cpp")
 READ_BYTES = 2**32
 # What gpu_ceilings.cu measures: the unit, and how much of it a launch does (about 2 ms).
 KERNELS = {"mma.sync bf16": ("TFLOP/s", 20_000), "ex2": ("T/s", 10_000), "read only": ("TB/s", 0)}

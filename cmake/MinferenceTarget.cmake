@@ -42,18 +42,25 @@ function(minference_export_c_api_only target)
   endif()
 endfunction()
 
-# Adds one source per CPU instruction set to `target`: <folder>/<name>.cpp, with the flags of `name`.
-# "portable" is built everywhere; the others on x86-64 only.
-function(minference_add_cpu_isas target folder)
+# Compiles `source` once per CPU instruction set, as target minference_isa_<name>, and links the objects to
+# all who link `target`. "portable" is built everywhere; the others on x86-64 only.
+function(minference_add_cpu_isas target source)
   set(names portable)
-  check_cxx_symbol_exists(__x86_64__ "cstddef" MINF_TARGETS_X86_64)  # As the sources ask.
+  check_cxx_symbol_exists(__x86_64__ "cstddef" MINF_TARGETS_X86_64) # As the sources ask.
   if(MINF_TARGETS_X86_64)
     list(PREPEND names avx512_bf16 avx512 avx2)
   endif()
   foreach(name IN LISTS names)
     minference_cpu_isa_flags(${name} flags)
-    target_sources(${target} PRIVATE ${folder}/${name}.cpp)
-    set_source_files_properties(${folder}/${name}.cpp PROPERTIES COMPILE_OPTIONS "${flags}")
+    string(REPLACE "_bf16" "" vectors ${name}) # Of the same file: it asks what it is compiled for.
+    add_library(minference_isa_${name} OBJECT ${source})
+    minference_configure_target(minference_isa_${name})
+    target_compile_definitions(
+      minference_isa_${name}
+      PRIVATE MINF_ISA=${name} "MINF_ISA_VECTORS=\"cpu/isa/simd_${vectors}.h\""
+    )
+    target_compile_options(minference_isa_${name} PRIVATE ${flags})
+    target_link_libraries(${target} INTERFACE $<TARGET_OBJECTS:minference_isa_${name}>)
   endforeach()
 endfunction()
 

@@ -5,9 +5,7 @@
 #include <vector>
 
 #include "api/backends.h"
-#include "api/device.h"
 #include "api/sparse_index.h"
-#include "api/status.h"
 #include "core/check.h"
 
 namespace minference::api {

@@ -6,8 +6,6 @@
 #include <algorithm>
 
 #include "api/backends.h"
-#include "api/device.h"
-#include "api/status.h"
 #include "core/check.h"
 #include "core/runs.h"
 
@@ -91,7 +89,7 @@ void add_targets(const IndexCall& call, IndexLayout& layout) {
   }
 }
 
-/// Names the lists that some target does not fill to their end.
+/// Collects the lists that some target does not fill to their end.
 void add_uneven(const Shape& shape, IndexLayout& layout) {
   const auto add = [&](const HeadLists<int32_t>& lists, int32_t ListSizes::* size, Form form) {
     const bool uneven = std::ranges::any_of(layout.groups, [&](const EstimateGroup& group) {

@@ -41,7 +41,7 @@ struct EstimateGroup {
 };
 
 /// The lists of a call's heads: where they lie, and what fills them. Lists of all heads of a form
-/// lie in one tensor, in which a head without lists takes no room. Null while memory is counted.
+/// lie in one tensor, in which a head without lists takes no space. Null while memory is counted.
 struct IndexLayout {
   std::vector<HeadKeys> patterns;  // One per query head, or one for all; without lists.
   int32_t run_heads = 0;           // Heads with columns and runs.

@@ -1,10 +1,13 @@
-// Options, patterns, threads and work memory of a call.
+// The last error; options, patterns, threads and work memory of a call; the public functions that
+// make a pattern.
 // SPDX-License-Identifier: Apache-2.0
 #include "api/call.h"
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <limits>
+#include <new>
 
 #include "core/thread_pool.h"
 #include "core/workspace.h"
@@ -12,12 +15,41 @@
 namespace minference::api {
 namespace {
 
-/// Work memory grows with the threads: an absurd request is an error, not an absurd workspace.
+// Casts between the C surface and core keep the number.
+static_assert(static_cast<int>(DType::kFloat32) == MINF_FLOAT32);
+static_assert(static_cast<int>(DType::kBFloat16) == MINF_BFLOAT16);
+static_assert(static_cast<int>(DType::kFloat16) == MINF_FLOAT16);
+
+/// A fixed buffer: reporting a failure must not fail itself. Longer messages are cut.
+thread_local char last_error[1024] = "";
+
+minf_status report(minf_status status, const char* text) noexcept {
+  const std::size_t length = std::min(std::strlen(text), sizeof(last_error) - 1);
+  std::memcpy(last_error, text, length);
+  last_error[length] = '\0';
+  return status;
+}
+
+/// Work memory grows with the threads, so an absurd number of them is an error.
 constexpr int32_t kMaxThreads = 4096;
 
 std::size_t with_slack(std::size_t counted) { return counted == 0 ? 0 : counted + kWorkspaceSlack; }
 
 }  // namespace
+
+minf_status report_current_exception() noexcept {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return report(error.status(), error.what());
+  } catch (const std::bad_alloc&) {
+    return report(MINF_ERROR_OUT_OF_MEMORY, "a host allocation failed");
+  } catch (const std::exception& error) {
+    return report(MINF_ERROR_INTERNAL, error.what());
+  } catch (...) {
+    return report(MINF_ERROR_INTERNAL, "internal error (please report): unknown exception");
+  }
+}
 
 void check_unknown_bytes(const void* given, std::size_t known, std::size_t size, const char* name) {
   const auto* const bytes = static_cast<const unsigned char*>(given);
@@ -84,7 +116,7 @@ int64_t Patterns::count(Form form, int64_t num_heads_q) const {
 }
 
 void store_workspace_bytes(std::size_t* bytes, std::size_t counted, const char* name) {
-  MINF_CHECK_ARG(bytes != nullptr, name, ": expected where to store the result, got null");
+  MINF_CHECK_ARG(bytes != nullptr, name, ": expected a pointer for the result, got null");
   *bytes = with_slack(counted);
 }
 
@@ -103,3 +135,20 @@ Workspace checked_workspace(void* workspace, std::size_t given_bytes, std::size_
 }
 
 }  // namespace minference::api
+
+using namespace minference;
+using namespace minference::api;
+
+const char* minf_last_error(void) { return last_error; }
+
+minf_pattern minf_pattern_default(int32_t kind) { return default_pattern(kind); }
+
+minf_status minf_pattern_from_numbers(const double* numbers, int64_t num_numbers,
+                                      minf_pattern* pattern) {
+  return guarded([&] {
+    MINF_CHECK_ARG(numbers != nullptr, "numbers: expected an array, got null");
+    MINF_CHECK_ARG(num_numbers >= 1, "num_numbers: expected >= 1, got ", num_numbers);
+    MINF_CHECK_ARG(pattern != nullptr, "pattern: expected a pointer for the result, got null");
+    *pattern = pattern_from_numbers({numbers, static_cast<std::size_t>(num_numbers)});
+  });
+}

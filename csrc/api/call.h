@@ -1,4 +1,5 @@
-// Checks of what comes with the tensors: options, patterns, threads, work memory.
+// What every public function needs: the C boundary, where an exception becomes a status, and the
+// checks of what comes with the tensors: options, patterns, threads, work memory.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -15,8 +16,23 @@
 
 namespace minference::api {
 
+/// The status of the exception being handled; its text becomes minf_last_error(). Call it only in a
+/// handler.
+minf_status report_current_exception() noexcept;
+
+/// Runs the body of a public function.
+template <typename Body>
+minf_status guarded(const Body& body) noexcept {
+  try {
+    body();
+    return MINF_OK;
+  } catch (...) {
+    return report_current_exception();
+  }
+}
+
 /// Bytes of a struct as it was first published, in 0.2.0. These numbers never change: a program
-/// that was built against an older header says one of them, and is served.
+/// that was built against that header passes them as struct_size, and is served.
 template <typename Struct>
 inline constexpr std::size_t kFirstSize = 0;
 template <>
@@ -33,9 +49,9 @@ inline constexpr std::size_t kFirstSize<minf_sparse_index> = 24 + 4 * sizeof(min
 /// Checks that `size` bytes from `known` on, which this library does not know, are 0.
 void check_unknown_bytes(const void* given, std::size_t known, std::size_t size, const char* name);
 
-/// A caller's struct, whose first field is struct_size, as this library knows it: what an older
-/// caller does not have is 0; what a newer one has beyond must be 0, for it asks for something
-/// else.
+/// A caller's struct, whose first field is struct_size, as this library knows it. Fields that an
+/// older caller does not have become 0. Bytes that a newer caller has beyond must be 0: others ask
+/// for something that this library does not know.
 template <typename Struct>
 Struct read_struct(const Struct& given, const char* name) {
   static_assert(kFirstSize<Struct> > 0 && kFirstSize<Struct> <= sizeof(Struct));
@@ -47,15 +63,15 @@ Struct read_struct(const Struct& given, const char* name) {
   return known;
 }
 
-/// The executor of a call whose tensors are on the device of `tensor`. A null pointer gives the
-/// defaults, here and below.
+/// The executor of a call whose tensors are on the device of `tensor`. Null means the defaults,
+/// here and below.
 Executor checked_executor(const minf_exec* given, const minf_tensor& tensor);
 minf_attention_options checked_options(const minf_attention_options* options);
 
 /// head_dim ** -0.5 for null.
 double checked_scale(const double* softmax_scale, int32_t head_dim);
 
-/// Whether a pattern's sizes mean anything: not where index tensors say which keys.
+/// Whether a pattern's sizes are read. Where index tensors name the keys, they are not.
 enum class PatternSizes { kRead, kIgnoredWithIndex };
 
 /// One pattern per query head, or one for all.
@@ -69,7 +85,7 @@ class Patterns {
     return patterns_[patterns_.size() == 1 ? 0 : static_cast<std::size_t>(head)];
   }
   int64_t size() const { return static_cast<int64_t>(patterns_.size()); }
-  /// Query heads whose key set has this form, if there is a pattern for each; else all or none of
+  /// The number of query heads whose key set has this form. One pattern for all heads counts as
   /// `num_heads_q`.
   int64_t count(Form form, int64_t num_heads_q) const;
 
@@ -77,8 +93,8 @@ class Patterns {
   std::span<const minf_pattern> patterns_;
 };
 
-/// Stores the answer of a *_workspace_bytes function: what a block of any alignment must have so
-/// that `counted` aligned bytes fit.
+/// Stores the answer of a *_workspace_bytes function: the size that a block of any alignment needs
+/// so that `counted` aligned bytes fit.
 void store_workspace_bytes(std::size_t* bytes, std::size_t counted, const char* name = "bytes");
 
 /// The aligned `counted` bytes inside the caller's block.

@@ -1,14 +1,12 @@
 // Stage 1 of 3 by itself, one kind for all heads: vertical-slash and block-sparse estimation into
-// index tensors. Both are calls of an estimator whose pattern comes from options, and whose sizes
-// are those of the tensors.
+// index tensors. Both call an estimator whose pattern comes from the options, and whose sizes are
+// those of the tensors.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstddef>
 #include <vector>
 
 #include "api/backends.h"
 #include "api/call.h"
-#include "api/device.h"
-#include "api/status.h"
 #include "api/tensor.h"
 #include "core/check.h"
 #include "core/estimator.h"
@@ -47,7 +45,7 @@ minf_pattern checked_pattern(const minf_block_sparse_options& options) {
   return pattern;
 }
 
-/// A call, checked but for its outputs.
+/// A call, checked except for its outputs.
 class EstimateCall {
  public:
   template <typename Options>
@@ -69,7 +67,7 @@ class EstimateCall {
   const Shape& shape() const { return shape_; }
   const minf_pattern& pattern() const { return args_.pattern; }
 
-  /// Work memory whatever the sizes of the outputs, which *_workspace_bytes does not see.
+  /// Work memory for outputs of any size: *_workspace_bytes does not see them.
   std::size_t counted_bytes() const {
     if (has_no_rows(shape_)) return 0;
     const Lengths& lengths = shape_.lengths;

@@ -6,8 +6,6 @@
 #include "api/backends.h"
 #include "api/build_index.h"
 #include "api/call.h"
-#include "api/device.h"
-#include "api/status.h"
 #include "api/tensor.h"
 #include "core/backend.h"
 #include "core/check.h"
@@ -15,7 +13,7 @@
 namespace minference::api {
 namespace {
 
-/// `given`, or a contiguous tensor for the same rows where none is given. It has q's memory, for
+/// `given`, or a contiguous tensor for the same rows if it is absent. That one borrows q's memory:
 /// nothing is written.
 minf_tensor out_or_contiguous(const minf_tensor* given, const minf_tensor& q,
                               const minf_tensor& v) {
@@ -61,7 +59,7 @@ minf_status minf_attention_implementation(const minf_tensor* q, const minf_tenso
                    "implementation: expected an index in [0, ", list.size(), "), got ",
                    implementation);
     MINF_CHECK_ARG(capability != nullptr, "capability: expected a struct to fill, got null");
-    bool taken = false;  // By one before.
+    bool taken = false;  // By an earlier one.
     for (int32_t i = 0; i <= implementation; ++i) {
       const AttentionImplementation& entry = list[static_cast<std::size_t>(i)];
       const char* const reason = why_not(call.backend, entry, args, call.executor);
@@ -77,7 +75,7 @@ minf_status minf_attention_implementation_count(int32_t device_type, int32_t dev
   return guarded([&] {
     MINF_CHECK_ARG(device_type == MINF_DEVICE_CPU || device_type == MINF_DEVICE_CUDA,
                    "device_type: expected MINF_DEVICE_CPU or MINF_DEVICE_CUDA, got ", device_type);
-    MINF_CHECK_ARG(count != nullptr, "count: expected where to store the result, got null");
+    MINF_CHECK_ARG(count != nullptr, "count: expected a pointer for the result, got null");
     const Backend& backend =
         select_backend(static_cast<minf_device_type>(device_type), device_index);
     *count = static_cast<int32_t>(backend.attention.size());

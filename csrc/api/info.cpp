@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "api/backends.h"
-#include "api/status.h"
+#include "api/call.h"
 #include "core/backend.h"
 #include "core/check.h"
 #include "cpu/backend.h"
@@ -89,7 +89,7 @@ minf_status minf_min_sparse_seqlen(int32_t device_type, int32_t device_index, in
   return api::guarded([&] {
     MINF_CHECK_ARG(device_type == MINF_DEVICE_CPU || device_type == MINF_DEVICE_CUDA,
                    "device_type: expected MINF_DEVICE_CPU or MINF_DEVICE_CUDA, got ", device_type);
-    MINF_CHECK_ARG(seqlen != nullptr, "seqlen: expected where to store the result, got null");
+    MINF_CHECK_ARG(seqlen != nullptr, "seqlen: expected a pointer for the result, got null");
     *seqlen =
         select_backend(static_cast<minf_device_type>(device_type), device_index).min_sparse_seqlen;
   });

@@ -2,9 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <initializer_list>
 
+#include "api/backends.h"
 #include "api/call.h"
-#include "api/device.h"
-#include "api/status.h"
 #include "api/tensor.h"
 #include "core/backend.h"
 #include "core/check.h"
@@ -12,7 +11,8 @@
 namespace minference::api {
 namespace {
 
-/// Checks an output that may be one of the inputs it is merged from, in place, but nothing else.
+/// Checks an output that may be one of the inputs it is merged from, but must not overlap them
+/// otherwise.
 void check_in_place(const TensorArg& output, std::initializer_list<TensorArg> merged) {
   check_distinct_elements(output);
   for (const TensorArg& input : merged) {

@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "api/backends.h"
 #include "api/call.h"
-#include "api/device.h"
 #include "api/sparse_index.h"
-#include "api/status.h"
 #include "api/tensor.h"
 #include "core/check.h"
 #include "core/runs.h"

@@ -10,9 +10,7 @@
 #include "api/backends.h"
 #include "api/build_index.h"
 #include "api/call.h"
-#include "api/device.h"
 #include "api/sparse_index.h"
-#include "api/status.h"
 #include "api/tensor.h"
 #include "core/backend.h"
 #include "core/workspace.h"
@@ -20,7 +18,7 @@
 namespace minference::api {
 namespace {
 
-/// Work memory of the most demanding stage. `attention`: its shape alone is read.
+/// Work memory of the most demanding stage. Only the shape of `attention` is read.
 std::size_t stage_bytes(const IndexCall& call, const IndexLayout& layout, AttentionArgs attention) {
   attention.patterns = layout.patterns;
   attention.index = layout.index();
@@ -36,7 +34,7 @@ std::size_t prefill_bytes(const IndexCall& call, const AttentionArgs& attention)
   return memory.bytes();
 }
 
-/// Tiles of all heads, if they are asked for.
+/// Counts the tiles of all heads, if the caller asks for them.
 void count_tiles(const IndexCall& call, std::span<const HeadKeys> patterns, const IndexLists& index,
                  const TensorArg& tiles) {
   if (is_absent(tiles.tensor) || call.shape.batch == 0) return;

@@ -10,8 +10,8 @@ namespace minference::api {
 namespace {
 
 void check_present(const TensorArg& arg, const char* pattern) {
-  MINF_CHECK_ARG(!is_absent(arg.tensor), arg.name, ": expected a tensor, for some head is ",
-                 pattern, "; got none");
+  MINF_CHECK_ARG(!is_absent(arg.tensor), arg.name, ": expected a tensor because some head is ",
+                 pattern, ", got none");
 }
 
 void check_if_present(const TensorArg& arg, const TensorArg& reference,
@@ -51,7 +51,7 @@ void check_index_tensors(const IndexTensors& tensors, const Patterns& patterns, 
   if (block_heads > 0) check_present(tensors.block_index, "block_sparse");
 
   const int64_t batch = shape.batch;
-  // Of all heads, or of those that read them.
+  // A tensor has lists of the heads that read it, or else of all heads.
   const auto heads_in = [&](const TensorArg& lists, int64_t readers) {
     return has_lists_of(lists, readers) ? readers : shape.num_heads_q;
   };

@@ -1,4 +1,4 @@
-// From what a caller says each head attends to the lists and patterns that backends take.
+// A caller's index: its checks, and its form as the lists and key sets that backends take.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -29,22 +29,22 @@ struct IndexTensors {
   TensorArg block_index;
 };
 
-/// The caller's struct, checked to be one.
+/// The caller's struct, after checking that there is one.
 minf_sparse_index read_index(const minf_sparse_index* index);
 
 /// Checks its patterns.
 Patterns checked_patterns(const minf_sparse_index& index, int64_t num_heads_q);
 
-/// Checks that the tensors the patterns need are there and that all fit; reads no entry. They must
-/// be on the device of `reference`.
+/// Checks that the tensors the patterns need exist and that all have fitting shapes; reads no
+/// entry. They must be on the device of `reference`.
 void check_index_tensors(const IndexTensors& tensors, const Patterns& patterns, const Shape& shape,
                          const TensorArg& reference);
 
 /// Checks that (lo, hi) pairs lie one after the other.
 void check_run_pairs(const TensorArg& runs);
 
-/// What patterns say of key sets without lists; one per query head, or one for all. Lists of
-/// `index` may be those of all heads, or only of the heads that read them.
+/// The key sets of the patterns, without lists: one per query head, or one for all. A tensor of
+/// `index` may have lists of all heads, or only of the heads that read it.
 std::vector<HeadKeys> pattern_keys(const Patterns& patterns, const IndexTensors& index);
 
 /// The lists of checked tensors; null where a tensor is absent or empty.

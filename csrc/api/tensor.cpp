@@ -16,7 +16,7 @@ namespace {
 /// Largest distance in elements from the first element of a tensor to its last.
 constexpr int64_t kMaxReach = int64_t{1} << 58;
 
-constexpr int64_t kMaxHeadDim = 256;
+constexpr int64_t kMaxHeadDim = MINF_MAX_HEAD_DIM;
 
 const char* dtype_name(int32_t dtype) {
   constexpr const char* kNames[] = {"float32", "bfloat16", "float16", "int32", "int64"};

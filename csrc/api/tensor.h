@@ -41,7 +41,7 @@ inline bool is_absent(const minf_tensor* tensor) { return tensor == nullptr || t
 /// Checks rank, dtype (one of `dtypes`), device, sizes and strides; reads no memory.
 void check_tensor(const TensorArg& arg, int ndim, std::initializer_list<minf_dtype> dtypes);
 
-/// Checks that sizes equal `expected`, -1 standing for any; `meaning` names them in the message.
+/// Checks that sizes equal `expected`, where -1 allows any; `meaning` names them in the message.
 void check_shape(const TensorArg& arg, std::initializer_list<int64_t> expected,
                  const char* meaning);
 void check_same_dtype(const TensorArg& arg, const TensorArg& reference);
@@ -54,7 +54,7 @@ void check_data(const TensorArg& arg);
 void check_distinct_elements(const TensorArg& out);
 
 /// Checks that an output shares no byte with `other`. Views interleaved in one buffer, such as
-/// heads of a fused projection, are told apart where their strides prove it.
+/// heads of a fused projection, pass if their strides prove them disjoint.
 void check_disjoint(const TensorArg& out, const TensorArg& other);
 void check_disjoint(const TensorArg& out, std::initializer_list<TensorArg> others);
 
@@ -78,7 +78,7 @@ Shape check_query_keys(const TensorArg& q, const TensorArg& k);
 int32_t checked_head_dim(const TensorArg& arg, const char* dim_name);
 
 /// Shape of q (or of an out) alone: rank, dtype, head_dim and number of heads are checked, and
-/// num_heads_kv, seqlen_k are set as if k were alike.
+/// num_heads_kv and seqlen_k are set as if k had the same shape.
 Shape check_query(const TensorArg& q);
 
 inline std::byte* address(const TensorArg& arg) {

@@ -1,4 +1,4 @@
-// What every stage of a call is told: sizes, where tensors lie, and where the call runs.
+// What every stage of a call gets: sizes, tensors, and where the call runs.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -29,7 +29,8 @@ struct BasicTokens {
 using ConstTokens = BasicTokens<const void*>;
 using Tokens = BasicTokens<void*>;
 
-/// [batch, num_heads_q, seqlen_q] float32, any strides (elements). data may be null: not wanted.
+/// [batch, num_heads_q, seqlen_q] float32, any strides (elements). data is null if they are not
+/// wanted.
 template <typename Pointer>
 struct BasicRowValues {
   Pointer data = nullptr;
@@ -47,7 +48,7 @@ struct Shape {
   int32_t num_heads_q = 0;
   int32_t num_heads_kv = 0;
   int32_t head_dim = 0;
-  int32_t head_dim_v = 0;  // Of v, and of stage 3's out. Not known to the *_bytes functions.
+  int32_t head_dim_v = 0;  // Of v and out. The *_bytes functions do not know it.
   Lengths lengths;
 
   int32_t group_size() const { return num_heads_q / num_heads_kv; }
@@ -63,8 +64,8 @@ inline HeadKeys pattern_of_head(std::span<const HeadKeys> patterns, int32_t head
   return pattern;
 }
 
-/// Where and with how many threads a call runs. parallel_for is never null here: api/ puts the
-/// library's own pool where the caller gave none.
+/// Where and with how many threads a call runs. parallel_for is never null here: api/ fills in the
+/// library's own pool if the caller gave none.
 struct Executor {
   void* stream = nullptr;    // CUDA: where the work is enqueued.
   int32_t device_index = 0;  // CUDA: ordinal; already current when a stage is called.

@@ -1,8 +1,8 @@
 // A backend: one function per stage, behind arguments that api/ has already checked.
 //
 // Backends are siblings; the list in api/backends.cpp is the only place that names them. A call
-// goes to the first available backend that serves the tensors' device. Work memory is the caller's:
-// each stage says how many bytes it needs for given arguments, whatever the values in the tensors.
+// goes to the first available backend that serves the tensors' device. Work memory is the caller's.
+// How many bytes a stage needs depends on its arguments, never on the values in tensors.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -20,15 +20,15 @@
 
 namespace minference {
 
-/// Whether a backend can be used on this machine, else what its calls fail with, and why.
+/// Whether a backend can be used on this machine; if not, the status of its calls and the reason.
 struct Availability {
   minf_status status = MINF_OK;
   const char* reason = "";  // Static storage; empty where the backend can be used.
 };
 
-/// The lists of a [batch, num_heads_q, ...] tensor: where that of each (batch, head) begins.
-/// Strides in bytes: a Run is two elements of its tensor, whose strides may be odd. data is null
-/// where no head has such a list.
+/// Where the list of each (batch, head) of a [batch, num_heads_q, ...] tensor begins. Strides are
+/// in bytes because a Run is two elements of its tensor, whose strides may be odd. data is null if
+/// no head has such a list.
 template <typename T>
 struct HeadLists {
   T* data = nullptr;
@@ -44,9 +44,9 @@ struct HeadLists {
   }
 };
 
-/// Stage 2: distances to runs, for all heads of an index tensor. The CPU refuses bad distances; a
-/// GPU, where looking would synchronise, ignores those out of range and writes in bounds whatever
-/// comes.
+/// Stage 2: distances to runs, for all heads of an index tensor. The CPU refuses bad distances. A
+/// GPU cannot look without synchronising: it ignores those out of range, and writes in bounds
+/// whatever the lists hold.
 struct PlanArgs {
   int32_t batch = 0;
   int32_t num_heads_q = 0;
@@ -56,7 +56,7 @@ struct PlanArgs {
   HeadLists<int32_t> run_count;
 };
 
-/// Index tensors of a call as they came; lists that no head needs are null.
+/// The index tensors of a call, as the caller gave them. Lists that no head needs are null.
 struct IndexLists {
   HeadLists<const int32_t> columns;
   HeadLists<const Run> runs;
@@ -76,7 +76,7 @@ struct CountTilesArgs {
 
 /// Stage 3. patterns: one per query head or one for all, in host memory, without lists; those are
 /// in memory of the backend's device. The CPU refuses bad entries before it writes anything; a GPU
-/// ignores them, and reads and writes in bounds whatever comes.
+/// ignores them, and reads and writes in bounds whatever the lists hold.
 struct AttentionArgs {
   Shape shape;
   ConstTokens q;
@@ -110,12 +110,11 @@ struct AttentionImplementation {
   const char* name;
   /// Why it cannot compute the call.
   const char* (*refuses)(const AttentionArgs&);
-  /// Why one further down the list computes the call faster. Of the arguments it reads what is
-  /// known before stage 1 has run. Not asked of the last one, nor where the caller forces the
-  /// backend.
+  /// Why one further down the list computes the call faster. Reads only what is known before stage
+  /// 1 has run. Never called on the last one, nor when the caller has forced the backend.
   const char* (*yields)(const AttentionArgs&, const Executor&);
-  /// Reads of AttentionArgs what is known without v and before stage 1 has run: shape (but
-  /// head_dim_v), forms, and how long lists of columns are.
+  /// Reads only what is known without v and before stage 1 has run: the shape (except head_dim_v),
+  /// the forms, and the sizes of the column lists.
   std::size_t (*workspace_bytes)(const AttentionArgs&, const Executor&);
   void (*attend)(const AttentionArgs&, Workspace, const Executor&);
 };
@@ -133,21 +132,21 @@ struct Backend {
 
   /// Looked up once per process, without side effects that a caller could see.
   Availability (*availability)();
-  /// Whether there is such a device and the backend serves it.
+  /// Whether the device exists and the backend serves it.
   bool (*serves_device)(int32_t device_index);
-  /// The same, with a reason where not. @throws Error
+  /// The same, but throws the reason if not. @throws Error
   void (*check_device)(int32_t device_index);
-  /// Checks what only the device's runtime knows: that memory and stream are the device's own. Last
-  /// of a call's checks. @throws Error
+  /// Checks what only the device's runtime knows: that memory and stream are the device's own. The
+  /// last check of a call. @throws Error
   void (*check_resources)(std::span<const NamedMemory> memory, const Executor& executor);
 
   /// One for each kind of pattern that is estimated.
   std::span<const Estimator> estimators;
   void (*plan_vertical_slash)(const PlanArgs&, const Executor&);
   void (*count_key_tiles)(const CountTilesArgs&, const Executor&);
-  /// Writes -1 everywhere: what ends lists that are shorter than others beside them.
+  /// Writes -1 everywhere: it ends lists that are shorter than their neighbours.
   void (*fill_lists)(std::span<int32_t> lists, const Executor&);
-  /// Stage 3: the first that neither refuses nor yields computes a call. The last refuses none.
+  /// Stage 3: the first that neither refuses nor yields computes a call. The last never refuses.
   std::span<const AttentionImplementation> attention;
   void (*merge_attention)(const MergeArgs&, const Executor&);
 };

@@ -26,15 +26,23 @@ class Error : public std::exception {
 
 namespace detail {
 
-/// Out of line, so that a check costs its caller a compare and a call.
-[[noreturn]] void throw_error(minf_status status, std::string message);
-[[noreturn]] void throw_assert(const char* file, int line, const char* condition);
-
 template <typename... Args>
 std::string concat(const Args&... args) {
   std::ostringstream text;
   (text << ... << args);
   return std::move(text).str();
+}
+
+// Out of line, so that a check costs its caller a compare and a call.
+
+[[noreturn, gnu::noinline]] inline void throw_error(minf_status status, std::string message) {
+  throw Error(status, std::move(message));
+}
+
+[[noreturn, gnu::noinline]] inline void throw_assert(const char* file, int line,
+                                                     const char* condition) {
+  throw Error(MINF_ERROR_INTERNAL, concat("internal error (please report): ", condition,
+                                          " does not hold at ", file, ":", line));
 }
 
 }  // namespace detail

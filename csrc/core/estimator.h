@@ -1,6 +1,6 @@
 // Stage 1: an estimator turns q and k into the lists of some heads. A backend has a list of them,
-// one for each kind of pattern that is estimated; nothing else in the library knows one estimator
-// from another.
+// one for each kind of pattern that is estimated; nothing else in the library tells estimators
+// apart.
 //
 // A new estimator is a struct in minf_pattern, a row in core/pattern_info.cpp, its typed arguments
 // here, and an entry in the list of each backend that has it.
@@ -42,15 +42,15 @@ struct EstimateArgs {
 
 struct Estimator {
   minf_pattern_kind kind;
-  /// Sees targets whose pointers may be null. Does not shrink when a target's sizes grow: where the
-  /// sizes are not known yet, api/ asks with the largest.
+  /// The targets' pointers may be null. Must not shrink when a target's sizes grow: if api/ does
+  /// not know the sizes yet, it asks with the largest.
   std::size_t (*workspace_bytes)(const EstimateArgs&, const Executor&);
-  /// Fills the lists; -1 follows the entries of those that turn out shorter than their sizes.
+  /// Fills the lists. -1 fills the end of a list with fewer entries than its size.
   void (*estimate)(const EstimateArgs&, Workspace, const Executor&);
 };
 
-/// Stage 1, vertical-slash: one (batch, query head) to estimate, and where its indices go. Fewer
-/// entries than `vertical_size` or `slash_size` are followed by -1.
+/// Stage 1, vertical-slash: one (batch, query head) to estimate, and where its indices go. -1 fills
+/// the end of a list with fewer entries than `vertical_size` or `slash_size`.
 struct VerticalSlashTarget {
   int32_t batch = 0;
   int32_t head = 0;
@@ -100,7 +100,7 @@ bool share_keys(const Shape& shape, const Target& a, const Target& b) {
 
 // ---- From the arguments of any estimator to those of one ------------------------------------
 
-/// The targets are in `targets`, which the result points into.
+/// The result points into `targets`, which receives the typed targets.
 EstimateVerticalSlashArgs vertical_slash_args(const EstimateArgs& args,
                                               std::vector<VerticalSlashTarget>& targets);
 EstimateBlockSparseArgs block_sparse_args(const EstimateArgs& args,

@@ -10,8 +10,8 @@
 
 namespace minference {
 
-/// Query rows of a row block and keys of a key block or tile, on every backend (design: granularity
-/// of the index format). A kernel may compute in larger tiles; it attends the same keys.
+/// Query rows of a row block and keys of a key block or tile, on every backend: the granularity of
+/// the index format. A kernel may compute in larger tiles; it attends the same keys.
 inline constexpr int kBlock = MINF_BLOCK;
 
 /// How a key set is written down. This is all that the walks of key_tiles.h, and so the kernels,
@@ -22,7 +22,7 @@ enum class Form : int32_t {
   kBlocks,  // A list of key blocks for each row block.
 };
 
-/// As dense_rows: every row of the call.
+/// A value of dense_rows: every row of the call.
 inline constexpr int32_t kAllRows = INT32_MAX;
 
 /// Distances [lo, hi) from end_r: row block r attends keys [end_r - hi, end_r - lo).
@@ -47,8 +47,8 @@ struct HeadKeys {
   int64_t block_stride = 0;         // Entries between the lists of neighbouring row blocks.
   int32_t max_blocks = 0;
 
-  /// In a pattern without lists: the head of the index tensors that has them. Where one pattern
-  /// stands for all heads, each has its own.
+  /// In a pattern without lists: the head of the index tensors that has them. If one pattern serves
+  /// all heads, each head still has its own lists.
   int32_t list_head = 0;
 };
 

@@ -240,7 +240,7 @@ minf_pattern pattern_from_numbers(std::span<const double> numbers) {
   const std::string prefix = detail::concat("(", info.name, "): ");
   for (std::size_t i = 1; i < numbers.size(); ++i) {
     if (i > info.fields.size()) {
-      MINF_CHECK_ARG(numbers[i] == 0, prefix, "expected 0 behind its ", info.fields.size(),
+      MINF_CHECK_ARG(numbers[i] == 0, prefix, "expected 0 after its ", info.fields.size(),
                      " fields, got ", numbers[i]);
       continue;
     }

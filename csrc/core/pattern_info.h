@@ -12,7 +12,7 @@
 
 namespace minference {
 
-/// Rows that may estimate a vertical-slash head, at most.
+/// The most rows that may estimate a vertical-slash head.
 inline constexpr int32_t kMaxLastQ = kBlock;
 
 /// Entries that stage 1 writes for a head; 0 where its pattern has no such list.
@@ -53,10 +53,10 @@ struct PatternInfo {
 /// In the order of their kinds.
 std::span<const PatternInfo> pattern_infos();
 
-/// Of a kind that is known.
+/// `kind` must be known: see check_kind().
 const PatternInfo& pattern_info(int32_t kind);
 
-/// As `head`: a pattern that is not one of a call's, so that messages do not say which one it is.
+/// A value of `head`: the pattern is not one of a call's, so messages do not say which one it is.
 inline constexpr int64_t kNoHead = -1;
 
 /// @throws Error{MINF_ERROR_INVALID_ARGUMENT} if there is no such kind.

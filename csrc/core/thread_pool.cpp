@@ -1,7 +1,7 @@
 // The library's own threads, for callers that bring no parallel_for.
 //
-// The calling thread works too, and workers only help: a call makes progress whatever the pool is
-// busy with (other calls, or nothing at all in a forked child, which has no workers).
+// The calling thread works too, and workers only help: a call makes progress even if the workers
+// are busy with other calls, or do not exist, as in a forked child.
 // SPDX-License-Identifier: Apache-2.0
 #include "core/thread_pool.h"
 
@@ -76,7 +76,7 @@ class ThreadPool {
       lock.unlock();
       job.work();
       lock.lock();
-      withdraw(job);  // Nothing left to take: no one else need look.
+      withdraw(job);  // No task is left, so no other worker needs to look.
       if (--job.helpers == 0) left_.notify_all();
     }
   }
@@ -84,8 +84,8 @@ class ThreadPool {
   void withdraw(const Job& job) { std::erase(jobs_, &job); }
 
   std::mutex mutex_;
-  std::condition_variable work_;  // There is a job, or the end.
-  std::condition_variable left_;  // Some job has no helper any more.
+  std::condition_variable work_;  // There is a job, or the pool is stopping.
+  std::condition_variable left_;  // Some job has no helpers left.
   std::vector<Job*> jobs_;
   std::vector<std::thread> workers_;
   pid_t process_;

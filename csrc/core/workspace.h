@@ -1,7 +1,7 @@
 // Carves typed arrays out of one borrowed block of work memory.
 //
-// Without memory the allocator only counts. A *_workspace_bytes function and the call it speaks for
-// run the same carving code, once without and once with memory, and so cannot disagree.
+// Without memory the allocator only counts. A *_workspace_bytes function and its call run the same
+// carving code, once without and once with memory, so they cannot disagree.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

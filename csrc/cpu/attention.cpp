@@ -10,16 +10,15 @@
 #include "core/key_tiles.h"
 #include "core/workspace.h"
 #include "cpu/index_lists.h"
-#include "cpu/isa/select.h"
-#include "cpu/query_scale.h"
+#include "cpu/isa/kernels.h"
 #include "cpu/stages.h"
 #include "cpu/tile_builder.h"
 
 namespace minference::cpu {
 namespace {
 
-/// Rows (of all heads) that one item computes at most: their q^T and out^T, 1 KiB a row at head_dim
-/// 128 in fp32, are then as large as a 1 MB L2 cache, beside 64 KB of values.
+/// The most rows (of all heads) that one item computes. Their q^T and out^T, 1 KiB a row at
+/// head_dim 128 in fp32, are then as large as a 1 MB L2 cache; 64 KB of values come on top.
 constexpr int kMaxItemRows = 1024;
 
 /// Floats in which a thread holds a tile's values, and q^T and out^T of an item. The size query
@@ -33,8 +32,8 @@ std::size_t value_and_row_floats(const KernelTable& kernels, int32_t head_dim) {
   return std::max(floats(kMaxItemRows, head_dim), floats(kBlock, kMaxHeadDim));
 }
 
-/// Rows of an item of this shape, a multiple of 64: fewer than kMaxItemRows where values wider than
-/// keys leave no room for more.
+/// Rows of an item of this shape, a multiple of 64: fewer than kMaxItemRows if values that are
+/// wider than keys leave no space for more.
 int max_item_rows(const KernelTable& kernels, const Shape& shape) {
   const std::size_t row_floats = value_and_row_floats(kernels, shape.head_dim) -
                                  kernels.scratch_sizes(shape.head_dim_v).values;
@@ -68,7 +67,7 @@ bool attend_same_keys(const HeadKeys& a, const HeadKeys& b) {
          a.window == b.window && a.dense_rows == b.dense_rows;
 }
 
-/// Heads from `head` on that attend the same keys and read the same KV head.
+/// How many heads, from `head` on, attend the same keys and read the same KV head.
 int sharing_heads(const CheckedArgs& args, int max_rows, int32_t batch, int32_t head) {
   const HeadKeys* heads = &args.heads[static_cast<std::size_t>(batch) * args.shape.num_heads_q];
   const int32_t group_end = (head / args.shape.group_size() + 1) * args.shape.group_size();
@@ -78,16 +77,16 @@ int sharing_heads(const CheckedArgs& args, int max_rows, int32_t batch, int32_t 
   return end - head;
 }
 
-/// Row blocks that pay to compute together: a V tile is packed or converted once for all of them.
-/// A function of the input alone, so that results do not depend on the threads.
+/// How many row blocks are worth computing together: a V tile is packed or converted once for all
+/// of them. A function of the input alone, so that results do not depend on the threads.
 int row_blocks_per_item(const HeadKeys& head, const Lengths& lengths, int max_rows, int num_heads) {
   const int most = std::clamp(max_rows / kBlock / num_heads, 1, kMaxStreams);
   switch (head.form) {
     case Form::kBlocks:
       return 1;  // Measured 2 and 4: no faster on random blocks.
     case Form::kRuns: {
-      // Together, four row blocks load a run's width and 3 x 64 keys more, and each column once.
-      // That pays when it is clearly less than they load apart: columns, or runs of 128 keys.
+      // Together, four row blocks load a run's width plus 3 x 64 keys, and each column once. That
+      // pays if it is clearly less than they load apart: with columns, or runs of 128 keys.
       int64_t apart = head.num_columns;
       for (int32_t i = 0; i < head.num_runs; ++i) apart += head.runs[i].hi - head.runs[i].lo;
       const int64_t together = apart + int64_t{head.num_runs} * (kMaxStreams - 1) * kBlock;
@@ -104,7 +103,7 @@ int64_t max_items(const AttentionArgs& args) {
   return int64_t{args.shape.batch} * args.shape.num_heads_q * args.shape.lengths.row_blocks();
 }
 
-/// Writes the items, of at most max_rows, longest first, and returns how many.
+/// Writes the items, each of at most max_rows rows, longest first; returns how many.
 int64_t plan_items(const CheckedArgs& args, int max_rows, const Executor& executor,
                    std::span<Item> items) {
   const Sequences sequences = args.shape.sequences();
@@ -143,7 +142,7 @@ int64_t plan_items(const CheckedArgs& args, int max_rows, const Executor& execut
   std::sort(items.begin(), items.begin() + count, [](const Item& a, const Item& b) {
     if (a.tiles != b.tiles) return a.tiles > b.tiles;
     if (a.batch != b.batch) return a.batch < b.batch;
-    // Heads of one KV head next to each other in time: they read the same keys.
+    // Heads of one KV head run at about the same time: they read the same keys.
     if (a.first_row_block != b.first_row_block) return a.first_row_block > b.first_row_block;
     return a.head < b.head;
   });
@@ -153,7 +152,7 @@ int64_t plan_items(const CheckedArgs& args, int max_rows, const Executor& execut
 /// Work memory of one thread.
 struct ThreadMemory {
   Scratch scratch;  // Without values.
-  Tile* tiles;      // [2]: the one computed, and the one to come.
+  Tile* tiles;      // [2]: the current one and the next.
   std::span<Unit> units;
   float* values_and_rows;
 };
@@ -176,7 +175,7 @@ int64_t num_workers(const AttentionArgs& args, const Executor& executor) {
   return std::min<int64_t>(executor.num_threads, max_items(args));
 }
 
-/// Computes items. One per thread and call.
+/// Computes items. Each thread of a call has one.
 class Worker {
  public:
   Worker(const CheckedArgs& args, const KernelTable& kernels, const ThreadMemory& memory)
@@ -198,7 +197,7 @@ class Worker {
     for (int t = 0; t < 2; ++t) new (&memory_.tiles[t]) Tile;
   }
 
-  /// `next` is the item that follows, if any; its queries are fetched ahead.
+  /// `next` is the item that follows, or null; its queries are prefetched.
   void compute(const Item& item, const Item* next) {
     const int64_t first_head = int64_t{item.batch} * args_.shape.num_heads_q;
     const HeadKeys& keys = args_.heads[static_cast<std::size_t>(first_head + item.head)];
@@ -237,8 +236,8 @@ class Worker {
     return {keys.sink, keys.window, dense_from(keys, lengths)};
   }
 
-  /// After the last tile come the rows of out, and the queries of the next item: what attend
-  /// fetches in place of keys and values.
+  /// After the last tile, attend prefetches the rows of out and the queries of the next item in
+  /// place of keys and values.
   void point_at_next_rows(Tile& ahead, int num_units, const Item* next) const {
     int rows = 0;
     for (int u = 0; u < num_units; ++u) {
@@ -355,8 +354,8 @@ void attention(const AttentionArgs& unchecked, Workspace workspace, const Execut
   std::atomic<int64_t> next{0};
   parallel_for(executor, workers, [&](int64_t t) {
     Worker worker(args, kernels, threads[static_cast<std::size_t>(t)]);
-    // Each worker takes an item ahead, to know which queries to fetch; the last items are the small
-    // ones, so that costs no balance.
+    // Each worker takes an item ahead, to know which queries to prefetch. The last items are the
+    // smallest, so the threads still end at about the same time.
     const auto take = [&] { return next.fetch_add(1, std::memory_order_relaxed); };
     for (int64_t i = take(), following; i < num_items; i = following) {
       following = take();

@@ -1,4 +1,4 @@
-// The CPU backend's table. Always available: the portable kernels run anywhere.
+// The CPU backend's table. The backend is always available: the portable kernels run anywhere.
 // SPDX-License-Identifier: Apache-2.0
 #include "cpu/backend.h"
 

@@ -1,9 +1,9 @@
 // Stage 1 of block-sparse on the CPU: mean-pooled queries against mean-pooled keys, then the
 // largest scores of each row block.
 //
-// The attention kernels serve again, with row blocks as query rows and key blocks as keys: the
-// means are fp32 rows. Nothing of size row_blocks x key_blocks is kept; a task holds the scores of
-// one unit of row blocks. KV heads go in waves, so that their pooled keys stay small.
+// It reuses the attention kernels, with row blocks as query rows and key blocks as keys: the means
+// are fp32 rows. Nothing of size row_blocks x key_blocks is kept; a task holds the scores of one
+// unit of row blocks. KV heads are processed in waves, so that their pooled keys stay small.
 //
 // Source: MInference (arXiv:2407.02490), Algorithm 2.
 // SPDX-License-Identifier: Apache-2.0
@@ -14,15 +14,14 @@
 
 #include "core/key_tiles.h"
 #include "core/workspace.h"
-#include "cpu/isa/select.h"
-#include "cpu/parallel.h"
+#include "cpu/isa/kernels.h"
 #include "cpu/stages.h"
 #include "cpu/top_k.h"
 
 namespace minference::cpu {
 namespace {
 
-/// Pooled keys of a wave of KV heads, about.
+/// The approximate size of the pooled keys of one wave of KV heads.
 constexpr int64_t kWaveBytes = int64_t{4} << 20;
 
 /// Key blocks that one task pools.
@@ -175,7 +174,7 @@ class Estimator {
     const std::span scores(thread.row, static_cast<std::size_t>(blocks));
     for (int32_t n = 0; n < blocks; ++n) {
       const float score = thread.scores[n * mean_kernels_.rows + lane];
-      // NaN or inf in a row reaches its own block only, as the last choice.
+      // A row with NaN or inf affects only its own block, which becomes the last choice.
       scores[n] = std::isfinite(score) ? score : std::numeric_limits<float>::lowest();
     }
     if (args_.top_p < 1) to_masses(scores);
@@ -202,8 +201,8 @@ class Estimator {
     std::fill(index + count, index + target.top_k, -1);
   }
 
-  /// Scores to softmax weights relative to the largest. Last choices weigh nothing, whatever the
-  /// sign of the scale, unless all are.
+  /// Turns scores into softmax weights relative to the largest. A last choice weighs 0, whatever
+  /// the sign of the scale, unless all are last choices.
   void to_masses(std::span<float> scores) const {
     const auto scale = static_cast<float>(args_.softmax_scale);
     constexpr float kLast = std::numeric_limits<float>::lowest();

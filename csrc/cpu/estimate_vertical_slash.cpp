@@ -4,8 +4,8 @@
 // Keys are cut into chunks. Pass 1: per chunk, each row's maximum and sum of exponentials. Pass 2:
 // the probabilities, of which only the sums are kept. A chunk's columns are its own; its nearest 63
 // distances are also the next chunk's farthest, so they are kept apart and added afterwards. Query
-// heads of a KV group go together, so K is read twice in all. Every sum has one order: the number
-// of threads does not change a bit.
+// heads of a KV group are estimated together, so K is read twice in all. Every sum has a fixed
+// order, so results do not depend on the number of threads.
 //
 // Source: MInference (arXiv:2407.02490), Algorithm 1.
 // SPDX-License-Identifier: Apache-2.0
@@ -16,9 +16,7 @@
 #include <numeric>
 
 #include "core/workspace.h"
-#include "cpu/isa/select.h"
-#include "cpu/parallel.h"
-#include "cpu/query_scale.h"
+#include "cpu/isa/kernels.h"
 #include "cpu/stages.h"
 #include "cpu/top_k.h"
 
@@ -28,12 +26,12 @@ namespace {
 /// Query heads of one KV group estimated together: 256 rows make a K tile from DRAM compute-bound.
 constexpr int kGroupHeads = 4;
 
-/// Keys of one task: long enough to forget its set-up (up to 256 rows packed), short enough to
-/// share.
+/// Keys of one task: enough to make its set-up (packing up to 256 rows) negligible, few enough to
+/// keep all threads busy.
 constexpr int32_t kChunkKeys = 4096;
 
-/// Scores of 32 heads at 128K keys would take 32 MB at once, so groups go in waves of about this
-/// much.
+/// The approximate size of the scores of one wave of groups: those of 32 heads at 128K keys would
+/// take 32 MB at once.
 constexpr int64_t kWaveBytes = int64_t{4} << 20;
 
 /// Distances of a chunk that also belong to the next one.
@@ -238,8 +236,8 @@ class Estimator {
     }
   }
 
-  /// Each row's log2 of its sum of 2^score, the chunks taken together: P = 2^(score - offset). Rows
-  /// that do not exist or are not finite get an offset that leaves P = 0.
+  /// For each row, log2 of its sum of 2^score over all chunks: P = 2^(score - offset). Rows that do
+  /// not exist or are not finite get an offset that makes P = 0.
   void row_offsets(int32_t target, float* offset) const {
     for (int32_t row = 0; row < kBlock; ++row) {
       offset[row] = FLT_MAX;
@@ -264,7 +262,7 @@ class Estimator {
     return first_position_ + kBlock - chunk * kChunkKeys - num_diagonals;
   }
 
-  /// A chunk owns its distances but the nearest 63, which the next chunk owns; the last one owns
+  /// A chunk owns its distances except the nearest 63, which the next chunk owns; the last one owns
   /// all.
   void store_diagonals(int32_t target, int32_t chunk, int32_t num_diagonals,
                        const float* diagonals) const {
@@ -358,7 +356,7 @@ class Estimator {
     }
   }
 
-  /// Keys [begin, end) of the target's KV head, all seen but by rows before them.
+  /// Keys [begin, end) of the target's KV head, which only rows before them do not see.
   void set_tile(ThreadMemory& thread, const VerticalSlashTarget& target, int32_t begin,
                 int32_t end) const {
     const HeadRows keys = args_.k.head(sequence_of(target), args_.shape.kv_head(target.head),

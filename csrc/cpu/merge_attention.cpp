@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "cpu/isa/select.h"
+#include "cpu/isa/kernels.h"
 #include "cpu/stages.h"
 
 namespace minference::cpu {
@@ -18,7 +18,7 @@ struct Weights {
   float lse;
 };
 
-/// Shares of the two parts in their common softmax.
+/// Weights of the two parts in their common softmax.
 Weights weigh(float lse_a, float lse_b) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   if (lse_a == -kInfinity && lse_b == -kInfinity) return {0, 0, -kInfinity};

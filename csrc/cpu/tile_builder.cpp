@@ -99,7 +99,7 @@ void TileBuilder::set_key(Tile& tile, int32_t key, int32_t position) const {
   tile.value_row[key] = values_.row(position);
 }
 
-/// Pads to a multiple of 4 keys that nobody sees, and says which streams attend the slot.
+/// Pads to a multiple of 4 with keys that no row sees, and notes which streams attend the slot.
 void TileBuilder::finish_slot(Tile& tile, Slot& slot) {
   const uint64_t all = low_bits(slot.count);
   for (int s = 0; s < kMaxStreams; ++s) {

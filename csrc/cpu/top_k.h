@@ -8,10 +8,10 @@
 
 namespace minference::cpu {
 
-/// What callers give to entries that must be kept.
+/// The score of entries that must be kept.
 inline constexpr float kForcedScore = __builtin_inff();
 
-/// A score and what it belongs to, for mass budgets.
+/// A score and its index, for mass budgets.
 struct Candidate {
   float score;
   int32_t index;
@@ -21,9 +21,9 @@ struct Candidate {
 /// are not NaN.
 void select_largest(std::span<const float> scores, int32_t count, int32_t* index);
 
-/// Of `count` selected indices keeps the largest scores until they sum to `budget`; writes -1 over
-/// the rest. Entries of kForcedScore come first; `forced_mass` is what they count for in the sum.
-/// Scores are not negative. `candidates` is scratch of `count`.
+/// Keeps those of `count` selected indices that have the largest scores, until they sum to
+/// `budget`; writes -1 over the rest. Entries of kForcedScore come first, and add `forced_mass` to
+/// the sum. Scores are not negative. `candidates` is scratch memory for `count` entries.
 void keep_mass(std::span<const float> scores, double forced_mass, int32_t count, double budget,
                int32_t* index, std::span<Candidate> candidates);
 

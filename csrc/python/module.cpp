@@ -15,7 +15,7 @@ namespace py = pybind11;
 
 namespace {
 
-/// A tensor as Python describes it: (address, dtype of minf_dtype, whether on CUDA, device index,
+/// A tensor as Python describes it: (address, minf_dtype, whether it is on a GPU, device index,
 /// shape, strides).
 using Description = std::tuple<std::uintptr_t, std::int32_t, bool, std::int32_t,
                                std::vector<std::int64_t>, std::vector<std::int64_t>>;
@@ -82,6 +82,9 @@ PYBIND11_MODULE(_C, module) {
   module.attr("DEFAULT_SINK") = MINF_DEFAULT_SINK;
   module.attr("DEFAULT_LOCAL") = MINF_DEFAULT_LOCAL;
   using namespace py::literals;
+  module.attr("DTYPES") =
+      py::dict("float32"_a = int{MINF_FLOAT32}, "bfloat16"_a = int{MINF_BFLOAT16},
+               "float16"_a = int{MINF_FLOAT16});
   module.attr("PATTERN_KINDS") =
       py::dict("dense"_a = int{MINF_DENSE}, "a_shape"_a = int{MINF_A_SHAPE},
                "vertical_slash"_a = int{MINF_VERTICAL_SLASH},
@@ -105,7 +108,7 @@ PYBIND11_MODULE(_C, module) {
         return minference::min_sparse_seqlen({cuda ? DeviceType::kCuda : DeviceType::kCpu, index});
       },
       py::kw_only(), py::arg("cuda"), py::arg("index"),
-      "Keys from which on vertical-slash is worth its estimate on a device.");
+      "The smallest seqlen_k at which vertical-slash beats dense attention on a device.");
   module.def(
       "attention_implementations",
       [](const Description& q, const Description& k, const Description& v,

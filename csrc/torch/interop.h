@@ -33,8 +33,9 @@ using torch::stable::Tensor;
 
 // ---- Errors --------------------------------------------------------------------------------
 
-/// What the text of an op's error begins with; minference._library picks the Python type by it,
-/// since every exception that crosses the stable ABI arrives as RuntimeError.
+/// What the text of an op's error begins with. minference._library chooses the Python type by it,
+/// because every exception that crosses the stable ABI arrives as RuntimeError: its table
+/// EXCEPTIONS lists the same prefixes.
 inline const char* status_prefix(minf_status status) {
   switch (status) {
     case MINF_ERROR_INVALID_ARGUMENT:
@@ -178,8 +179,8 @@ class Workspace {
   std::size_t bytes_;
 };
 
-/// Rows of a CPU tensor, as minf_pattern_from_numbers() reads them: float64 with 8 columns, zeros
-/// at their ends, or int32 with 4, where zeros at the end stand for defaults too.
+/// Reads the rows of a CPU tensor by minf_pattern_from_numbers(). Rows are float64 with 8 columns,
+/// zeros at their ends; or int32 with 4, where zeros at the end mean the defaults.
 inline std::vector<minf_pattern> patterns_of(const Tensor& tensor) {
   using torch::headeronly::ScalarType;
   check_rank(tensor, 2, "patterns");
@@ -198,7 +199,7 @@ inline std::vector<minf_pattern> patterns_of(const Tensor& tensor) {
   }
   const void* const data = tensor.const_data_ptr();
   std::vector<minf_pattern> patterns(static_cast<std::size_t>(tensor.size(0)));
-  patterns.reserve(1);  // Never null: the library then says how many it expected, not none.
+  patterns.reserve(1);  // Never null, so that the library's error names the number it expected.
   for (std::size_t row = 0; row < patterns.size(); ++row) {
     double numbers[8];
     for (int64_t column = 0; column < num_columns; ++column) {
@@ -231,18 +232,18 @@ inline void parallel_for(int64_t num_tasks, minf_task task, void* task_context, 
   });
 }
 
-/// The stream that torch enqueues on for a GPU, on this thread.
+/// The stream on which torch, on this thread, enqueues work for a GPU.
 inline void* current_cuda_stream(int32_t device_index) {
   void* stream = nullptr;
   if (aoti_torch_get_current_cuda_stream == nullptr ||
       aoti_torch_get_current_cuda_stream(device_index, &stream) != 0) {
-    throw_status(MINF_ERROR_CUDA, "torch says of no stream for cuda:", device_index);
+    throw_status(MINF_ERROR_CUDA, "torch has no current stream for cuda:", device_index);
   }
   return stream;
 }
 
-/// Where `tensor` is: torch's pool and torch's number of threads (torch.set_num_threads), or
-/// torch's current stream.
+/// How to run a call on the device of `tensor`: with torch's pool and number of threads
+/// (torch.set_num_threads), or on torch's current stream.
 inline minf_exec torch_exec(const Tensor& tensor) {
   minf_exec exec{};
   exec.struct_size = sizeof(exec);

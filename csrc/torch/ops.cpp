@@ -1,8 +1,9 @@
 // torch.ops.minference.*: adapters first, the table of contents last.
 //
 // Shapes, dtypes and devices are checked in libminference, so that C, C++ and Python users read the
-// same message; here only what would not survive the conversion to minference.h. Outputs are
-// contiguous whatever the strides of the inputs. Fake kernels and autograd: minference/_library.py.
+// same message; here is checked only what would not survive the conversion to minference.h. Outputs
+// are contiguous, whatever the strides of the inputs. Fake kernels and autograd:
+// minference/_library.py.
 // SPDX-License-Identifier: Apache-2.0
 #include <tuple>
 
@@ -20,8 +21,8 @@ TensorPair empty_outputs(const Tensor& q, int64_t head_dim_v, bool wants_lse = t
           empty_on(q, {q.size(0), q.size(2), wants_lse ? q.size(1) : 0}, ScalarType::Float)};
 }
 
-/// head_dim_v of an out for `v`. What is wider than minference.h allows is refused only after out
-/// has been allocated, so an out of that size is never asked for.
+/// head_dim_v of an out for `v`. A v that is wider than minference.h allows is refused only after
+/// out has been allocated, so the size of out is limited here.
 int64_t head_dim_of_out(const Tensor& v) {
   check_rank(v, 4, "v");
   return std::min<int64_t>(v.size(3), MINF_MAX_HEAD_DIM);
@@ -200,7 +201,7 @@ TensorPair prefill(const Tensor& q, const Tensor& k, const Tensor& v,
   return {out, lse};
 }
 
-/// An option for all vertical-slash heads, where it is given.
+/// Sets an option of all vertical-slash heads, if it is given.
 void set_option(std::vector<minf_pattern>& patterns, int32_t minf_vertical_slash::* option,
                 const std::optional<int64_t>& value, const char* name) {
   if (!value) return;
@@ -250,8 +251,8 @@ Tensor block_sparse_attn(const Tensor& q, const Tensor& k, const Tensor& v, int6
 
 // ---- Work ----------------------------------------------------------------------------------
 
-/// Checks q, k and the patterns together, by a query that reads no memory. It is asked of the CPU
-/// backend: what a GPU demands of elements and rows is nothing to counting.
+/// Checks q, k and the patterns together, by a query that reads no memory. The CPU backend answers
+/// it, because counting does not need the dtypes and alignment that a GPU demands.
 void check_together(const Tensor& q, const Tensor& k, const std::vector<minf_pattern>& patterns) {
   minf_tensor q_view = view_of(q, "q");
   minf_tensor k_view = view_of(k, "k");
@@ -300,8 +301,8 @@ Tensor count_key_tiles(const Tensor& q, const Tensor& k, const Tensor& patterns,
 
 }  // namespace
 
-// One function per op for every device: libminference selects the backend from the tensors, and
-// says so where none serves them.
+// Each op has one function for all devices: libminference selects the backend by the tensors, or
+// says why none serves them.
 void register_ops(torch::stable::detail::StableLibrary& m) {
   m.impl("vs_attn", TORCH_BOX(&vs_attn));
   m.impl("a_shape_attn", TORCH_BOX(&a_shape_attn));
@@ -337,8 +338,7 @@ STABLE_TORCH_LIBRARY(minference, m) {
       "block_sparse_attn(Tensor q, Tensor k, Tensor v, SymInt top_k, *, "
       "float? softmax_scale=None) -> Tensor");
   // patterns: float64 [num_heads_q or 1, 8] on the CPU, rows of minf_pattern_from_numbers(); or
-  // int32 [.., 4] with the first of their numbers. last_q and the others: in place of the
-  // patterns'.
+  // int32 [.., 4] with the first 4 of their numbers. last_q, sink and local replace the patterns'.
   m.def(
       "prefill_attn(Tensor q, Tensor k, Tensor v, Tensor patterns, *, "
       "float? softmax_scale=None, SymInt? last_q=None, SymInt? sink=None, SymInt? local=None) "

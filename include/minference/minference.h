@@ -11,10 +11,10 @@
  *
  * Conventions, said once:
  * - Layout: q [batch, seqlen_q, num_heads_q, head_dim]; k [batch, seqlen_k, num_heads_kv,
- *   head_dim]; v, out like k, q with head_dim_v, which may be another number; lse [batch,
- *   num_heads_q, seqlen_q] float32, natural logarithm. Strides are in elements. Only the innermost
- *   stride must be 1; the others may be any positive number, and 0 for inputs. Query head h reads
- *   KV head h / (num_heads_q / num_heads_kv).
+ *   head_dim]; v like k and out like q, with head_dim_v, which may differ from head_dim;
+ *   lse [batch, num_heads_q, seqlen_q] float32, natural logarithm. Strides are in elements. Only
+ *   the innermost stride must be 1; the others may be any positive number, and 0 for inputs. Query
+ *   head h reads KV head h / (num_heads_q / num_heads_kv).
  * - Causal, bottom-right aligned: row i is at position p_i = i + seqlen_k - seqlen_q and sees
  *   keys j <= p_i. seqlen_q > seqlen_k is an error.
  * - Granularity: row block r is query rows [64 r, 64 r + 64), end_r = 64 r + 64 + seqlen_k -
@@ -29,26 +29,27 @@
  *   The text of the last failure on the calling thread is minf_last_error().
  * - A null pointer to options or to minf_exec means the defaults.
  * - The library never prints, never exits and never allocates device memory. Work memory comes from
- *   the caller (workspace); each *_workspace_bytes function says how much a call needs. None sees
- *   v: the size serves every head_dim_v, and on the CPU from head_dim 40 on it is what head_dim
- *   itself needs.
+ *   the caller (workspace); each *_workspace_bytes function says how many bytes a call needs. None
+ *   sees v: the size serves every head_dim_v. On the CPU, from head_dim 40 on, it is the size that
+ *   head_dim_v == head_dim needs.
  * - Calls are thread-safe, and deterministic: the same input gives the same bits with any number
  *   of threads.
  *
  * CUDA, said once. All functions serve GPUs from compute capability 8.0 on.
  * - All tensors of a call and its workspace are memory of one GPU, the tensors' device_index;
  *   managed and registered host memory will do where the GPU can use the same address. Patterns,
- *   options and minf_exec are host memory, and may go when the call has returned.
+ *   options and minf_exec are host memory, and may be freed when the call has returned.
  * - A call enqueues on minf_exec.stream, a stream of that GPU (null: the default stream), and
  *   returns; it never waits, allocates or copies from host memory. Tensors and workspace must stay
- *   until the stream has passed. The thread's current device is as before.
+ *   valid until that work has run. The thread's current device does not change.
  * - Calls can be captured into a CUDA graph, which then replays with the same pointers, sizes and
  *   patterns. Workspace sizes depend on shapes, patterns and the GPU, never on the values in
  *   tensors.
- * - bfloat16 and float16. Rows of q, k, v and out, and of what is merged, are aligned to 16 bytes:
- *   data is, and strides are multiples of 8 elements. Else MINF_ERROR_UNSUPPORTED.
- * - Index tensors are untrusted and are not looked at before the launch: an entry out of range is
- *   ignored; nothing is read or written out of bounds, whatever they hold.
+ * - Dtypes: bfloat16 and float16. Rows of q, k, v and out, and of merged outs, must be aligned to
+ *   16 bytes: data is aligned so, and strides are multiples of 8 elements. Anything else is
+ *   MINF_ERROR_UNSUPPORTED.
+ * - Index tensors are untrusted, and no entry is read before the launch: an entry out of range is
+ *   ignored, and nothing is read or written out of bounds, whatever they hold.
  *
  * Source: MInference (arXiv:2407.02490); online softmax as in FlashAttention-2 (arXiv:2307.08691).
  *
@@ -136,7 +137,7 @@ typedef enum minf_pattern_kind {
   MINF_TRI_SHAPE = 4       /* A-shape, and the last rows of the call are dense. */
 } minf_pattern_kind;
 
-/* What MInference chose, and what minf_pattern_default() gives. */
+/* The values that MInference chose, and that minf_pattern_default() gives. */
 #define MINF_DEFAULT_LAST_Q 64
 #define MINF_DEFAULT_SINK 30
 #define MINF_DEFAULT_LOCAL 100
@@ -174,8 +175,8 @@ typedef struct minf_block_sparse {
 } minf_block_sparse;
 
 /* The pattern of one query head, with the options of its estimator. Only the struct that `kind`
- * names is read; every other byte must be 0. Heads of a call whose options are alike are estimated
- * together. */
+ * names is read; every other byte must be 0. Heads of a call that have the same options are
+ * estimated together. */
 typedef struct minf_pattern {
   int32_t kind;     /* minf_pattern_kind */
   int32_t reserved; /* 0 */
@@ -192,10 +193,10 @@ typedef struct minf_pattern {
  * gives a pattern that every call refuses. */
 MINF_API minf_pattern minf_pattern_default(int32_t kind);
 
-/* Reads a pattern from numbers, as bindings and files have it: numbers[0] is the kind, then come
- * the fields of its struct in their order, `reserved` ones left out. Fields that are not given keep
- * their defaults; numbers beyond the last field must be 0. Whether a number is legal for its field
- * is checked by the calls that take the pattern, here only that an integer field gets an int32. */
+/* Reads a pattern from numbers, as bindings and files store it: numbers[0] is the kind, then come
+ * the fields of its struct in their order, without the `reserved` ones. Fields that are not given
+ * keep their defaults; numbers beyond the last field must be 0. This checks only that an integer
+ * field gets an int32; the calls that take the pattern check that each field is in its range. */
 MINF_API minf_status minf_pattern_from_numbers(const double* numbers, int64_t num_numbers,
                                                minf_pattern* pattern);
 
@@ -209,8 +210,8 @@ typedef void (*minf_parallel_for)(int64_t num_tasks, minf_task task, void* task_
 
 /* Where and with what a call runs. Zero-initialise, then set struct_size. Structs with struct_size
  * grow at the end only, and every size since 0.2.0 is accepted: a program built against an older
- * header keeps working. One built against a newer header works as long as what this library does
- * not know of its structs is 0. */
+ * header keeps working. One built against a newer header works as long as the fields that this
+ * library does not know are 0. */
 typedef struct minf_exec {
   size_t struct_size;             /* sizeof(minf_exec) */
   void* stream;                   /* CUDA: cudaStream_t to enqueue on. CPU: ignored. */
@@ -225,7 +226,7 @@ typedef struct minf_exec {
 typedef struct minf_vertical_slash_options {
   size_t struct_size;          /* sizeof(minf_vertical_slash_options) */
   const double* softmax_scale; /* Multiplies q.k; null selects head_dim ** -0.5. Finite. */
-  int32_t last_q;              /* These as in minf_vertical_slash. */
+  int32_t last_q;              /* From here on as in minf_vertical_slash. */
   int32_t sink;
   int32_t local;
   int32_t reserved; /* 0 */
@@ -306,7 +307,7 @@ MINF_API minf_status minf_estimate_block_sparse_workspace_bytes(
 
 /* ---- Stage 2: plan ----------------------------------------------------------------------- */
 
-/* Number of runs that slash_size distances over seqlen_k keys can become, at most. */
+/* Returns the most runs that slash_size distances over seqlen_k keys can become. */
 MINF_API int64_t minf_max_runs(int64_t slash_size, int64_t seqlen_k);
 
 /* Merges each head's distances into runs, the form that stage 3 reads.
@@ -331,12 +332,12 @@ MINF_API minf_status minf_plan_vertical_slash(const minf_tensor* slash_index, in
 /* ---- Stage 3: compute -------------------------------------------------------------------- */
 
 /* The keys that each head attends. A tensor that no head needs may be absent (ndim 0). Dimension 1
- * of a list tensor has all query heads, or in their order only those whose pattern reads it:
+ * of a list tensor holds all query heads, or only those whose pattern reads it, in the same order:
  * vertical-slash heads for the first three, block-sparse heads for block_index. */
 typedef struct minf_sparse_index {
   size_t struct_size;           /* sizeof(minf_sparse_index) */
   const minf_pattern* patterns; /* [num_patterns], host memory. For vertical-slash and block-sparse
-                                   heads only the kind is read: the tensors below say the rest. */
+                                   heads only the kind is read: the tensors below have the keys. */
   int64_t num_patterns;         /* num_heads_q, or 1: the same pattern for all heads. */
   minf_tensor vertical_index;   /* int32 [batch, heads, any], ascending, -1 may fill the end. */
   minf_tensor runs;             /* int32 [batch, heads, max_runs, 2], from stage 2; stride 2
@@ -362,10 +363,9 @@ typedef struct minf_attention_options {
  *     out  [batch, seqlen_q, num_heads_q,  head_dim_v]  dtype of q; overlaps no input, nor lse
  *     lse  [batch, num_heads_q, seqlen_q]               float32; ndim 0 to skip
  *
- * No key counts twice: a column inside a run is skipped. Keys no row attends are never read for
- * their value: NaN there changes nothing. Index tensors are untrusted: on the CPU an entry that is
- * out of range, unsorted or repeated is an error. seqlen_q == 0 is not an error.
- * Accumulates in float32. */
+ * No key counts twice: a column inside a run is skipped. A key that no row attends has no effect,
+ * even if it holds NaN. Index tensors are untrusted: on the CPU an entry that is out of range,
+ * unsorted or repeated is an error. seqlen_q == 0 is not an error. Accumulates in float32. */
 MINF_API minf_status minf_sparse_attention(const minf_tensor* q, const minf_tensor* k,
                                            const minf_tensor* v, const minf_sparse_index* index,
                                            const minf_attention_options* options,
@@ -380,40 +380,40 @@ MINF_API minf_status minf_sparse_attention_workspace_bytes(const minf_tensor* q,
 /* Counts the 64-row x 64-key tiles that stage 3 computes for `index`; density is this over the same
  * count for MINF_DENSE.
  *
- *     tiles  [batch, num_heads_q]  int64, out; on the device of the index tensors, and where there
- *                                  are none the device that counts */
+ *     tiles  [batch, num_heads_q]  int64, out, on the device of the index tensors; without any, its
+ *                                  own device counts */
 MINF_API minf_status minf_count_key_tiles(int64_t batch, int64_t num_heads_q, int64_t seqlen_q,
                                           int64_t seqlen_k, const minf_sparse_index* index,
                                           const minf_tensor* tiles, const minf_exec* exec);
 
 /* ---- All stages -------------------------------------------------------------------------- */
 
-/* Stages 1 and 2 for heads that each have their own pattern: estimates what the patterns ask for,
- * and plans it.
+/* Runs stages 1 and 2 for heads that each have their own pattern: estimates the lists that the
+ * patterns need, and plans them.
  *
  *     q, k          as in minf_estimate_vertical_slash()
  *     patterns      [num_patterns], host memory; num_patterns is num_heads_q, or 1 for all heads
  *     options       of stage 3; null: the defaults
- *     index         out, struct_size set: its patterns are the caller's, and must stay; its tensors
- *                   are views of index_memory, which only some of the heads may need
+ *     index         out, with struct_size set. Its patterns are the caller's, and must stay
+ *                   valid; its tensors are views of index_memory, of only the heads that read them
  *     index_memory  index_bytes of memory of q's device, of any alignment
  *
- * A list that ends early is filled with -1. With the index, minf_sparse_attention() computes what
- * minf_prefill_attention() does, and minf_count_key_tiles() counts it. */
+ * -1 fills the end of a list that turns out shorter. With the index, minf_sparse_attention()
+ * computes what minf_prefill_attention() does, and minf_count_key_tiles() counts its tiles. */
 MINF_API minf_status minf_build_index(const minf_tensor* q, const minf_tensor* k,
                                       const minf_pattern* patterns, int64_t num_patterns,
                                       const minf_attention_options* options,
                                       minf_sparse_index* index, void* index_memory,
                                       size_t index_bytes, void* workspace, size_t workspace_bytes,
                                       const minf_exec* exec);
-/* Bytes of index_memory, and of work memory that may go when the call has run. */
+/* Stores the bytes of index_memory, and of work memory that may be freed when the call has run. */
 MINF_API minf_status minf_build_index_bytes(const minf_tensor* q, const minf_tensor* k,
                                             const minf_pattern* patterns, int64_t num_patterns,
                                             const minf_exec* exec, size_t* index_bytes,
                                             size_t* workspace_bytes);
 
-/* minf_build_index() and minf_sparse_attention() in one call, on one workspace. Arguments are
- * theirs.
+/* Does minf_build_index() and minf_sparse_attention() in one call, with one workspace. The
+ * arguments are theirs, and:
  *
  *     tiles  [batch, num_heads_q]  int64, device of q, out: tiles computed; null or ndim 0 to skip
  */
@@ -438,7 +438,8 @@ MINF_API minf_status minf_prefill_attention_workspace_bytes(const minf_tensor* q
  *     lse_a, lse_b, lse  [batch, num_heads_q, seqlen_q]            float32
  *
  * A part with lse = -inf contributes nothing, whatever its out holds; two of them give 0 and -inf.
- * out may be out_a or out_b itself, lse may be lse_a or lse_b itself; no other overlap. */
+ * out may be out_a or out_b itself, and lse may be lse_a or lse_b itself; no other overlap is
+ * allowed. */
 MINF_API minf_status minf_merge_attention(const minf_tensor* out_a, const minf_tensor* lse_a,
                                           const minf_tensor* out_b, const minf_tensor* lse_b,
                                           const minf_tensor* out, const minf_tensor* lse,
@@ -448,7 +449,7 @@ MINF_API minf_status minf_merge_attention(const minf_tensor* out_a, const minf_t
 
 /* "0.2.0" */
 MINF_API const char* minf_version(void);
-/* Compiler, flags, build type and CUDA architectures, one line. */
+/* Compiler, flags, build type and CUDA architectures, in one line. */
 MINF_API const char* minf_build_info(void);
 
 /* A backend ("sm80", "cpu", ...) or a CPU instruction set ("avx512_bf16", "avx512", "avx2",
@@ -466,25 +467,25 @@ MINF_API int32_t minf_cpu_isa_count(void);
 MINF_API minf_status minf_cpu_isa(int32_t isa, minf_capability* capability);
 
 /* Forces the CPU instruction set of all later calls of the process; null or "" restores the best
- * available. Fails with MINF_ERROR_UNSUPPORTED where the machine lacks it. For tests and
+ * available. Fails with MINF_ERROR_UNSUPPORTED if the machine lacks it. For tests and
  * benchmarks. */
 MINF_API minf_status minf_set_cpu_isa(const char* name);
 
 /* Forces the backend of all later calls of the process on devices of its kind; null or "" restores
- * the best for each device. A forced backend leaves no call to another's kernels that its own
- * serve. Fails with MINF_ERROR_INVALID_ARGUMENT where this build has no backend of that name, with
- * the backend's own status where it cannot be used. No call may run meanwhile. For
- * tests and benchmarks. */
+ * the best for each device. A forced backend uses its own kernels for every call that they can
+ * serve, even where another's are faster. Fails with MINF_ERROR_INVALID_ARGUMENT if this build has
+ * no backend of that name, with the backend's own status if it cannot be used. No other call may
+ * run at the same time. For tests and benchmarks. */
 MINF_API minf_status minf_set_backend(const char* name);
 
-/* How a call's attention would be computed. A backend has an ordered list of implementations; the
- * first that can serve a call, and is not slower there than one behind it, does.
+/* Says how a call's attention would be computed. A backend has an ordered list of implementations.
+ * The first that can serve a call, and is not slower for it than a later one, computes it.
  *
  *     q, k, v, patterns  those of minf_prefill_attention(); no memory is read
  *     out                may be null: out is contiguous then
  *     implementation     an index into the list of q's device
- *     capability         out: available is 1 if this one would serve the call were it the first,
- *                        reason says why not; selected is 1 if it will */
+ *     capability         out: available is 1 if this one would serve the call if it were the first,
+ *                        else reason says why not; selected is 1 if it will serve the call */
 MINF_API minf_status minf_attention_implementation(const minf_tensor* q, const minf_tensor* k,
                                                    const minf_tensor* v,
                                                    const minf_pattern* patterns,
@@ -494,10 +495,10 @@ MINF_API minf_status minf_attention_implementation(const minf_tensor* q, const m
 MINF_API minf_status minf_attention_implementation_count(int32_t device_type, int32_t device_index,
                                                          int32_t* count);
 
-/* Keys from which on prefill attention by vertical-slash, sizes (500, 700), is worth its estimate
- * on a device: below, dense attention takes no longer. A constant of the backend: measured on the
- * CPU, for GPUs by arithmetic until one has been timed. The calls above never compute anything but
- * the pattern they were given: this is for those who choose patterns. */
+/* Stores the smallest seqlen_k at which vertical-slash prefill attention of sizes (500, 700) is
+ * worth its estimate on a device: below, dense attention takes no longer. A constant of the
+ * backend: measured for the CPU, estimated for GPUs until one has been timed. It is advice to
+ * callers that choose patterns: the calls above compute the pattern they are given. */
 MINF_API minf_status minf_min_sparse_seqlen(int32_t device_type, int32_t device_index,
                                             int32_t* seqlen);
 

@@ -1,17 +1,17 @@
 // The C++17 surface of minference: minference.h with typed views, defaults and exceptions.
 //
 // Header only, over the C functions, so that libminference keeps one binary boundary. Semantics,
-// conventions (layout, causality, granularity, units) and sources are those of minference.h; what
-// is said here is what C++ adds. A failed call throws Error, with the outputs untouched. A call
-// returns when its result is written (CPU) or its work is enqueued (CUDA). Where tensors are on a
-// GPU, every function also throws Error with the codes that only CUDA has, from kNoDevice on, and
+// conventions (layout, causality, granularity, units) and sources are those of minference.h; this
+// file says what C++ adds. A failed call throws Error and leaves the outputs untouched. A call
+// returns when its result is written (CPU) or its work is enqueued (CUDA). If tensors are on a GPU,
+// every function also throws Error with the codes that only CUDA has, from kNoDevice on, and
 // kWorkspaceTooSmall without Exec::workspace.
 //
 //     minference::TensorView out(out_data, {batch, seqlen_q, num_heads_q, head_dim});
 //     minference::prefill_attention(q, k, v, {minference::vertical_slash(1000, 6096)}, out);
 //
-// On a GPU the caller also brings a stream and work memory, here for any of the functions that have
-// a *_workspace_bytes beside them:
+// On a GPU the caller also brings a stream and work memory, for every function that has a
+// *_workspace_bytes beside it:
 //
 //     minference::Exec exec;
 //     exec.stream = stream;
@@ -46,8 +46,8 @@ inline minf_exec to_c(const Exec& exec) {
 
 inline const double* to_c(const SoftmaxScale& scale) { return scale ? &*scale : nullptr; }
 
-/// Calls call(data, bytes) with the caller's workspace, or on the CPU with one of size() bytes of
-/// its own: device memory is never allocated.
+/// Calls call(data, bytes) with the caller's workspace. On the CPU, if there is none, allocates
+/// size() bytes for the call; device memory is never allocated.
 template <typename Size, typename Call>
 void with_workspace(const ConstTensorView& q, const Exec& exec, const Size& size,
                     const Call& call) {
@@ -179,7 +179,7 @@ inline void estimate_block_sparse(const ConstTensorView& q, const ConstTensorVie
 
 // ---- Stage 2: plan ---------------------------------------------------------------------------
 
-/// Returns how many runs `slash_size` distances over `seqlen_k` keys can become, at most.
+/// Returns the most runs that `slash_size` distances over `seqlen_k` keys can become.
 inline int64_t max_runs(int64_t slash_size, int64_t seqlen_k) {
   return minf_max_runs(slash_size, seqlen_k);
 }
@@ -203,7 +203,7 @@ inline void plan_vertical_slash(const ConstTensorView& slash_index, int64_t seql
 // ---- Stage 3: compute ------------------------------------------------------------------------
 
 /// The keys that each head attends; shapes in minf_sparse_index. A tensor that no head needs may be
-/// absent. Of vertical-slash and block-sparse patterns only the kind is read.
+/// absent. Only the kind of vertical-slash and block-sparse patterns is read.
 struct SparseIndex {
   std::vector<Pattern> patterns;
   ConstTensorView vertical_index;
@@ -272,7 +272,7 @@ inline void sparse_attention(const ConstTensorView& q, const ConstTensorView& k,
 
 /// Counts the 64-row x 64-key tiles that sparse_attention() computes for `index`.
 ///
-///     tiles  [batch, num_heads_q]  int64, out; on the device of the index tensors
+///     tiles  [batch, num_heads_q]  int64, out; on the device of the index tensors, if any
 ///
 /// @throws Error{kInvalidArgument} on a shape, dtype or device mismatch.
 inline void count_key_tiles(int64_t batch, int64_t num_heads_q, int64_t seqlen_q, int64_t seqlen_k,
@@ -288,8 +288,8 @@ inline void count_key_tiles(int64_t batch, int64_t num_heads_q, int64_t seqlen_q
 
 /// Bytes of memory that build_index() needs.
 struct IndexBytes {
-  std::size_t index = 0;      // Of the index itself, which stays.
-  std::size_t workspace = 0;  // Of work memory, which may go when the call has run.
+  std::size_t index = 0;      // For the index itself, which stays.
+  std::size_t workspace = 0;  // For work memory, which may be freed when the call has run.
 };
 
 /// Returns the bytes of memory that build_index() needs for these arguments.
@@ -304,11 +304,11 @@ inline IndexBytes build_index_bytes(const ConstTensorView& q, const ConstTensorV
   return bytes;
 }
 
-/// Estimates and plans: what sparse_attention() then computes is prefill_attention().
+/// Estimates and plans, so that sparse_attention() then computes what prefill_attention() does.
 ///
 ///     q, k      as in estimate_vertical_slash()
 ///     patterns  num_heads_q entries, or one for all heads
-///     memory    where the lists of the result lie, on the device of q; it must stay
+///     memory    holds the lists of the result, on the device of q; it must outlive them
 ///
 /// @throws Error{kInvalidArgument} on a shape, dtype, stride, device or pattern mismatch.
 /// @throws Error{kWorkspaceTooSmall} if `memory` is smaller than build_index_bytes() says.
@@ -340,9 +340,8 @@ inline SparseIndex build_index(const ConstTensorView& q, const ConstTensorView& 
 /// The optional arguments of prefill_attention().
 struct PrefillOptions {
   SoftmaxScale softmax_scale;
-  TensorView lse;  // [batch, num_heads_q, seqlen_q] float32, out; absent to skip.
-  TensorView
-      tiles;  // [batch, num_heads_q] int64, device of q, out: tiles computed; absent to skip.
+  TensorView lse;    // [batch, num_heads_q, seqlen_q] float32, out; absent to skip.
+  TensorView tiles;  // [batch, num_heads_q] int64, device of q, out: tiles computed; or absent.
 };
 
 /// Returns the bytes of work memory that prefill_attention() needs for these arguments.
@@ -389,7 +388,8 @@ inline void prefill_attention(const ConstTensorView& q, const ConstTensorView& k
 ///     out_a, out_b, out  [batch, seqlen_q, num_heads_q, head_dim]  float32 | bfloat16 | float16
 ///     lse_a, lse_b, lse  [batch, num_heads_q, seqlen_q]            float32
 ///
-/// out may be out_a or out_b itself, lse may be lse_a or lse_b itself; no other overlap.
+/// out may be out_a or out_b itself, and lse may be lse_a or lse_b itself; no other overlap is
+/// allowed.
 /// @throws Error{kInvalidArgument} on a shape, dtype, stride or device mismatch.
 inline void merge_attention(const ConstTensorView& out_a, const ConstTensorView& lse_a,
                             const ConstTensorView& out_b, const ConstTensorView& lse_b,
@@ -401,10 +401,10 @@ inline void merge_attention(const ConstTensorView& out_a, const ConstTensorView&
 
 // ---- What this library is, and what it can use here --------------------------------------------
 
-/// "0.2.0"
+/// Version of the library, "0.2.0".
 inline std::string version() { return minf_version(); }
 
-/// Compiler, flags, build type and CUDA architectures, one line.
+/// Compiler, flags, build type and CUDA architectures, in one line.
 inline std::string build_info() { return minf_build_info(); }
 
 /// A backend or a CPU instruction set.
@@ -440,9 +440,9 @@ inline std::vector<Capability> cpu_isas() {
   return detail::capabilities(minf_cpu_isa_count(), &minf_cpu_isa);
 }
 
-/// How the attention of a call would be computed: the implementations of q's backend in order, each
-/// with whether it could serve the call, the reason where not, and which one will
-/// (Capability::selected). Without `out` it is contiguous. No memory is read.
+/// Says how the attention of a call would be computed: lists the implementations of q's backend in
+/// order, each with whether it could serve the call, the reason if not, and whether it will
+/// (Capability::selected). If `out` is absent, a contiguous one is assumed. No memory is read.
 /// @throws Error{kInvalidArgument} where prefill_attention() would.
 inline std::vector<Capability> attention_implementations(
     const ConstTensorView& q, const ConstTensorView& k, const ConstTensorView& v,
@@ -464,17 +464,17 @@ inline std::vector<Capability> attention_implementations(
 
 /// Forces the CPU instruction set of all later calls of the process; null restores the best
 /// available. For tests and benchmarks.
-/// @throws Error{kUnsupported} where the machine lacks it.
+/// @throws Error{kUnsupported} if the machine lacks it.
 inline void set_cpu_isa(const char* name) { detail::check(minf_set_cpu_isa(name)); }
 
 /// Forces the backend of all later calls of the process on devices of its kind; null restores the
 /// best for each device. For tests and benchmarks.
-/// @throws Error{kInvalidArgument} where this build has no such backend, else the backend's own
-/// code where it cannot be used.
+/// @throws Error{kInvalidArgument} if this build has no such backend, or the backend's own code if
+/// it cannot be used.
 inline void set_backend(const char* name) { detail::check(minf_set_backend(name)); }
 
-/// Keys from which on prefill attention by vertical-slash is worth its estimate on `device`: see
-/// minf_min_sparse_seqlen(). @throws Error where no backend serves the device.
+/// Returns the smallest seqlen_k at which vertical-slash is worth its estimate on `device`: see
+/// minf_min_sparse_seqlen(). @throws Error if no backend serves the device.
 inline std::int32_t min_sparse_seqlen(Device device = {}) {
   std::int32_t seqlen = 0;
   detail::check(

@@ -92,8 +92,9 @@ class Dims {
   Dims(std::initializer_list<int64_t> values) : Dims(values.begin(), values.size()) {}
   Dims(const int64_t* values, std::size_t count) : count_(static_cast<int32_t>(count)) {
     if (count < 1 || count > MINF_MAX_DIMS) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "Dims: expected 1 to 4 dimensions, got " + std::to_string(count));
+      throw Error(ErrorCode::kInvalidArgument, "Dims: expected 1 to " +
+                                                   std::to_string(MINF_MAX_DIMS) +
+                                                   " dimensions, got " + std::to_string(count));
     }
     for (std::size_t i = 0; i < count; ++i) values_[i] = values[i];
   }
@@ -106,7 +107,7 @@ class Dims {
   int64_t values_[MINF_MAX_DIMS] = {};
 };
 
-/// A borrowed, read-only tensor: what the inputs of a call are. Default-constructed it is absent.
+/// A borrowed, read-only tensor, for the inputs of a call. A default-constructed one is absent.
 /// Without strides the tensor is contiguous, row-major. The memory must outlive the calls.
 class ConstTensorView {
  public:
@@ -125,13 +126,13 @@ class ConstTensorView {
   }
 
   ConstTensorView(const void* data, DType dtype, const Dims& shape, Device device = {}) {
-    tensor_.data =
-        const_cast<void*>(data);  // Only TensorView hands the library something to write.
+    // Cast: the library writes only to what a TensorView gives it.
+    tensor_.data = const_cast<void*>(data);
     tensor_.dtype = static_cast<int32_t>(dtype);
     tensor_.device_type = static_cast<int32_t>(device.type);
     tensor_.device_index = device.index;
     tensor_.ndim = shape.count();
-    // Unsigned: sizes too large to multiply wrap here, and are refused by the call that gets them.
+    // Unsigned: sizes too large to multiply wrap here, and the call that gets them refuses them.
     uint64_t stride = 1;
     for (int32_t dim = tensor_.ndim - 1; dim >= 0; --dim) {
       tensor_.shape[dim] = shape[dim];
@@ -167,7 +168,7 @@ class ConstTensorView {
   minf_tensor tensor_{};
 };
 
-/// A borrowed tensor that may be written: what the outputs of a call are. Serves as input as well.
+/// A borrowed tensor that may be written, for the outputs of a call. It can be an input as well.
 class TensorView : public ConstTensorView {
  public:
   TensorView() noexcept = default;
@@ -237,14 +238,14 @@ struct Workspace {
   std::size_t bytes = 0;
 };
 
-/// Where and with what a call runs. The default is right on a CPU; a CUDA call also needs `stream`,
-/// and a `workspace` of the size that the function's *_workspace_bytes says.
+/// Where and with what a call runs. The default is right on a CPU. A CUDA call also needs `stream`,
+/// and a `workspace` of the size that the function's *_workspace_bytes returns.
 struct Exec {
   void* stream = nullptr;                    // cudaStream_t to enqueue on. CPU: ignored.
   int32_t num_threads = 0;                   // CPU: 0 = all that the process may run on.
   minf_parallel_for parallel_for = nullptr;  // CPU: the host's pool; null = the library's own.
   void* parallel_for_context = nullptr;
-  Workspace workspace;  // Empty: on the CPU, memory allocated for the length of the call.
+  Workspace workspace;  // If empty: on the CPU, memory is allocated for the length of the call.
 };
 
 /// Multiplies q.k before softmax; empty selects head_dim ** -0.5.

@@ -10,11 +10,12 @@ class Capability(TypedDict):
     selected: bool
     reason: str
 
-# Constants of minference.h: MINF_BLOCK, MINF_DEFAULT_*, and minf_pattern_kind by name.
+# Constants of minference.h: MINF_BLOCK, MINF_DEFAULT_*; minf_dtype and minf_pattern_kind by name.
 BLOCK: int
 DEFAULT_LAST_Q: int
 DEFAULT_SINK: int
 DEFAULT_LOCAL: int
+DTYPES: dict[str, int]
 PATTERN_KINDS: dict[str, int]
 
 def version() -> str: ...
@@ -24,7 +25,7 @@ def cpu_isas() -> list[Capability]: ...
 def set_backend(name: str | None) -> None: ...
 def min_sparse_seqlen(*, cuda: bool, index: int) -> int: ...
 
-# Address, minf_dtype, whether on CUDA, device index, shape, strides.
+# Address, minf_dtype, whether it is on a GPU, device index, shape, strides.
 Description = tuple[int, int, bool, int, list[int], list[int]]
 
 def attention_implementations(

@@ -66,7 +66,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import transformers only for who asks for what needs it."""
+    """Import transformers only when something that needs it is asked for."""
     if name == "set_patterns":
         from minference.integrations.transformers import set_patterns
 

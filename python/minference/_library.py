@@ -15,10 +15,13 @@ from minference._C import BLOCK, DEFAULT_LAST_Q, DEFAULT_LOCAL, DEFAULT_SINK
 
 MIN_TORCH = "2.11"
 
+INVALID_ARGUMENT = "minference: invalid argument: "
+
 # What the text of an op's error begins with -> what the Python functions raise. The stable ABI
-# makes every C++ exception a RuntimeError, so the text carries the status (csrc/torch/interop.h).
+# makes every C++ exception a RuntimeError, so the text carries the status. The prefixes are those
+# of status_prefix() in csrc/torch/interop.h.
 EXCEPTIONS: dict[str, type[Exception]] = {
-    "minference: invalid argument: ": ValueError,
+    INVALID_ARGUMENT: ValueError,
     "minference: unsupported: ": NotImplementedError,
     "minference: out of memory: ": MemoryError,
     "minference: no device: ": NotImplementedError,
@@ -32,7 +35,7 @@ EXCEPTIONS: dict[str, type[Exception]] = {
 
 
 def load() -> None:
-    """Load the op library that lies beside this file."""
+    """Load the op library beside this file."""
     if torch.__version__ < MIN_TORCH:
         msg = f"minference: expected torch {MIN_TORCH} or later, got {torch.__version__}"
         raise ImportError(msg)
@@ -46,7 +49,7 @@ def load() -> None:
 def call(op: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a raw op; its RuntimeError becomes one of EXCEPTIONS, with the same text.
 
-    An argument of a type that the op does not take never reaches the library: ValueError too.
+    torch itself refuses an argument of a type that the op does not take: that is a ValueError too.
     """
     if torch.compiler.is_compiling():
         return op(*args, **kwargs)
@@ -58,7 +61,7 @@ def call(op: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             if text.startswith(prefix):
                 raise exception(text) from None
         if (wrong_type := _wrong_type(op, args, text)) is not None:
-            msg = f"minference: invalid argument: {wrong_type}"
+            msg = INVALID_ARGUMENT + wrong_type
             raise ValueError(msg) from None
         raise
 
@@ -69,7 +72,7 @@ WRONG_TYPE = re.compile(
 
 
 def _wrong_type(op: Any, args: tuple[Any, ...], text: str) -> str | None:
-    """Say of torch's own error about an argument's type what was expected, and what came."""
+    """Reword torch's own error about an argument's type; None if it is about something else."""
     if (found := WRONG_TYPE.search(text)) is not None:
         expected, name, got = found.groups()
         got = f"{got} beyond 64 bits" if expected == got else got
@@ -87,18 +90,15 @@ def _check_devices(q: Tensor, **others: Tensor) -> None:
     for name, tensor in others.items():
         if tensor.device != q.device:
             msg = (
-                f"minference: invalid argument: {name}: expected device {q.device}, that of the"
-                f" first argument, got {tensor.device}"
+                f"{INVALID_ARGUMENT}{name}: expected device {q.device}, that of the first"
+                f" argument, got {tensor.device}"
             )
             raise RuntimeError(msg)
 
 
 def _check_patterns(patterns: Tensor) -> None:
     if patterns.device.type != "cpu":
-        msg = (
-            "minference: invalid argument: patterns: expected a tensor on the CPU, got"
-            f" {patterns.device}"
-        )
+        msg = f"{INVALID_ARGUMENT}patterns: expected a tensor on the CPU, got {patterns.device}"
         raise RuntimeError(msg)
 
 
@@ -253,7 +253,7 @@ def _refuse_backward(name: str) -> Callable[..., NoReturn]:
 
 
 def _autocast(name: str, device_type: str, key: str) -> Callable[..., Any]:
-    """Return the op as SDPA is under autocast: in autocast's dtype, whatever mixture comes."""
+    """Return the op's kernel under autocast: like SDPA, it casts inputs to autocast's dtype."""
     op = getattr(torch.ops.minference, name).default
     autocast_only = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
 
@@ -271,7 +271,7 @@ def _autocast(name: str, device_type: str, key: str) -> Callable[..., Any]:
     return kernel
 
 
-# Not merge_attn: what it merges has been computed, lse in float32.
+# merge_attn is left as it is: its inputs are results of attention, with lse in float32.
 NOT_AUTOCAST = ("merge_attn",)
 AUTOCAST_KEYS = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command ``minference``. What a user can put right ends in one line on stderr and status 1."""
+"""The command ``minference``. An error that a user can fix is one line on stderr and status 1."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--dtype",
         choices=("float32", "bfloat16"),
-        help="of weights and activations; without it, what the processor multiplies fastest",
+        help="dtype of weights and activations (default: what the processor multiplies fastest)",
     )
     add(
         "--repeats",

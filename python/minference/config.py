@@ -17,9 +17,9 @@ dense 0 0                   ``Dense()``: written and read here only
 tri_shape sink window _ n   ``TriShape(sink, window, n)``: written and read here only
 =========================== =========================================================
 
-An entry of the first and the third type may end with an object of the pattern's options, where they
-are not the defaults: ``["vertical_and_slash", 1000, 6096, 0.6, {"last_q": 32}]``. The score is what
-the search that made the file measured. It is kept, and nothing reads it.
+An entry of the first or the third type may end with an object of the pattern's options, if they are
+not the defaults: ``["vertical_and_slash", 1000, 6096, 0.6, {"last_q": 32}]``. The score is what the
+search that made the file measured. It is kept, but nothing reads it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class HeadConfig:
             if not is_sequence or not all(isinstance(head, Pattern) for head in layer):
                 msg = f"layers: layer {index}: expected a sequence of patterns, got {layer!r}"
                 raise ValueError(msg)
-        # Hashable, whatever came.
+        # Tuples, so that a config is hashable whatever sequences it was made of.
         object.__setattr__(self, "layers", tuple(map(tuple, self.layers)))
 
     def __len__(self) -> int:
@@ -109,12 +109,12 @@ def load_config(
 
     Args:
         path: A JSON file.
-        num_layers: Layers of the model, if the file is to be held against it here already.
-        num_heads: Query heads of each layer of the model.
+        num_layers: Layers of the model, to check the file against; None: do not check.
+        num_heads: Query heads of each layer of the model, likewise.
 
     Raises:
         ValueError: The file is damaged or does not fit the model; the message names layer and head.
-            Or ``path`` is no path.
+            Or ``path`` is not a path.
         OSError: The file cannot be read.
     """
     _check_path(path)
@@ -204,7 +204,7 @@ def _read_entry(entry: Any, where: str) -> tuple[Pattern, float]:
         raise ValueError(msg)
     kind, first, second, score, *last = [*entry, 1.0] if len(entry) == 3 else entry
     if kind not in TYPES:
-        msg = f"{where}: expected a type of {', '.join(TYPES)}, got {_shown(kind)}"
+        msg = f"{where}: expected one of the types {', '.join(TYPES)}, got {_shown(kind)}"
         raise ValueError(msg)
     if len(last) != (kind == "tri_shape"):
         msg = f"{where}: expected {5 if kind == 'tri_shape' else 4} fields, got {_shown(entry)}"
@@ -225,8 +225,8 @@ def _with_options(pattern: Pattern, options: dict[str, Any], where: str) -> Patt
         del known[name]
     for name, value in options.items():
         if name not in known:
-            expected = ", ".join(known) or "none"
-            msg = f"{where}: expected options of {expected}, got {_shown(name)}"
+            expected = f"one of the options {', '.join(known)}" if known else "no options"
+            msg = f"{where}: expected {expected}, got {_shown(name)}"
             raise ValueError(msg)
         if type(value) not in ((int,) if known[name] == "int" else (int, float)):
             msg = f"{where}: expected a number as {name}, got {_shown(value)}"
@@ -264,6 +264,6 @@ def _entry(pattern: Pattern, score: float | None) -> list[Any]:
 
 
 def _shown(value: Any) -> str:
-    """JSON of a value, cut to fit into a message."""
+    """Return the JSON of a value, cut to fit into a message."""
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."

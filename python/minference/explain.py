@@ -15,19 +15,19 @@ from minference.patterns import Pattern, to_tensor
 
 __all__ = ["Explanation", "explain"]
 
-_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # minf_dtype
+_DTYPES = {getattr(torch, name): number for name, number in _C.DTYPES.items()}
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """How :func:`minference.prefill_attn` serves a call; ``print`` it to read it.
+    """How :func:`minference.prefill_attn` would serve a call; ``print`` it to read it.
 
     Attributes:
         backend: The backend that serves the tensors' device.
-        implementations: Those of its attention, in order; ``selected`` is the one that serves, and
-            ``reason`` says why one before it does not.
+        implementations: Its implementations of attention, in order; one is ``selected`` to serve
+            the call, and ``reason`` says why an earlier one does not.
         patterns: One per query head, or one for all.
-        density: float64 ``[batch, num_heads_q]``, the share of the dense causal tiles; on the CPU.
+        density: The share of the dense causal tiles, float64 ``[batch, num_heads_q]`` on the CPU.
         workspace_bytes: Work memory of the call, the index included.
     """
 
@@ -61,9 +61,9 @@ def explain(
     *,
     softmax_scale: float | None = None,
 ) -> Explanation:
-    """Say how :func:`minference.prefill_attn` would serve a call, without its attention.
+    """Explain how :func:`minference.prefill_attn` would serve a call, without computing attention.
 
-    Vertical-slash and block-sparse heads are estimated, for the density depends on what they find.
+    Vertical-slash and block-sparse heads are estimated, because the density depends on the result.
     Arguments and errors are those of :func:`minference.prefill_attn`.
     """
     share = density(q, k, patterns, softmax_scale=softmax_scale)  # Checks everything but v.

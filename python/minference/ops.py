@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ops as functions: estimate -> plan -> compute, all three stages at once or one by one.
 
-Shapes, throughout: ``q`` ``[batch, seqlen_q, num_heads_q, head_dim]``, ``k`` ``[batch, seqlen_k,
-num_heads_kv, head_dim]``; ``v`` and ``out`` likewise, with a ``head_dim_v`` that may be another:
-``[batch, seqlen_k, num_heads_kv, head_dim_v]``, ``[batch, seqlen_q, num_heads_q, head_dim_v]``;
+Shapes, in all functions: ``q`` ``[batch, seqlen_q, num_heads_q, head_dim]``, ``k`` ``[batch,
+seqlen_k, num_heads_kv, head_dim]``, ``v`` ``[batch, seqlen_k, num_heads_kv, head_dim_v]``, ``out``
+``[batch, seqlen_q, num_heads_q, head_dim_v]``, where ``head_dim_v`` may differ from ``head_dim``;
 float32, bfloat16 or float16. ``lse`` ``[batch, num_heads_q, seqlen_q]``, float32, natural log. Only
 the innermost stride must be 1, so a transposed view of ``[batch, num_heads, seqlen, head_dim]`` is
 read in place.
@@ -12,10 +12,9 @@ Attention is causal, and row ``i`` is at position ``i + seqlen_k - seqlen_q``: a
 prompt is simply ``seqlen_q < seqlen_k``. ``softmax_scale`` defaults to ``head_dim ** -0.5``. A row
 that sees no key has ``out == 0`` and ``lse == -inf``.
 
-Every function raises ValueError where an argument is wrong, NotImplementedError where no built
-backend serves it, and RuntimeError where CUDA fails; the ops under ``torch.ops.minference`` raise
-RuntimeError with the same text.
-They have no backward.
+Every function raises ValueError if an argument is wrong, NotImplementedError if no built backend
+serves the call, MemoryError if memory cannot be allocated, and RuntimeError if CUDA fails. The ops
+under ``torch.ops.minference`` raise RuntimeError with the same text. They have no backward.
 """
 
 from __future__ import annotations
@@ -71,9 +70,9 @@ def prefill_attn(
         v: Values.
         patterns: One per query head, or one for all heads.
         softmax_scale: Multiplies ``q @ k.T``.
-        last_q: For all vertical-slash heads, in place of what their patterns say; here and below.
-        sink: See :class:`minference.VerticalSlash`.
-        local: See :class:`minference.VerticalSlash`.
+        last_q: Replaces ``last_q`` of every :class:`minference.VerticalSlash` in ``patterns``.
+        sink: Replaces their ``sink``.
+        local: Replaces their ``local``.
 
     Returns:
         ``out`` and ``lse``.
@@ -195,7 +194,7 @@ def estimate_blocks(
         q: Queries.
         k: Keys.
         top_k: Blocks per row block; the first block and those of the diagonal are among them.
-        softmax_scale: Multiplies the score where ``top_p`` makes a softmax of it.
+        softmax_scale: Multiplies the score before the softmax of ``top_p``; else not used.
         top_p: Keep the smallest set of blocks that holds this share of the softmax, in (0, 1].
 
     Returns:
@@ -261,7 +260,7 @@ def count_key_tiles(
     *,
     softmax_scale: float | None = None,
 ) -> Tensor:
-    """Count the 64-row by 64-key tiles that :func:`prefill_attn` computes, without computing them.
+    """Count the 64-row by 64-key tiles that :func:`prefill_attn` computes, without attention.
 
     Returns:
         int64 ``[batch, num_heads_q]``, on the device of ``q``.
@@ -279,7 +278,7 @@ def density(
     *,
     softmax_scale: float | None = None,
 ) -> Tensor:
-    """Share of the dense causal tiles that :func:`prefill_attn` computes.
+    """Return the share of the dense causal tiles that :func:`prefill_attn` computes.
 
     Returns:
         float64 ``[batch, num_heads_q]``, 1 for a dense head, on the device of ``q``.
@@ -292,14 +291,14 @@ def density(
 
 
 def min_sparse_seqlen(device: torch.device | str = "cpu") -> int:
-    """Keys from which on vertical-slash is worth its estimate on ``device``.
+    """Return the smallest ``seqlen_k`` at which vertical-slash is worth its estimate on ``device``.
 
-    Below, dense attention takes no longer. A constant of the backend, for sizes (500, 700): on the
-    CPU measured, for GPUs by arithmetic so far. No call depends on it; it is for those who choose
-    patterns, as :func:`set_patterns` does.
+    Below, dense attention takes no longer. A constant of the backend, for sizes (500, 700):
+    measured for the CPU, estimated for GPUs so far. No call depends on it; it is advice to callers
+    that choose patterns, as :func:`set_patterns` does.
 
     Raises:
-        ValueError: ``device`` is none that torch knows.
+        ValueError: ``device`` is not one that torch knows.
         NotImplementedError: No backend serves the device.
     """
     try:

@@ -2,9 +2,9 @@
 """Which keys a query head attends: one frozen dataclass per pattern.
 
 Row ``i`` of a call is at position ``p_i = i + seqlen_k - seqlen_q`` and never sees a key after
-it. Sizes are tokens, ``top_k`` is blocks. Fields with a default are options of the estimator; heads
-of a call whose options are alike are estimated together. Nothing is checked here: the library
-checks every pattern that reaches it, and says which one is wrong.
+it. Sizes are in tokens, ``top_k`` in blocks. Fields with a default are options of the estimator;
+heads of a call that have the same options are estimated together. Nothing is checked here: the
+library checks every pattern that reaches it, and says which one is wrong.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from minference._C import DEFAULT_LAST_Q, DEFAULT_LOCAL, DEFAULT_SINK, PATTERN_K
 
 __all__ = ["AShape", "BlockSparse", "Dense", "Pattern", "TriShape", "VerticalSlash", "to_tensor"]
 
-ROW_NUMBERS = 8  # A kind, and the fields of the pattern that has the most.
+ROW_NUMBERS = 8  # A kind, and the 7 fields of VerticalSlash, which has the most.
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,8 +79,8 @@ class VerticalSlash(Pattern):
     """The columns and the distances that the last rows attend most.
 
     Attributes:
-        vertical_size: Columns, at most; at least ``sink``.
-        slash_size: Distances, at most; at least ``local``.
+        vertical_size: The most columns; at least ``sink`` are kept.
+        slash_size: The most distances; at least ``local`` are kept.
         last_q: Rows at the end of the call that estimate, 1 to 64.
         sink: First columns, always kept.
         local: Distances ``[0, local)``, always kept.
@@ -103,7 +103,7 @@ class BlockSparse(Pattern):
     """Per 64 query rows, the 64-key blocks with the largest mean-pooled score.
 
     Attributes:
-        top_k: Blocks per row block, at most; at least 1.
+        top_k: The most blocks per row block, at least 1.
         top_p: Keep the smallest set of blocks that holds this share of the softmax, in (0, 1].
     """
 
@@ -128,8 +128,8 @@ def to_tensor(patterns: Pattern | Sequence[Pattern]) -> Tensor:
     A row is the kind and the fields of the pattern, then zeros.
 
     Raises:
-        ValueError: Something else was given, or a size is no int32 or a share no number, so that it
-            could not even be handed over.
+        ValueError: Something else was given; or a size is not an int32, or a share not a number,
+            so that the op could not take it.
     """
     if isinstance(patterns, Pattern):
         patterns = [patterns]
@@ -139,7 +139,7 @@ def to_tensor(patterns: Pattern | Sequence[Pattern]) -> Tensor:
             f" {type(patterns).__name__}"
         )
         if hasattr(patterns, "layers"):
-            msg += ", which is of many layers: pass those of one, config[layer]"
+            msg += ", which has the patterns of many layers: pass one layer's, config[layer]"
         raise ValueError(msg)
     rows = []
     for head, pattern in enumerate(patterns):

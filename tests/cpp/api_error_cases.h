@@ -100,7 +100,7 @@ inline void test_null_pointers() {
   expect_null(minf_merge_attention(&a.q, &a.lse, &a.out, &a.lse, &a.out, nullptr, nullptr),
               "lse: expected a tensor, got null");
   expect_null(minf_estimate_vertical_slash_workspace_bytes(&a.q, &a.k, nullptr, nullptr, nullptr),
-              "bytes: expected where to store the result, got null");
+              "bytes: expected a pointer for the result, got null");
 }
 
 inline void test_shapes() {
@@ -426,12 +426,13 @@ inline void test_workspace(std::initializer_list<Call> calls) {
 
 inline void test_index_tensors() {
   const Call sparse = &Arguments::sparse;
-  refuse(sparse, {"vertical_index: expected a tensor, for some head is vertical_slash; got none"},
+  refuse(sparse,
+         {"vertical_index: expected a tensor because some head is vertical_slash, got none"},
          [](Arguments& a) { a.index.vertical_index.ndim = 0; });
-  refuse(sparse, {"run_count: expected a tensor, for some head is vertical_slash; got none"},
+  refuse(sparse, {"run_count: expected a tensor because some head is vertical_slash, got none"},
          [](Arguments& a) { a.index.run_count.ndim = 0; });
   refuse(&Arguments::count_tiles,
-         {"block_index: expected a tensor, for some head is block_sparse; got none"},
+         {"block_index: expected a tensor because some head is block_sparse, got none"},
          [](Arguments& a) { a.index.block_index.ndim = 0; });
   accept(sparse, "lists that no head needs", [](Arguments& a) {
     a.patterns.assign(4, minference::test::dense());

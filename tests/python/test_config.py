@@ -117,8 +117,14 @@ def test_saved_config_is_the_published_format(path):
             "layer 1, head 1: missing; expected heads 0 to 1",
         ),
         ('[{"0": ["dense", 0, 0], "0": ["dense", 0, 0]}]', 'got "0" twice'),
-        (head("flex_prefill", 1, 2, 0.5), "layer 0, head 0: expected a type of vertical_and_slash"),
-        (head(["dense"], 1, 2, 0.5), 'layer 0, head 0: expected a type of .*, got ["dense"]'),
+        (
+            head("flex_prefill", 1, 2, 0.5),
+            "layer 0, head 0: expected one of the types vertical_and_slash",
+        ),
+        (
+            head(["dense"], 1, 2, 0.5),
+            'layer 0, head 0: expected one of the types .*, got ["dense"]',
+        ),
         (head("stream_llm", 1), "layer 0, head 0: expected [type, vertical_size, slash_size"),
         ([{"0": "dense"}], 'layer 0, head 0: expected [type, .*, got "dense"'),
         (head("stream_llm", 1, 2, 0.5, 6), "layer 0, head 0: expected 4 fields, got"),
@@ -132,9 +138,12 @@ def test_saved_config_is_the_published_format(path):
         (head("stream_llm", 1, 2, "high"), "layer 0, head 0: expected a number as score"),
         (
             head("stream_llm", 1, 2, 0.5, {"sink": 3}),
-            "layer 0, head 0: expected options of none, got",
+            "layer 0, head 0: expected no options, got",
         ),
-        (head("block_sparse", 1, 0, 0.5, {"last_q": 3}), 'expected options of top_p, got "last_q"'),
+        (
+            head("block_sparse", 1, 0, 0.5, {"last_q": 3}),
+            'expected one of the options top_p, got "last_q"',
+        ),
         (
             head("vertical_and_slash", 1, 2, 0.5, {"sink": "3"}),
             'expected a number as sink, got "3"',

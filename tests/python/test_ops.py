@@ -410,7 +410,7 @@ def test_python_and_raw_op_say_the_same():
         (lambda q, k, v: minference.prefill_attn(q, k, v, [1]), "head 0: .*pattern, got int"),
         (
             lambda q, k, v: minference.prefill_attn(q, k, v, minference.HeadConfig(())),
-            "got HeadConfig, which is of many layers: pass those of one",
+            "got HeadConfig, which has the patterns of many layers: pass one layer's",
         ),
         (lambda q, k, v: minference.density(q, k, "dense"), "patterns: .*, got str"),
         (lambda q, k, v: minference.min_sparse_seqlen("warp"), "device: .*, got 'warp'"),

@@ -48,7 +48,7 @@ struct Float16 {
 /// bf16 dot products: a word is two neighbours along the summed dimension. K rows already are such
 /// words (pairs along head_dim); V is packed into pairs of keys, P rounded to pairs of keys.
 struct BFloat16Pairs : BFloat16 {
-  using Vectors = Simd;  // A dependent name: only where kHasPairs must the pair functions exist.
+  using Vectors = Simd;  // A dependent name: the pair functions need exist only where kHasPairs.
   static constexpr bool kPairs = true;
   static constexpr bool kConverts = false;
 };

@@ -3,8 +3,8 @@
 //
 // Orientation: SIMD lanes are query rows. A unit is kRows rows; q^T, out^T and the scores are
 // [.][kRows], and keys are broadcast against them. So K is read in place through one pointer per
-// key (contiguous, strided, unaligned and gathered keys are one kernel), softmax is vertical, and a
-// row's result depends on nothing but its own lane.
+// key (one kernel serves contiguous, strided, unaligned and gathered keys), softmax is vertical,
+// and a row's result depends on nothing but its own lane.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -15,16 +15,17 @@
 #include "core/backend.h"
 #include "core/key_tiles.h"
 #include "core/pattern.h"
+#include "minference/minference.h"
 
 namespace minference::cpu {
 
-inline constexpr int kMaxHeadDim = 256;
+inline constexpr int kMaxHeadDim = MINF_MAX_HEAD_DIM;
 inline constexpr int kMaxRows = 32;   // Largest unit of any instruction set.
 inline constexpr int kTileSlots = 4;  // 256 keys a tile: within 2 % of the best for 64 to 512.
 inline constexpr int kTileKeys = kTileSlots * kBlock;
 inline constexpr int kMaxStreams = 4;  // Row blocks that one item computes together.
 
-/// 1 KiB of zeros: what absent keys and rows point at.
+/// 1 KiB of zeros, which absent keys and rows point at.
 extern const float kZeroRow[kMaxHeadDim];
 
 /// Up to kRows query rows, usually of one head; several heads that attend the same keys share a
@@ -54,7 +55,8 @@ struct Slot {
   uint64_t keep[kMaxStreams];  // Bit t: the stream attends key t.
 };
 
-/// What rows may see, beyond causality: a_shape and tri_shape. window INT32_MAX: everything.
+/// What rows may see apart from causality, for a_shape and tri_shape. With window INT32_MAX,
+/// everything.
 struct Visibility {
   int32_t sink = 0;
   int32_t window = INT32_MAX;
@@ -92,7 +94,7 @@ struct Tile {
   NonFiniteKey non_finite[kTileKeys];
 };
 
-/// Work memory of one thread, for load_tile and everything that reads a tile.
+/// Work memory of one thread, for load_keys, load_values and everything that reads a tile.
 struct Scratch {
   float* scores = nullptr;         // [kTileKeys][kRows]
   float* probabilities = nullptr;  // [kTileKeys][kRows]
@@ -110,7 +112,7 @@ struct ScratchSizes {
 
 struct AttendArgs {
   const Tile* tile = nullptr;
-  const Tile* ahead = nullptr;  // The tile to come, whose rows attend fetches to L2; null: none.
+  const Tile* ahead = nullptr;  // The next tile, whose rows attend prefetches to L2; null: none.
   Visibility visibility;
   float scale_log2 = 1;  // |softmax_scale| * log2(e), or 1 when the scale is 0 (q is zeroed then).
   int32_t head_dim = 0;
@@ -120,16 +122,16 @@ struct AttendArgs {
 /// Sign of the scale, applied to the query as it is packed: exact, and keeps max(scores) a max.
 enum class QuerySign : int32_t { kPositive, kNegative, kZero };
 
-/// Pitch of the buffer that lines diagonals up: row t holds key t's scores of 64 rows from column
-/// 63 - t on, so that column c holds distance c - 63 + (first row's position - first key).
-/// 127 columns, padded so that rows do not fall into one L1 set.
+/// Pitch of the buffer that lines diagonals up: row t holds key t's scores of 64 query rows from
+/// column 63 - t on, so that column c holds distance c - 63 + (first row's position - first key).
+/// 127 columns, padded so that the buffer's rows do not fall into one L1 set.
 inline constexpr int kSkewPitch = 144;
 inline constexpr int kSkewColumns = 2 * kBlock - 1;
 
 struct KernelTable {
   int32_t rows;  // kRows: rows of a unit; divides 64.
 
-  /// `head_dim` is that of the rows in question: of keys for .keys, of values for .values.
+  /// `head_dim` is that of the rows to hold: of keys for .keys, of values for .values.
   ScratchSizes (*scratch_sizes)(int32_t head_dim);
   /// Fills unit.query from unit.query_row, and clears the row statistics.
   void (*pack_query)(Unit& unit, int32_t head_dim, QuerySign sign);
@@ -137,7 +139,7 @@ struct KernelTable {
   void (*load_keys)(Tile& tile, Scratch& scratch, int32_t head_dim);
   /// Packs, converts or gathers the tile's values where the arithmetic needs it.
   void (*load_values)(Tile& tile, Scratch& scratch, int32_t head_dim_v);
-  /// One step of online softmax: unit.out and the row statistics take in the tile.
+  /// One step of online softmax: adds the tile to unit.out and the row statistics.
   void (*attend)(Unit& unit, const AttendArgs& args, Scratch& scratch);
   /// Writes out / row_sum and the natural-log lse of the valid lanes.
   void (*finish)(const Unit& unit, int32_t head_dim_v);
@@ -147,7 +149,7 @@ struct KernelTable {
   /// Adds the tile to row_max and row_sum, without out.
   void (*add_row_statistics)(Unit& unit, const AttendArgs& args, Scratch& scratch);
   /// For a tile of one slot: P = 2^(score - row_offset), then column_sums[key] += sum over the
-  /// unit's rows, and skew[key][63 - key + first_row + lane] = P. What is not finite counts as 0.
+  /// unit's rows, and skew[key][63 - key + first_row + lane] = P. If P is not finite, 0 is used.
   void (*add_score_sums)(const Unit& unit, const AttendArgs& args, const float* row_offset,
                          int32_t first_row, float* column_sums, float* skew, Scratch& scratch);
   /// diagonals[c] += sum of column c over the 64 rows of skew; c < 127.
@@ -178,5 +180,8 @@ const IsaKernels& avx512_kernels();
 const IsaKernels& avx2_kernels();
 #endif
 const IsaKernels& portable_kernels();
+
+/// The kernels of the forced instruction set, else of the best that this machine has.
+const KernelTable& kernels_for(DType dtype);
 
 }  // namespace minference::cpu

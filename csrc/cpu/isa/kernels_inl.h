@@ -1,6 +1,6 @@
 // The vector kernels, written once over a `Simd` and compiled once per instruction set.
 //
-// Included by isa/<name>.cpp after the simd_*.h that defines
+// Included by kernels.cpp after the simd_*.h that defines
 //   F, Mask            a vector of kLanes floats, and a lane mask
 //   kLanes, kRegs      a unit is kRows = kLanes * kRegs query rows
 //   kKeys              height of the micro-kernels (keys in QK, elements of head_dim_v in PV)
@@ -21,8 +21,8 @@
 
 #include <cfloat>
 
-#include "cpu/isa/load_tile_inl.h"
-#include "cpu/isa/softmax_inl.h"
+#include "cpu/isa/scores_inl.h"
+#include "cpu/isa/values_inl.h"
 
 namespace minference::cpu {
 namespace {
@@ -84,7 +84,7 @@ void finish(const Unit& unit, int32_t head_dim_v) {
   using Element = typename Math::Element;
   for (int j = 0; j * kLanes < unit.num_rows; ++j) {
     const F row_sum = Simd::load(unit.row_sum + j * kLanes);
-    // Of the maximum and every sum above it, only a row that saw no key has a sum of 0.
+    // The sum includes the row's maximum, so only a row that saw no key has a sum of 0.
     const F inverse = Simd::div(Simd::set1(1.0f), row_sum);
     const auto some = Simd::greater(row_sum, Simd::zero());
     const F factor = Simd::select(some, inverse, Simd::mul(row_sum, Simd::zero()));  // 0, or NaN.

@@ -1,4 +1,4 @@
-// S^T = K q^T, masked: the first of the two matrix products of attention.
+// S^T = K q^T, masked, the first of the two matrix products of attention; and the softmax step.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -30,11 +30,11 @@ struct Bounded {
   }
 };
 
-/// Rows of the tile to come, fetched while a group of keys is scored.
+/// Rows of the next tile, prefetched while a group of keys is scored.
 struct AheadRows {
   const void* const* key_row = nullptr;  // [kAheadKeys]; null: nothing to fetch.
   const void* const* value_row = nullptr;
-  int value_lines = 0;  // Cache lines of a value row to fetch; at most those of a key row.
+  int value_lines = 0;  // Cache lines to fetch of a value row; at most those of a key row.
 };
 constexpr int kAheadKeys = 8;
 constexpr int kLineWords = 16;
@@ -73,7 +73,8 @@ template <typename Math, int kCount, typename Masking>
   if (ahead.key_row == nullptr) {
     add_products<Math>(key, 0, words, query, acc);
   } else {
-    // One cache line of the next tile per step: the loop has load slots to spare, a burst has not.
+    // One cache line of the next tile per step: the loop has load slots to spare for that, but not
+    // for a burst.
     const int64_t lines = words / kLineWords;
     for (int64_t row = 0; row < 2 * kAheadKeys; ++row) {
       const auto* next = static_cast<const char*>(row % 2 == 0 ? ahead.key_row[row / 2]
@@ -100,9 +101,8 @@ template <typename Math, int kCount, typename Masking>
   }
 }
 
-/// Height of the next micro-kernel call when `left` keys (or elements) remain: kKeys, or the tail
-/// of
-/// 4. `left` is even and never ends at 2: from 8, a height of 6 would leave it.
+/// Height of the next micro-kernel call when `left` keys (or elements) remain: kKeys, or 4 for the
+/// tail. `left` is even and must never come to 2: from 8, a height of 6 would leave 2.
 inline int group_height(int left) {
   if constexpr (Simd::kKeys == 8) return left >= 8 ? 8 : 4;
   if constexpr (Simd::kKeys == 6) return left >= 6 && left != 8 ? 6 : 4;
@@ -161,7 +161,7 @@ void score_group_of(const Unit& unit, const AttendArgs& args, const void* const*
   score_group<Math, kCount>(key_row, words, unit.query, Bounded{bounds}, ahead, scores, tile_max);
 }
 
-/// The rows to fetch beside the group at (slot, key): those in the same place of the tile to come.
+/// The rows to prefetch with the group at (slot, key): those at the same place of the next tile.
 template <typename Math>
 AheadRows rows_ahead(const AttendArgs& args, int slot, int key) {
   const Tile* ahead = args.ahead;
@@ -214,6 +214,66 @@ ScoredTile score_slots(const Unit& unit, const AttendArgs& args, bool trim, floa
 
 inline void clear_max(float* tile_max) {
   for (int j = 0; j < kRegs; ++j) Simd::store(tile_max + j * kLanes, Simd::set1(-kInfinity));
+}
+
+// ---- Online softmax over a tile, vertically: lanes are rows. Source: FlashAttention-2
+// (arXiv:2307.08691), transposed.
+
+// A row is rescaled only when its maximum grew by more than this, in log2 units: P stays below 2^8,
+// and out and row_sum share the maximum, so the result is exact. 0 would cost 1 % in bf16.
+constexpr float kMaxSlack = 8.0f;
+
+/// Raises row_max where the tile's maximum exceeds it by more than `slack`, and rescales what was
+/// accumulated under the old one. Lane by lane: a row's result never depends on its neighbours.
+inline void raise_maxima(Unit& unit, const float* tile_max, float scale_log2, float slack,
+                         int head_dim_v) {
+  for (int j = 0; j < kRegs; ++j) {
+    const F old_max = Simd::load(unit.row_max + j * kLanes);
+    const F new_max = Simd::mul(Simd::load(tile_max + j * kLanes), Simd::set1(scale_log2));
+    const auto grew = Simd::greater(new_max, Simd::add(old_max, Simd::set1(slack)));
+    if (!Simd::any(grew)) continue;
+    const F row_max = Simd::select(grew, new_max, old_max);
+    Simd::store(unit.row_max + j * kLanes, row_max);
+    if (unit.fresh) continue;
+    const F shrink = exp2<5>(Simd::sub(old_max, row_max));
+    const F factor = Simd::select(grew, shrink, Simd::set1(1.0f));
+    float* row_sum = unit.row_sum + j * kLanes;
+    Simd::store(row_sum, Simd::mul(Simd::load(row_sum), factor));
+    for (int d = 0; d < head_dim_v; ++d) {
+      float* out = unit.out + d * kRows + j * kLanes;
+      Simd::store(out, Simd::mul(Simd::load(out), factor));
+    }
+  }
+}
+
+/// P^T from S^T, row sums in fp32. Pairs: rows 2k and 2k + 1 become one row of bf16 pairs.
+template <typename Math>
+[[gnu::noinline]] void exponentiate(const float* scores, int num_keys, float scale_log2, Unit& unit,
+                                    float* probabilities) {
+  constexpr int kStep = Math::kPairs ? 2 : 1;
+  const F scale = Simd::set1(scale_log2);
+  F max[kRegs], sum[kRegs];
+#pragma GCC unroll 4
+  for (int j = 0; j < kRegs; ++j) {
+    max[j] = Simd::load(unit.row_max + j * kLanes);
+    sum[j] = Simd::load(unit.row_sum + j * kLanes);
+  }
+  for (int k = 0; k < num_keys; k += kStep) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kRegs; ++j) {
+      const float* s = scores + k * kRows + j * kLanes;
+      F p = exp2<Math::kExpDegree>(Simd::fms(Simd::load(s), scale, max[j]));
+      sum[j] = Simd::add(sum[j], p);
+      if constexpr (Math::kPairs) {
+        const F next = exp2<Math::kExpDegree>(Simd::fms(Simd::load(s + kRows), scale, max[j]));
+        sum[j] = Simd::add(sum[j], next);
+        p = Math::Vectors::round_pairs(p, next);
+      }
+      Simd::store(probabilities + k / kStep * kRows + j * kLanes, p);
+    }
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < kRegs; ++j) Simd::store(unit.row_sum + j * kLanes, sum[j]);
 }
 
 }  // namespace

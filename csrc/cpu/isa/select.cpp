@@ -1,12 +1,11 @@
 // The instruction sets of this build, best first, and the choice among them at run time.
 // SPDX-License-Identifier: Apache-2.0
-#include "cpu/isa/select.h"
-
 #include <atomic>
 #include <iterator>
 
 #include "core/check.h"
 #include "cpu/backend.h"
+#include "cpu/isa/kernels.h"
 
 namespace minference::cpu {
 
@@ -61,12 +60,16 @@ const IsaKernels* best_isa() {
 
 std::atomic<const IsaKernels*> forced_isa{nullptr};
 
-}  // namespace
-
 const IsaKernels& selected_isa() {
   static const IsaKernels* const best = best_isa();
   const IsaKernels* forced = forced_isa.load(std::memory_order_acquire);
   return forced != nullptr ? *forced : *best;
+}
+
+}  // namespace
+
+const KernelTable& kernels_for(DType dtype) {
+  return *selected_isa().tables[static_cast<int>(dtype)];
 }
 
 int isa_count() { return static_cast<int>(std::size(kIsas)); }

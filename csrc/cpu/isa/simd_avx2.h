@@ -1,4 +1,4 @@
-// Eight-lane vectors for AVX2 + FMA + F16C. Same names as simd_avx512.h; the contract stands in
+// Eight-lane vectors for AVX2 + FMA + F16C. Same names as simd_avx512.h; the contract is in
 // kernels_inl.h.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once

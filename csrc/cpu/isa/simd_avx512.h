@@ -1,5 +1,5 @@
-// Sixteen-lane vectors for AVX-512 (F, BW, VL, DQ) and, where the file that includes this is built
-// for it, BF16 dot products. See simd.md-like contract in kernels_inl.h: one struct, same names.
+// Sixteen-lane vectors for AVX-512 (F, BW, VL, DQ) and, if the source that includes this is
+// compiled for them, BF16 dot products. The contract is in kernels_inl.h.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -15,7 +15,7 @@
 #include <cmath>
 #include <vector>
 
-#include "core/ceil_div.h"
+#include "core/host_device.h"
 #include "cuda/arch/launch.h"
 #include "cuda/arch/math.h"
 #include "cuda/arch/shared.h"

@@ -4,9 +4,9 @@
 #include <bit>
 #include <limits>
 
-#include "core/ceil_div.h"
 #include "core/check.h"
-#include "core/tile_counts.h"
+#include "core/host_device.h"
+#include "core/key_tiles.h"
 #include "core/workspace.h"
 #include "cuda/arch/launch.h"
 #include "cuda/common/work_table.h"

@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "core/tile_counts.h"
+#include "core/key_tiles.h"
 #include "cuda/arch/shared.h"
 #include "cuda/common/work_table.h"
 #include "cuda/device/row_block_tiles.h"

@@ -2,7 +2,7 @@
 // threads counts one row block each, together.
 //
 // A run has one tile more with each row block from the first that it reaches on, until it is whole
-// (core/tile_counts.h). So runs are counted for all row blocks at once: each adds +1 and -1 where
+// (core/key_tiles.h). So runs are counted for all row blocks at once: each adds +1 and -1 where
 // its growth begins and ends, and two prefix sums over the row blocks give the counts, for a few
 // operations per run instead of a search per row block. Columns take a binary search over the runs
 // for every entry that is looked at, most often one of 64.
@@ -11,7 +11,7 @@
 
 #include <cstdint>
 
-#include "core/tile_counts.h"
+#include "core/key_tiles.h"
 #include "cuda/device/scan.h"
 #include "cuda/device/thread_group.h"
 

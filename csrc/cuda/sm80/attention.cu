@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "core/ceil_div.h"
+#include "core/host_device.h"
 #include "core/workspace.h"
 #include "cuda/arch/element.h"
 #include "cuda/common/attention_prologue.h"

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "api/device.h"
+#include "api/backends.h"
 #include "api_arguments.h"
 #include "api_cuda_error_cases.h"
 #include "api_error_cases.h"

@@ -11,7 +11,6 @@
 
 #include "check.h"
 #include "core/key_tiles.h"
-#include "core/tile_counts.h"
 #include "cuda/common/head_keys.h"
 #include "cuda/common/stages.h"
 #include "cuda/common/work_table.h"
