@@ -49,7 +49,7 @@ class Estimator {
     int64_t kv_heads = 0;
     for (std::size_t t = 0; t < args.targets.size(); ++t) {
       kv_heads += t == 0 || !same_keys(t - 1, t);
-      max_top_k_ = std::max(max_top_k_, args.targets[t].top_k);
+      max_top_k_ = std::max(max_top_k_, std::min(args.targets[t].top_k, lengths_.key_blocks()));
     }
     const int64_t bytes_per_head = int64_t{lengths_.key_blocks()} * args.shape.head_dim * 4;
     wave_heads_ = std::clamp<int64_t>(kWaveBytes / bytes_per_head, 1, kv_heads);

@@ -398,15 +398,16 @@ def test_a_partial_block_averages_its_own_rows(device, isa):
 
 
 @pytest.mark.parametrize("top_p", [0.05, 0.3, 0.6, 0.9])
-def test_block_mass_budget(device, isa, top_p):
+@pytest.mark.parametrize("top_k", [12, 1000], ids=["some", "more_than_there_are"])
+def test_block_mass_budget(device, isa, top_k, top_p):
     """Per row block, the fewest blocks whose softmax mass reaches top_p, forced ones first."""
     q, k, _ = make_qkv(1, 640, 900, (4, 2), device=device)
     q, k = 4 * q, 4 * k  # Means of 64 are small; this spreads them.
-    want = reference.estimate_blocks(q.cpu(), k.cpu(), 12, top_p=top_p)
-    got = minference.estimate_blocks(q, k, 12, top_p=top_p).cpu()
+    want = reference.estimate_blocks(q.cpu(), k.cpu(), top_k, top_p=top_p)
+    got = minference.estimate_blocks(q, k, top_k, top_p=top_p).cpu()
     assert torch.equal(got, want.block_index)
     visible = torch.arange(6, 16)  # Key blocks that each row block sees.
-    assert ((got >= 0).sum(dim=-1) < visible.clamp(max=12)).any()  # The budget does cut something.
+    assert ((got >= 0).sum(dim=-1) < visible.clamp(max=top_k)).any()  # The budget does cut something.
 
 
 def test_blocks_threads_do_not_change_bits(isa, num_threads):

@@ -283,6 +283,8 @@ void test_mass_budget() {
                .softmax_scale = softmax_scale});
     }
   }
+  compare("mass of all",
+          {.heads_q = 1, .seqlen_q = 300, .seqlen_k = 300, .top_k = {40}, .top_p = 0.5});
   for (const Values values : {Values::kNormal, Values::kRising, Values::kEqualKeys}) {
     compare("mass of many", {.heads_q = 2,
                              .seqlen_q = 2 * kBlock,
