@@ -99,11 +99,11 @@ function(minference_configure_cuda target)
 endfunction()
 
 # Adds the objects of a CUDA backend, target minference_<name>_objects, from minference_<name>_sources for
-# the given architectures. With a reason why they are not built, cuda/<name>/not_built.cpp tells it; "cuda",
-# what all backends share, has no such file and is empty then.
+# the given architectures. With a reason why they are not built, cuda/not_built.cpp tells it; the target of
+# "cuda", what all backends share, is empty then.
 function(minference_add_cuda_backend name architectures no_reason)
   set(target minference_${name}_objects)
-  if(NOT no_reason STREQUAL "" AND NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/cuda/${name}/not_built.cpp")
+  if(NOT no_reason STREQUAL "" AND name STREQUAL "cuda")
     add_library(${target} INTERFACE)
     return()
   endif()
@@ -111,8 +111,10 @@ function(minference_add_cuda_backend name architectures no_reason)
   minference_configure_target(${target})
   if(NOT no_reason STREQUAL "")
     string(REPLACE ";" "," no_reason "${no_reason}")
-    target_sources(${target} PRIVATE cuda/${name}/not_built.cpp)
-    target_compile_definitions(${target} PRIVATE "MINF_NOT_BUILT_REASON=\"${no_reason}\"")
+    target_sources(${target} PRIVATE cuda/not_built.cpp)
+    target_compile_definitions(
+      ${target} PRIVATE MINF_NOT_BUILT=${name} "MINF_NOT_BUILT_REASON=\"${no_reason}\""
+    )
     return()
   endif()
   target_sources(${target} PRIVATE ${minference_${name}_sources})

@@ -1,12 +1,12 @@
 // Cases of wgmma: both places of A, both orders of B, every swizzle, small, odd and large N.
-// Operands are written with ordinary stores where the tables of cuda/arch/matrix_descriptor.h put
+// Operands are written with ordinary stores where the tables of cuda/arch/wgmma.h put
 // them, and fragments are taken from the table of cuda/arch/wgmma.h.
 //
 // A trial per block: A [64][K], B transposed [N][K] in 16 bits, C [64][N] in float; out comes
 // C + A B, or A B alone in every second trial.
 // SPDX-License-Identifier: Apache-2.0
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/launch.h"
-#include "cuda/arch/proxy_fence.h"
 #include "cuda/arch/wgmma.h"
 #include "hopper.h"
 

@@ -1,8 +1,8 @@
 // Cases of what threads do together: shuffles, votes, named barriers, atomics; and bit counting.
 // SPDX-License-Identifier: Apache-2.0
 #include "case.h"
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/launch.h"
-#include "cuda/arch/named_barrier.h"
 #include "cuda/arch/shared.h"
 
 namespace minference::gpu_test {

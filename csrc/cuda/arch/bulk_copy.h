@@ -11,7 +11,7 @@
 
 #include <cstdint>
 
-#include "cuda/arch/mbarrier.h"
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/tensor_map.h"
 
 namespace minference::arch {

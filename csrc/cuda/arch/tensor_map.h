@@ -7,8 +7,8 @@
 #include <cstdint>
 
 #include "core/check.h"
-#include "cuda/arch/emulation_sm90.h"
-#include "cuda/arch/swizzle.h"
+#include "cuda/arch/emulation.h"
+#include "cuda/arch/shared.h"
 #include "cuda/check.h"
 
 namespace minference::arch {

@@ -12,7 +12,7 @@
 #include "cuda/arch/element.h"
 #include "cuda/arch/launch.h"
 #include "cuda/arch/math.h"
-#include "cuda/common/combine_splits.h"
+#include "cuda/common/attention_launch.h"
 #include "cuda/device/online_softmax.h"
 #include "cuda/device/thread_group.h"
 

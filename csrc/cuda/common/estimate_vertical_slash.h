@@ -13,7 +13,7 @@
 #include "core/pattern.h"
 #include "core/workspace.h"
 #include "cuda/arch/emulation.h"
-#include "cuda/device/query_scale.h"
+#include "cuda/device/online_softmax.h"
 
 namespace minference::cuda {
 

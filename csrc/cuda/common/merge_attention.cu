@@ -18,7 +18,7 @@
 #include "cuda/arch/launch.h"
 #include "cuda/arch/shared.h"
 #include "cuda/common/stages.h"
-#include "cuda/device/row_piece.h"
+#include "cuda/device/rows.h"
 
 namespace minference::cuda {
 namespace {

@@ -18,7 +18,6 @@
 #include "cuda/arch/launch.h"
 #include "cuda/arch/shared.h"
 #include "cuda/common/stages.h"
-#include "cuda/device/scan.h"
 #include "cuda/device/thread_group.h"
 
 namespace minference::cuda {

@@ -8,7 +8,7 @@
 
 #include "cuda/arch/launch.h"
 #include "cuda/common/pool_rows.h"
-#include "cuda/device/row_piece.h"
+#include "cuda/device/rows.h"
 
 namespace minference::cuda {
 

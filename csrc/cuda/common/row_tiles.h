@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "cuda/common/work_table.h"
+#include "cuda/common/attention_launch.h"
 #include "cuda/device/tile_walk.h"
 
 namespace minference::cuda {

@@ -1,7 +1,9 @@
-// The work table: memory and launches. See work_table.h.
+// The work table: memory and launches; and the prologue of attention launchers. See
+// attention_launch.h.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <bit>
+#include <cstddef>
 #include <limits>
 
 #include "core/ceil_div.h"
@@ -9,7 +11,8 @@
 #include "core/tile_counts.h"
 #include "core/workspace.h"
 #include "cuda/arch/launch.h"
-#include "cuda/common/work_table.h"
+#include "cuda/check.h"
+#include "cuda/common/attention_launch.h"
 #include "cuda/common/work_table_kernels.h"
 
 namespace minference::cuda {
@@ -133,6 +136,24 @@ WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, Joining jo
   count_items(shape, heads, joining, memory.tiles, stream);
   sort_items(shape, plan, memory, stream);
   return {.items = memory.items, .tiles = memory.tiles, .num_items = plan.num_items};
+}
+
+// ---- Prologue -----------------------------------------------------------------------------------
+
+AttentionMemory::AttentionMemory(WorkspaceAllocator& allocator, const Shape& shape)
+    : heads(allocator
+                .take<HeadKeys>(static_cast<std::size_t>(shape.batch) *
+                                static_cast<std::size_t>(shape.num_heads_q))
+                .data()),
+      table(allocator.take<std::byte>(work_table_bytes(shape))),
+      next_item(allocator.take<unsigned long long>(1).data()) {}
+
+WorkTable prepare_attention(const AttentionArgs& args, const AttentionMemory& memory,
+                            Joining joining, cudaStream_t stream) {
+  prepare_head_keys(args.shape, args.patterns, args.index, memory.heads, stream);
+  const WorkTable table = build_work_table(args.shape, memory.heads, joining, memory.table, stream);
+  MINF_CUDA(cudaMemsetAsync(memory.next_item, 0, sizeof(*memory.next_item), stream));
+  return table;
 }
 
 }  // namespace minference::cuda

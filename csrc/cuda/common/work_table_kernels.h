@@ -9,9 +9,8 @@
 
 #include "core/tile_counts.h"
 #include "cuda/arch/shared.h"
-#include "cuda/common/work_table.h"
+#include "cuda/common/attention_launch.h"
 #include "cuda/device/row_block_tiles.h"
-#include "cuda/device/scan.h"
 #include "cuda/device/thread_group.h"
 
 namespace minference::cuda {

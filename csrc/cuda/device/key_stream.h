@@ -9,7 +9,7 @@
 #include "core/pattern.h"
 #include "cuda/arch/async_copy.h"
 #include "cuda/arch/element.h"
-#include "cuda/device/row_piece.h"
+#include "cuda/device/rows.h"
 
 namespace minference::device {
 

@@ -12,7 +12,6 @@
 #include <cstdint>
 
 #include "core/tile_counts.h"
-#include "cuda/device/scan.h"
 #include "cuda/device/thread_group.h"
 
 namespace minference::device {

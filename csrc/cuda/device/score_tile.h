@@ -13,7 +13,7 @@
 
 #include "cuda/arch/matrix.h"
 #include "cuda/device/key_stream.h"
-#include "cuda/device/query_scale.h"
+#include "cuda/device/online_softmax.h"
 #include "cuda/device/thread_group.h"
 
 namespace minference::device {

@@ -12,12 +12,11 @@
 #include "core/ceil_div.h"
 #include "core/workspace.h"
 #include "cuda/arch/element.h"
-#include "cuda/common/attention_prologue.h"
-#include "cuda/common/combine_splits.h"
+#include "cuda/common/attention_launch.h"
 #include "cuda/common/head_dims.h"
-#include "cuda/device/query_scale.h"
+#include "cuda/device/online_softmax.h"
 #include "cuda/machine.h"
-#include "cuda/sm80/attention.h"
+#include "cuda/sm80/kernels.h"
 #include "cuda/sm80/stages.h"
 
 namespace minference::sm80 {

@@ -14,15 +14,14 @@
 #include <cstdint>
 
 #include "cuda/arch/launch.h"
-#include "cuda/arch/opaque.h"
+#include "cuda/arch/math.h"
 #include "cuda/arch/shared.h"
 #include "cuda/common/row_tiles.h"
-#include "cuda/sm80/attention.h"
-#include "cuda/sm80/attention_finish.h"
+#include "cuda/sm80/attention_epilogue.h"
 #include "cuda/sm80/attention_load.h"
-#include "cuda/sm80/attention_nonfinite.h"
-#include "cuda/sm80/attention_softmax.h"
+#include "cuda/sm80/attention_mainloop.h"
 #include "cuda/sm80/attention_traits.h"
+#include "cuda/sm80/kernels.h"
 
 namespace minference::sm80 {
 

@@ -15,9 +15,9 @@
 #include <cstdint>
 
 #include "cuda/arch/async_copy.h"
-#include "cuda/arch/opaque.h"
+#include "cuda/arch/math.h"
 #include "cuda/device/tile_walk.h"
-#include "cuda/sm80/attention.h"
+#include "cuda/sm80/kernels.h"
 
 namespace minference::sm80 {
 

@@ -8,7 +8,7 @@
 
 #include "core/pattern.h"
 #include "cuda/arch/element.h"
-#include "cuda/device/swizzled_rows.h"
+#include "cuda/device/rows.h"
 #include "cuda/device/tile_walk.h"
 
 namespace minference::sm80 {

@@ -26,7 +26,7 @@
 #include "cuda/arch/shared.h"
 #include "cuda/common/estimate_block_sparse_selection.h"
 #include "cuda/common/pool_rows_kernel.h"
-#include "cuda/sm80/estimate_block_sparse.h"
+#include "cuda/sm80/kernels.h"
 
 namespace minference::sm80::block_sparse {
 

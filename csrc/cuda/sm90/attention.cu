@@ -11,12 +11,12 @@
 
 #include "core/workspace.h"
 #include "cuda/arch/element.h"
-#include "cuda/common/attention_prologue.h"
+#include "cuda/common/attention_launch.h"
 #include "cuda/common/gather_columns.h"
 #include "cuda/common/head_dims.h"
-#include "cuda/device/query_scale.h"
+#include "cuda/device/online_softmax.h"
 #include "cuda/machine.h"
-#include "cuda/sm90/attention.h"
+#include "cuda/sm90/kernels.h"
 #include "cuda/sm90/stages.h"
 #include "cuda/tma/attention_maps.h"
 

@@ -29,15 +29,13 @@
 
 #include <cstdint>
 
-#include "cuda/arch/elect.h"
 #include "cuda/arch/launch.h"
-#include "cuda/arch/opaque.h"
-#include "cuda/arch/register_allocation.h"
+#include "cuda/arch/math.h"
 #include "cuda/arch/shared.h"
-#include "cuda/sm90/attention.h"
-#include "cuda/sm90/attention_finish.h"
-#include "cuda/sm90/attention_nonfinite.h"
-#include "cuda/sm90/attention_softmax.h"
+#include "cuda/arch/warp_specialization.h"
+#include "cuda/sm90/attention_epilogue.h"
+#include "cuda/sm90/attention_mainloop.h"
+#include "cuda/sm90/kernels.h"
 #include "cuda/tma/attention_load.h"
 
 namespace minference::sm90 {

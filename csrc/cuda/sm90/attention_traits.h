@@ -6,9 +6,9 @@
 #include <cstdint>
 
 #include "core/pattern.h"
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/element.h"
-#include "cuda/arch/mbarrier.h"
-#include "cuda/arch/swizzle.h"
+#include "cuda/arch/shared.h"
 #include "cuda/tma/attention_load.h"
 
 namespace minference::sm90 {

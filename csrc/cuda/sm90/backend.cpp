@@ -1,14 +1,11 @@
 // The sm90 backend's table, and on which GPUs it can be used.
 // SPDX-License-Identifier: Apache-2.0
-#include "cuda/sm90/backend.h"
-
 #include <algorithm>
 #include <string>
 
 #include "core/check.h"
+#include "cuda/backends.h"
 #include "cuda/machine.h"
-#include "cuda/on_device.h"
-#include "cuda/sm80/backend.h"
 #include "cuda/sm90/stages.h"
 
 namespace minference::sm90 {

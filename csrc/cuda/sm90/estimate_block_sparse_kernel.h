@@ -22,16 +22,14 @@
 
 #include <cstdint>
 
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/bulk_copy.h"
-#include "cuda/arch/elect.h"
 #include "cuda/arch/launch.h"
-#include "cuda/arch/mbarrier.h"
-#include "cuda/arch/named_barrier.h"
-#include "cuda/arch/register_allocation.h"
 #include "cuda/arch/shared.h"
+#include "cuda/arch/warp_specialization.h"
 #include "cuda/arch/wgmma.h"
 #include "cuda/common/estimate_block_sparse_selection.h"
-#include "cuda/sm90/estimate_block_sparse.h"
+#include "cuda/sm90/kernels.h"
 #include "cuda/tma/pool_panels.h"
 #include "cuda/tma/ring_position.h"
 

@@ -8,7 +8,7 @@
 #include "cuda/arch/element.h"
 #include "cuda/common/head_dims.h"
 #include "cuda/sm80/stages.h"
-#include "cuda/sm90/estimate_vertical_slash.h"
+#include "cuda/sm90/kernels.h"
 #include "cuda/sm90/stages.h"
 
 namespace minference::sm90 {

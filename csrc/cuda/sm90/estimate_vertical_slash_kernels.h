@@ -10,10 +10,9 @@
 #include <cmath>
 
 #include "cuda/arch/launch.h"
-#include "cuda/device/row_statistics.h"
-#include "cuda/device/score_sums.h"
-#include "cuda/sm90/estimate_vertical_slash.h"
+#include "cuda/device/score_statistics.h"
 #include "cuda/sm90/estimate_vertical_slash_scores.h"
+#include "cuda/sm90/kernels.h"
 #include "cuda/tma/tensor_maps.h"
 
 namespace minference::sm90::vertical_slash {

@@ -30,9 +30,8 @@
 
 #include <cstdint>
 
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/bulk_copy.h"
-#include "cuda/arch/mbarrier.h"
-#include "cuda/arch/named_barrier.h"
 #include "cuda/common/row_tiles.h"
 #include "cuda/device/tile_walk.h"
 #include "cuda/tma/attention_params.h"

@@ -250,7 +250,7 @@ FAULTS = [
     ),
     # ---- Fences ----------------------------------------------------------------------------------
     Fault("no fence.proxy.async", "attention_sm90", r"fence\.proxy\.async\S*;", "", SM90, CHECKED),
-    # Those of attention_nonfinite.h: a function of another file than the kernel's, inlined into it.
+    # Those of attention_mainloop.h: a function of another file than the kernel's, inlined into it.
     Fault(
         "no fence behind ordinary reads of V",
         "attention_sm90",

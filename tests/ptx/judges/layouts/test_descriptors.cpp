@@ -7,7 +7,7 @@
 #include <type_traits>
 
 #include "cuda/arch/element.h"
-#include "cuda/sm90/attention_softmax.h"
+#include "cuda/sm90/attention_mainloop.h"
 #include "cuda/sm90/estimate_block_sparse_kernel.h"
 #include "cuda/sm90/estimate_vertical_slash_kernels.h"
 #include "cuda/tma/pool_panels.h"

@@ -1,3 +1,40 @@
+// Stage 3, the host side that all backends share: key sets of heads, the work table, the prologue
+// of every attention launcher, and the combination of splits.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core/backend.h"
+#include "core/host_device.h"
+#include "core/workspace.h"
+#include "cuda/arch/emulation.h"
+
+namespace minference::cuda {
+
+// ---- Key sets -----------------------------------------------------------------------------------
+//
+// The key sets of all heads in device memory: patterns, which the host knows, with index lists,
+// which only the device may look at. The compute kernel, the work table and tile counts read them.
+//
+// Lists are untrusted. A key set holds the valid start of each: columns up to the first that is not
+// in [0, seqlen_k) or not above the one before; runs up to the first that is not as PlanArgs' are
+// (lo at or after the end of the one before, lo < seqlen_k, whole blocks), at most run_count and
+// what the tensor holds. Block lists need no look: KeyTiles ends them at the first block that is
+// not among a row block's keys.
+
+/// Writes heads[batch * num_heads_q] in device memory; `heads` borrows the lists. patterns: one per
+/// query head or one for all, in host memory, without lists; they go over by value. Only enqueues:
+/// one kernel for every 160 patterns, which reads each list once (20 us or less for 32 heads with
+/// (1000, 6096); most of it latency).
+/// @throws Error{MINF_ERROR_LAUNCH_FAILED}
+void prepare_head_keys(const Shape& shape, std::span<const HeadKeys> patterns,
+                       const IndexLists& index, HeadKeys* heads, cudaStream_t stream);
+
+// ---- Work table ---------------------------------------------------------------------------------
+//
 // What stage 3 computes, in the order in which blocks should take it: one item per (batch, query
 // head, row block), or per two neighbouring row blocks that share enough of their key tiles; those
 // with the most tiles first, so that no long item starts last. Where the keys and values of all
@@ -10,17 +47,6 @@
 //
 // Source: FlashAttention-3 (hopper/tile_scheduler.hpp): longest first within as many heads as L2
 // holds.
-// SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-#include <cstddef>
-#include <cstdint>
-
-#include "core/backend.h"
-#include "core/host_device.h"
-#include "cuda/arch/emulation.h"
-
-namespace minference::cuda {
 
 struct alignas(8) WorkItem {
   int32_t head;  // batch * num_heads_q + query head: index of its HeadKeys.
@@ -94,5 +120,51 @@ std::size_t work_table_bytes(const Shape& shape, const SectionLimits& limits = {
 WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, Joining joining,
                            Workspace workspace, cudaStream_t stream,
                            const SectionLimits& limits = {});
+
+// ---- Prologue -----------------------------------------------------------------------------------
+//
+// Stage 3, the host side: what the attention launchers of all backends begin with.
+//
+//     prepare_head_keys    patterns and index lists to key sets      head_keys.h
+//     build_work_table     items, longest first                      work_table.h
+//     memset               of the counter from which blocks draw items
+
+/// Work memory that attention takes on every backend, before a backend's own.
+struct AttentionMemory {
+  /// Takes nothing but counts where the allocator does.
+  AttentionMemory(WorkspaceAllocator& allocator, const Shape& shape);
+
+  HeadKeys* heads;  // [batch * num_heads_q]
+  Workspace table;
+  unsigned long long* next_item;
+};
+
+/// Enqueues the writing of all of `memory`. @throws Error{MINF_ERROR_LAUNCH_FAILED}
+WorkTable prepare_attention(const AttentionArgs& args, const AttentionMemory& memory,
+                            Joining joining, cudaStream_t stream);
+
+// ---- Splits -------------------------------------------------------------------------------------
+
+/// Results of parts of the keys, [num_splits][batch * num_heads_q][seqlen_q], before they are
+/// combined.
+struct PartialResults {
+  float* out;   // [...][dim_v]
+  float* lse2;  // log2 of the sum of exponentials; -inf: no key.
+  int32_t dim_v;
+};
+
+struct CombineParams {
+  Tokens out;
+  RowValues lse;
+  Lengths lengths;
+  int32_t num_heads_q;
+  int32_t head_dim_v;
+  int32_t num_splits;         // Parts of the keys.
+  int32_t num_partial_heads;  // batch * num_heads_q
+  PartialResults partial;
+};
+
+/// Enqueues the combination of partial results into out and lse: one kernel.
+void combine_splits(const CombineParams& params, DType dtype, cudaStream_t stream);
 
 }  // namespace minference::cuda

@@ -7,10 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "cuda/arch/opaque.h"
+#include "cuda/arch/math.h"
 #include "cuda/device/online_softmax.h"
-#include "cuda/sm80/attention.h"
-#include "cuda/sm80/attention_softmax.h"
+#include "cuda/sm80/attention_mainloop.h"
+#include "cuda/sm80/kernels.h"
 
 namespace minference::sm80 {
 

@@ -1,4 +1,5 @@
-// Stage 3 on sm80: online softmax of a warp's rows (device/online_softmax.h), and O += P V.
+// Stage 3 on sm80, the work of one step of the main loop: S = q K^T, masked; the online softmax
+// (device/online_softmax.h); O += P V, also where V has NaN or infinity.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -8,11 +9,106 @@
 #include "cuda/arch/element.h"
 #include "cuda/arch/math.h"
 #include "cuda/arch/matrix.h"
+#include "cuda/device/element_pair.h"
 #include "cuda/device/online_softmax.h"
-#include "cuda/device/row_fragments.h"
-#include "cuda/sm80/attention_scores.h"
+#include "cuda/device/rows.h"
+#include "cuda/device/tile_walk.h"
 
 namespace minference::sm80 {
+
+// ---- S = q K^T ----------------------------------------------------------------------------------
+
+/// Of a warp's 16 kRowMats rows and kStepKeys keys, as mma.sync leaves them. The thread's row 2 m +
+/// h is row 16 m + 8 h + g; its keys in s[m][n] are 8 n + 2 t and the next one.
+template <typename Traits>
+struct Scores {
+  static constexpr int kKeyMats = Traits::kStepKeys / 8;
+  float s[Traits::kRowMats][kKeyMats][4];
+
+  __device__ float& at(int m, int h, int n, int e) { return s[m][n][2 * h + e]; }
+};
+
+/// A warp's queries, of which the first kHeldSteps * 16 dims stay in registers.
+template <typename Traits>
+struct QueryFragments {
+  static constexpr int kHeld = Traits::kHeldSteps;
+  uint32_t held[Traits::kRowMats][kHeld == 0 ? 1 : kHeld][4];
+
+  /// `rows`: address of the lane's place in the warp's rows (device::row_offset).
+  __device__ void load(uint32_t rows) {
+#pragma unroll
+    for (int m = 0; m < Traits::kRowMats; ++m) {
+#pragma unroll
+      for (int k = 0; k < kHeld; ++k) {
+        device::load_a<typename Traits::QueryRows>(held[m][k], rows, 16 * m, k);
+      }
+    }
+  }
+
+  __device__ void get(uint32_t (&a)[4], uint32_t rows, int m, int k) const {
+    if (k < kHeld) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) a[i] = held[m][k][i];
+    } else {
+      device::load_a<typename Traits::QueryRows>(a, rows, 16 * m, k);
+    }
+  }
+};
+
+/// Scores against kStepKeys rows; `keys`: address of the lane's place in them (device::key_offset).
+template <typename Traits>
+__device__ inline void score_rows(Scores<Traits>& scores, const QueryFragments<Traits>& query,
+                                  uint32_t query_rows, uint32_t keys) {
+#pragma unroll
+  for (int m = 0; m < Traits::kRowMats; ++m) {
+#pragma unroll
+    for (int n = 0; n < Traits::kStepKeys / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) scores.s[m][n][i] = 0;
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < Traits::kDim / 16; ++k) {
+    uint32_t a[Traits::kRowMats][4];
+#pragma unroll
+    for (int m = 0; m < Traits::kRowMats; ++m) query.get(a[m], query_rows, m, k);
+#pragma unroll
+    for (int n = 0; n < Traits::kStepKeys / 16; ++n) {
+      uint32_t b[2][2];
+      device::load_b<typename Traits::QueryRows>(b, keys, 16 * n, k);
+#pragma unroll
+      for (int m = 0; m < Traits::kRowMats; ++m) {
+        arch::mma_m16n8k16<typename Traits::Element>(scores.s[m][2 * n], a[m], b[0]);
+        arch::mma_m16n8k16<typename Traits::Element>(scores.s[m][2 * n + 1], a[m], b[1]);
+      }
+    }
+  }
+}
+
+/// -inf where a row does not attend a key. Few tiles of a row block come here: those at its
+/// diagonal, at the edge of a window, and with columns left out. A bit of a register per score, not
+/// a comparison: comparisons of all scores at once would take the registers of as many.
+template <typename Traits>
+__device__ inline void mask_scores(Scores<Traits>& scores, const device::KeyMask& mask,
+                                   int32_t first_position) {
+  const int g = device::lane_index() / 4, t = device::lane_index() % 4;
+#pragma unroll
+  for (int m = 0; m < Traits::kRowMats; ++m) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const uint64_t bits = mask.attended(first_position + 16 * m + 8 * h + g) >> (2 * t);
+#pragma unroll
+      for (int n = 0; n < Traits::kStepKeys / 8; ++n) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          if ((bits >> (8 * n + e) & 1) == 0) scores.at(m, h, n, e) = -INFINITY;
+        }
+      }
+    }
+  }
+}
+
+// ---- Online softmax, and O += P V ---------------------------------------------------------------
 
 /// P as A operands of O += P V: 16 keys each.
 template <typename Traits>
@@ -199,6 +295,59 @@ __device__ inline void add_values(RowState<Traits>& rows, const Probabilities<Tr
         arch::mma_m16n8k16<typename Traits::Element>(rows.out[m][2 * n], p.p[m][k], b[0]);
         arch::mma_m16n8k16<typename Traits::Element>(rows.out[m][2 * n + 1], p.p[m][k], b[1]);
       }
+    }
+  }
+}
+
+// ---- NaN and infinity in V ----------------------------------------------------------------------
+//
+// Stage 3 on sm80: V with NaN or infinity in keys that only some rows of a tile attend.
+//
+// 0 * NaN is NaN, so a plain product would carry a bad V into rows that must not see it. Tiles in
+// which every row attends every key need no care. In the others a warp looks at V's exponents
+// first; if one is all ones, V is multiplied without its bad elements, and two more products, of P
+// with ones where V is +inf (or NaN) and where it is -inf (or NaN), say which sums those reach.
+// A row whose P has become 0 in the dtype is taken not to attend.
+
+/// Whether some row of row block `r` of the row tile does not attend some key of the tile that is
+/// loaded.
+__device__ inline bool is_exposed(const device::PairTile& tile, int r) {
+  return tile.mask[r] != 0 || tile.keep[r] != tile.loaded();
+}
+
+/// Whether V has a NaN or an infinity in these keys. By a warp.
+template <typename Traits>
+__device__ inline bool has_nonfinite(uint32_t values) {
+  using Pair = device::ElementPair<typename Traits::Element>;
+  uint32_t found = 0;
+#pragma unroll 2
+  for (int k = 0; k < Traits::kStepKeys / 16; ++k) {
+#pragma unroll
+    for (int n = 0; n < Traits::kDimV / 16; ++n) {
+      uint32_t b[2][2];
+      device::load_b_transposed<typename Traits::ValueRows>(b, values, 16 * k, n);
+      found |= Pair::nonfinite(b[0][0]) | Pair::nonfinite(b[0][1]) | Pair::nonfinite(b[1][0]) |
+               Pair::nonfinite(b[1][1]);
+    }
+  }
+  return __any_sync(device::kFullWarp, found != 0);
+}
+
+/// O += P V, where no bad element of V reaches a row that does not attend it.
+template <typename Traits>
+__device__ inline void add_nonfinite_values(RowState<Traits>& rows, const Probabilities<Traits>& p,
+                                            uint32_t values) {
+#pragma unroll
+  for (int k = 0; k < Traits::kStepKeys / 16; ++k) {
+#pragma unroll
+    for (int n = 0; n < Traits::kDimV / 8; ++n) {
+      uint32_t both[2][2];
+      device::load_b_transposed<typename Traits::ValueRows>(both, values, 16 * k, n / 2);
+#pragma unroll
+      for (int m = 0; m < Traits::kRowMats; ++m) {
+        device::add_nonfinite<typename Traits::Element>(rows.out[m][n], p.p[m][k], both[n % 2]);
+      }
+      __syncwarp();  // Orders nothing: keeps what follows, and its registers, behind.
     }
   }
 }

@@ -4,10 +4,10 @@
 
 #include <cstdint>
 
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/bulk_copy.h"
 #include "cuda/arch/matrix.h"
-#include "cuda/arch/proxy_fence.h"
-#include "cuda/sm90/attention_softmax.h"
+#include "cuda/sm90/attention_mainloop.h"
 
 namespace minference::sm90 {
 

@@ -1,4 +1,5 @@
-// Stage 3 on sm80: what the host hands to the attention kernel, and the kernels by dtype and dims.
+// The kernels of sm80 by dtype and padded dims, what the host hands to them, and the stages with
+// limits that only tests change.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -7,10 +8,13 @@
 
 #include "core/backend.h"
 #include "cuda/arch/emulation.h"
-#include "cuda/common/combine_splits.h"
-#include "cuda/common/work_table.h"
+#include "cuda/common/attention_launch.h"
+#include "cuda/common/estimate_block_sparse.h"
+#include "cuda/common/estimate_vertical_slash.h"
 
 namespace minference::sm80 {
+
+// ---- Attention ----------------------------------------------------------------------------------
 
 /// Bytes from a row of a head to another. From memory: in the loop they would be products of 64
 /// bits.
@@ -69,5 +73,26 @@ std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor,
                             const AttentionLimits& limits);
 void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor,
                const AttentionLimits& limits);
+
+// ---- Estimation of block-sparse: all else is common/estimate_block_sparse.h's -------------------
+
+/// Defined in estimate_block_sparse_kernel.h, and instantiated for each of cuda::kHeadDims.
+template <int kPaddedDim>
+cuda::block_sparse::Kernels block_sparse_kernels();
+
+/// The stage of stages.h, and its bytes of work memory, with other limits.
+std::size_t estimate_block_sparse_bytes(const EstimateBlockSparseArgs& args,
+                                        const cuda::BlockSparseLimits& limits);
+void estimate_block_sparse(const EstimateBlockSparseArgs& args, Workspace workspace,
+                           const Executor& executor, const cuda::BlockSparseLimits& limits);
+
+// ---- Estimation of vertical-slash: all else is common/estimate_vertical_slash.h's ---------------
+
+/// Defined in estimate_vertical_slash_kernels.h, and instantiated for each of cuda::kHeadDims.
+template <typename Element, int kHeadDim>
+cuda::ScoreKernels score_kernels();
+
+/// The kernels of the least padded head_dim.
+cuda::ScoreKernels score_kernels(const Shape& shape);
 
 }  // namespace minference::sm80
