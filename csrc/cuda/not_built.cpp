@@ -1,5 +1,5 @@
-// A CUDA backend of a build without its kernels, MINF_NOT_BUILT (sm80 or sm90): it is listed, so that
-// a program can say why it has no GPU.
+// A CUDA backend of a build without its kernels, MINF_NOT_BUILT (sm80 or sm90): it is listed, so
+// that a program can say why it has no GPU.
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/backends.h"
 

@@ -7,7 +7,7 @@
 
 #include "case.h"
 #include "core/host_device.h"
-#include "cuda/arch/shared.h"
+#include "cuda/arch/swizzle.h"
 
 namespace minference::gpu_test {
 

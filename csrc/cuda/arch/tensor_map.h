@@ -8,7 +8,7 @@
 
 #include "core/check.h"
 #include "cuda/arch/emulation.h"
-#include "cuda/arch/shared.h"
+#include "cuda/arch/swizzle.h"
 #include "cuda/check.h"
 
 namespace minference::arch {

@@ -22,6 +22,7 @@
 #include "cuda/arch/element.h"
 #include "cuda/arch/emulation.h"
 #include "cuda/arch/shared.h"
+#include "cuda/arch/swizzle.h"
 
 #if !defined(MINF_SIMT)
 // The instruction as text for each N, its accumulators' operand numbers and its operands. PTX names

@@ -8,7 +8,7 @@
 #include "core/pattern.h"
 #include "cuda/arch/barrier.h"
 #include "cuda/arch/element.h"
-#include "cuda/arch/shared.h"
+#include "cuda/arch/swizzle.h"
 #include "cuda/tma/attention_load.h"
 
 namespace minference::sm90 {

@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "cuda/arch/shared.h"
+#include "cuda/arch/swizzle.h"
 #include "cuda/common/pool_rows_kernel.h"
 
 namespace minference::tma {

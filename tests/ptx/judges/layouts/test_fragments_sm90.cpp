@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <type_traits>
 
-#include "cuda/arch/shared.h"
+#include "cuda/arch/swizzle.h"
 #include "cuda/sm90/attention_epilogue.h"
 #include "cuda/sm90/attention_mainloop.h"
 #include "cuda/sm90/estimate_vertical_slash_scores.h"
