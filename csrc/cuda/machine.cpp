@@ -24,8 +24,8 @@ Machine without_gpu(minf_status status, std::string reason) {
 }
 
 Machine probe() {
-  // Failing calls leave their results as they are. cudaDriverGetVersion is the cheap one: without a
-  // driver it succeeds, with 0, where every other call fails.
+  // A failing call leaves its result unchanged. cudaDriverGetVersion is asked first because it is
+  // cheap: without a driver it succeeds and returns 0, where every other call fails.
   int driver_version = 0;
   if (cudaDriverGetVersion(&driver_version) != cudaSuccess || driver_version == 0) {
     cudaGetLastError();
@@ -46,11 +46,11 @@ Machine probe() {
     return {.status = MINF_OK, .reason = "", .gpus = std::move(gpus)};
   }
 
-  cudaGetLastError();  // Not to be found by the caller's next check.
+  cudaGetLastError();  // Clear it, so that the caller's next check does not find it.
   const std::string driver = "driver supports CUDA " + version_text(driver_version);
   switch (error) {
     case cudaErrorInsufficientDriver:
-      // Within a major version every driver will do.
+      // Within a major version any driver works.
       return without_gpu(MINF_ERROR_DRIVER_TOO_OLD, detail::concat(driver, ", this build needs ",
                                                                    CUDART_VERSION / 1000, ".0"));
     case cudaSuccess:
@@ -122,13 +122,13 @@ void check_memory(const NamedMemory& memory, int device_index) {
 }
 
 void check_stream([[maybe_unused]] cudaStream_t stream, [[maybe_unused]] int device_index) {
-#if CUDART_VERSION >= 12080  // Older runtimes cannot tell.
-  // Default streams are those of the device that is current.
+#if CUDART_VERSION >= 12080  // Older runtimes cannot tell a stream's device.
+  // Default streams belong to the current device.
   if (stream == nullptr || stream == cudaStreamLegacy || stream == cudaStreamPerThread) return;
   int stream_device = -1;
   const cudaError_t error = cudaStreamGetDevice(stream, &stream_device);
   if (error == cudaErrorCallRequiresNewerDriver || error == cudaErrorNotSupported) {
-    cudaGetLastError();  // Nor can older drivers.
+    cudaGetLastError();  // Older drivers cannot tell either.
     return;
   }
   if (error == cudaErrorInvalidResourceHandle || error == cudaErrorContextIsDestroyed) {
@@ -153,7 +153,7 @@ void check_resources(std::span<const NamedMemory> memory, const Executor& execut
 }
 
 CurrentDevice::CurrentDevice(int device_index) {
-  cudaGetLastError();  // What the caller's own calls left would be taken for a failed launch.
+  cudaGetLastError();  // An error left by the caller's own calls would look like a failed launch.
   MINF_CUDA(cudaGetDevice(&previous_));
   if (previous_ == device_index) return;
   MINF_CUDA(cudaSetDevice(device_index));

@@ -14,14 +14,15 @@
 
 namespace minference::cuda {
 
-// ---- Which GPUs a build has code for: by its list of architectures ------------------------------
+// ---- Architectures that a build has code for
+// -----------------------------------------------------
 
-/// Of a GPU: compute capability 8.6 is 86.
+/// A GPU's compute capability: 86 for 8.6.
 using Architecture = int;
 
-/// Whether code for one entry of CMAKE_CUDA_ARCHITECTURES runs on `gpu`: "86-real" (machine code,
-/// within a major version forwards only), "90-virtual" (PTX, forwards), "86" (both). What else
-/// CMake accepts there ("native", "90a") is taken at its word.
+/// Whether code for one entry of CMAKE_CUDA_ARCHITECTURES runs on `gpu`: "86-real" (machine code:
+/// the same major version, from 8.6 on), "90-virtual" (PTX: from 9.0 on), "86" (both). Other
+/// entries that CMake accepts ("native", "90a") are assumed to fit.
 inline bool entry_serves(std::string_view entry, Architecture gpu) {
   Architecture built = 0;
   const auto [end, error] = std::from_chars(entry.data(), entry.data() + entry.size(), built);
@@ -43,21 +44,21 @@ inline bool architectures_serve(std::string_view list, Architecture gpu) {
 
 // ---- GPUs ---------------------------------------------------------------------------------------
 //
-// The GPUs of this machine, or why there are none. Asked once per process, at the first call that
-// needs to know, and without making a context; nothing happens when the library is loaded.
+// The GPUs of this machine, or why there are none. They are listed once per process, at the first
+// call that needs to know, without creating a context; nothing happens when the library is loaded.
 
 struct Machine {
-  minf_status status = MINF_OK;  // Else what a call fails with that needs a GPU,
-  std::string reason;            // and why.
+  minf_status status = MINF_OK;  // Otherwise the error of a call that needs a GPU, ...
+  std::string reason;            // ... and its reason.
   std::vector<Architecture> gpus;
 };
 
 const Machine& machine();
 
-/// Multiprocessors of a GPU. @throws Error{MINF_ERROR_CUDA}
+/// Number of multiprocessors of a GPU. @throws Error{MINF_ERROR_CUDA}
 int num_multiprocessors(int device_index);
 
-/// Of a GPU; 0 if there is none of that index.
+/// A GPU's architecture; 0 if there is none of that index.
 Architecture architecture_of(const Machine& machine, int device_index);
 
 /// "GPU 1 is sm_75"
@@ -68,16 +69,16 @@ std::string describe_gpus(const Machine& machine);
 
 // ---- Resources of a call ------------------------------------------------------------------------
 //
-// What a call brings to a GPU: memory and a stream that must be that GPU's own, and the device that
-// is current while it enqueues.
+// A call brings memory and a stream, which must belong to the GPU; the GPU is the current device
+// while the call enqueues.
 
 /// Checks that memory and stream belong to executor.device_index. Managed and registered host
-/// memory will do where the GPU can use the same address.
+/// memory is accepted if the GPU can use the same address.
 /// @throws Error{MINF_ERROR_WRONG_DEVICE, MINF_ERROR_WRONG_STREAM, MINF_ERROR_CUDA}
 void check_resources(std::span<const NamedMemory> memory, const Executor& executor);
 
-/// Makes a device current on this thread, and at the end the one that was, which then has a context
-/// if it had none: so it is with cudaSetDevice since CUDA 12.
+/// Makes a device current on this thread, and restores the previous one at the end. That one then
+/// has a context even if it had none before: cudaSetDevice creates it since CUDA 12.
 class CurrentDevice {
  public:
   /// @throws Error{MINF_ERROR_CUDA}

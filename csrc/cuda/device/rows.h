@@ -1,5 +1,5 @@
 // Rows of 16-bit elements: the 16-byte vectors that one instruction loads, stores or copies; rows
-// in shared memory without padding; operands of mma.m16n8k16 from them.
+// in shared memory without padding; operands of mma.m16n8k16 loaded from them.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -12,7 +12,7 @@
 
 namespace minference::device {
 
-/// 8 elements of 16 bits.
+/// A 16-byte vector: 8 elements of 16 bits.
 struct alignas(16) RowPiece {
   uint32_t words[4];
 };
@@ -22,13 +22,13 @@ inline constexpr int kPieceElements = kPieceBytes / 2;
 
 // ---- Swizzled rows ------------------------------------------------------------------------------
 //
-// Rows of 16-bit elements in shared memory, without padding: the 16-byte pieces of a row are
-// permuted so that neither ldmatrix (eight rows, one piece each) nor a row-wise copy meets a bank
-// twice, and a tile takes exactly the bytes it holds.
+// Rows of 16-bit elements in shared memory, without padding. The 16-byte vectors of a row are
+// permuted so that neither ldmatrix (one vector from each of eight rows) nor a row-wise copy has a
+// bank conflict, and a tile takes exactly the bytes it holds.
 //
-// A piece's place is an exclusive-or, so that of any other piece of the row is another one, by a
-// constant: kernels keep one address per lane. (Left to itself the compiler keeps one per piece,
-// outside of all loops, and spills them.)
+// The place of a vector is an exclusive-or, so the place of any other vector of the row differs
+// from it by a constant exclusive-or: kernels keep one address per lane. (Left to itself the
+// compiler keeps one per vector, outside of all loops, and spills them.)
 //
 // Source: the XOR swizzle of CUTLASS's shared-memory layouts.
 
@@ -38,35 +38,36 @@ struct SwizzledRows {
   static_assert(kDim % 32 == 0);
   static constexpr int kPieces = kDim / kPieceElements;
   static constexpr int kRowBytes = kPieces * kPieceBytes;
-  /// Pieces that change places with each other: those of 128 aligned bytes, or of 64 where rows are
+  /// Vectors that change places with each other: those of 128 aligned bytes, or of 64 if rows are
   /// not multiples of 128 bytes.
   static constexpr int kGroup = kPieces % 8 == 0 ? 8 : 4;
 
-  /// Threads that copy a row together, a piece each. At 96 and 192 dims a quarter of them idle:
+  /// Threads that copy a row together, one vector each. At 96 and 192 dims a quarter of them idle:
   /// dividing by 12 or 24 would take longer.
   static constexpr int kRowThreads = static_cast<int>(std::bit_ceil(unsigned{kPieces}));
 
-  /// What a row's piece numbers are exclusive-or'ed with. Eight rows of one piece number lie in the
-  /// eight 16-byte places of 128 bytes: whole multiples of 128 bytes begin at the same place, so
-  /// the row decides; rows of 192 bytes begin at two places in turn, so pairs of rows do.
+  /// The value that a row's vector numbers are exclusive-or'ed with. Vectors of one number in eight
+  /// rows must lie in the eight 16-byte places of 128 bytes. Rows of whole multiples of 128 bytes
+  /// begin at the same place, so the row decides; rows of 192 bytes begin at two places
+  /// alternately, so the pair of rows does.
   MINF_HOST_DEVICE static constexpr int key_of(int row) {
     return kGroup == 8 ? row % 8 : row / 2 % 4;
   }
 
-  /// Byte offset of a piece of a row.
+  /// Byte offset of a vector of a row.
   MINF_HOST_DEVICE static constexpr uint32_t offset(int row, int piece) {
     return static_cast<uint32_t>(row * kRowBytes + (piece ^ key_of(row)) * kPieceBytes);
   }
 
-  /// From the address of piece p to that of piece p + `pieces`, where the two have no bit in
-  /// common.
+  /// From the address of vector p to that of vector p + `pieces`, if the two numbers have no common
+  /// bit.
   MINF_HOST_DEVICE static constexpr uint32_t add_pieces(uint32_t address, int pieces) {
     return (address ^ static_cast<uint32_t>(pieces % kGroup * kPieceBytes)) +
            static_cast<uint32_t>(pieces / kGroup * kGroup * kPieceBytes);
   }
 
-  /// From the address of a piece in row r to that in row r + `rows`: a multiple of 8, or one of 4
-  /// where r % 8 < 4 and groups are of 8.
+  /// From the address of a vector in row r to that in row r + `rows`. `rows` is a multiple of 8, or
+  /// a multiple of 4 if r % 8 < 4 and groups are of 8.
   MINF_HOST_DEVICE static constexpr uint32_t add_rows(uint32_t address, int rows) {
     return (address ^ static_cast<uint32_t>(rows % 8 * kPieceBytes)) +
            static_cast<uint32_t>(rows * kRowBytes);
@@ -76,8 +77,8 @@ struct SwizzledRows {
 // ---- Fragments ----------------------------------------------------------------------------------
 //
 // Operand fragments of mma.m16n8k16 from swizzled rows in shared memory (lane = 4 g + t, see
-// arch/matrix.h). By whole warps. Each lane passes the address of its own place: row_offset() for A
-// and transposed B, key_offset() for B.
+// arch/matrix.h). Whole warps call these. Each lane passes the address of its own place:
+// row_offset() for A and transposed B, key_offset() for B.
 
 /// Offset of a lane's place in rows that are loaded along dims as A, or across them as B.
 template <typename Rows>
@@ -111,8 +112,8 @@ __device__ inline void load_b(uint32_t (&b)[2][2], uint32_t address, int first, 
   split_columns(b, words);
 }
 
-/// B, rows along k: rows [first, first + 16), of which dims [16 n, 16 n + 16) are the 8 columns
-/// each of b[0], b[1].
+/// B, rows along k: dims [16 n, 16 n + 16) of rows [first, first + 16) are the 8 columns each of
+/// b[0], b[1].
 template <typename Rows>
 __device__ inline void load_b_transposed(uint32_t (&b)[2][2], uint32_t address, int first, int n) {
   uint32_t words[4];

@@ -16,12 +16,12 @@ namespace minference::device {
 // A thread keeps the maximum and the sum of its rows over the keys it happens to hold; the 8
 // threads of a row combine theirs at the end.
 
-/// A maximum is raised only when a score exceeds it by more than this, in log2 units: 2^8 times the
+/// A maximum is raised only when a score exceeds it by more than this, in log2 units. 2^8 times the
 /// keys of a chunk is far from overflow, and almost no step after the first raises anything.
 inline constexpr float kMaxSlack = 8.0f;
 
-/// Of one thread's rows of a Tile. A maximum is a score, or -FLT_MAX before the first finite one; a
-/// row with a NaN or +inf score ends with a NaN sum.
+/// Statistics of one thread's rows of a Tile. A maximum is a score, or -FLT_MAX before the first
+/// finite one; a row with a NaN or +inf score ends with a NaN sum.
 template <typename Tile>
 struct RowStatistics {
   static constexpr int kThreadRows = Tile::kThreadRows;
@@ -53,7 +53,7 @@ struct RowStatistics {
     }
   }
 
-  /// Combines the 8 threads that hold other keys of the same rows; all get the result.
+  /// Combines the 8 threads that hold other keys of the same rows; all of them get the result.
   __device__ void combine() {
 #pragma unroll
     for (int i = 0; i < kThreadRows; ++i) {
@@ -83,7 +83,7 @@ struct RowStatistics {
 
 // ---- Sums of probabilities ----------------------------------------------------------------------
 
-/// P from S, in place.
+/// Turns S into P, in place.
 template <typename Tile>
 struct Probabilities {
   static constexpr int kThreadRows = Tile::kThreadRows;
@@ -109,7 +109,7 @@ struct Probabilities {
       }
     }
     if (all_present) return;
-    // 2^-FLT_MAX is 0, but the NaN or inf of a row that does not count would spread.
+    // 2^-FLT_MAX is 0, but a NaN or infinity of a row that does not count would spread.
 #pragma unroll
     for (int i = 0; i < kThreadRows; ++i) {
       if (offset[i] == kNoRow) scores.at(i, 0) = scores.at(i, 1) = 0;
@@ -117,11 +117,11 @@ struct Probabilities {
   }
 };
 
-/// Where a lane's column sum of a step goes.
+/// The column of a step whose sum the lane holds.
 __device__ inline int lane_column() { return lane_key() + lane_index() % 2 * 8; }
 
-/// The sum over the warp's rows of the step's column lane_column(); in lanes 4 g and 4 g + 1, the
-/// others hold the same.
+/// The sum over the warp's rows of the step's column lane_column(). Lanes 4 g + 2 and 4 g + 3 hold
+/// the same as lanes 4 g and 4 g + 1.
 template <typename Tile>
 __device__ inline float add_columns(Tile& p) {
   float sum[2];
@@ -137,38 +137,38 @@ __device__ inline float add_columns(Tile& p) {
     }
     sum[j] = pair[0];
   }
-  // The four lanes of a key: even ones take key g, odd ones key g + 8, then the two alike add up.
+  // The four lanes of a key: even ones take key g, odd ones key g + 8, then both of a kind add up.
   const bool odd = lane_index() % 2 != 0;
   const float other = __shfl_xor_sync(kFullWarp, odd ? sum[0] : sum[1], 1);
   const float total = (odd ? sum[1] : sum[0]) + other;
   return total + __shfl_xor_sync(kFullWarp, total, 2);
 }
 
-/// Whether the lane is to hand out its sum, not one that holds the same.
+/// True if the lane should store its sum; other lanes hold a copy.
 __device__ inline bool has_column() { return lane_index() % 4 < 2; }
 
-/// Elements (g, 2t) and (g, 2t + 1) of an 8x8 block: a thread's part.
+/// A thread's part of an 8x8 block: elements (g, 2t) and (g, 2t + 1).
 struct alignas(8) Pair {
   float low;
   float high;
 };
 
-/// Keys whose blocks complete 32 distances.
+/// Keys that complete 32 distances.
 inline constexpr int kHalfKeys = 32;
 
-/// Row pitch of DiagonalBlocks' memory, in floats, and all of it. 8-byte aligned.
+/// Row pitch of DiagonalBlocks' shared memory, in floats, and its size. 8-byte aligned.
 inline constexpr int kSkewPitch = kHalfKeys + 8;
 inline constexpr int kSkewSize = 8 * kSkewPitch;
 
 /// Sums of a warp's P over diagonals.
 ///
-/// Cut S^T into 8x8 blocks, b counting key blocks and n the warp's R row tiles: a score of key g of
+/// Cut S^T into 8x8 blocks; b counts key blocks and n the warp's R row tiles. A score of key g of
 /// block b and row c of tile n has distance 8 (n - b) + c - g from the warp's first key to its
-/// first row. So blocks of equal n - b add element by element, in the registers where the product
-/// left them, and each key block completes one such sum. Of four of them, and the last of the four
-/// before, come 32 finished distances, by way of shared memory: laid out as
-/// skew[g][8 (n - b) + c], a distance x is the sum of skew[g][x + g] over g. Both accesses are free
-/// of bank conflicts.
+/// first row. So blocks of equal n - b add up element by element, in the registers where the
+/// product left them, and each key block completes one such sum. Four of these sums and the last
+/// one of the previous four give 32 finished distances, by way of shared memory: they are laid out
+/// as skew[g][8 (n - b) + c], and distance x is the sum of skew[g][x + g] over g. Both accesses are
+/// free of bank conflicts.
 ///
 ///     half tile h (32 keys)    distances 8 R - 32 (h + 1) + [0, 32) from first key to first row
 template <typename Tile>
@@ -179,7 +179,8 @@ class DiagonalBlocks {
     store(4, {});
   }
 
-  /// Adds key block `b` of a half tile, the step's keys j; stores and returns the sum it completes.
+  /// Adds key block `b` of a half tile, the step's keys j; stores and returns the sum that it
+  /// completes.
   __device__ Pair add(Tile& p, int j, int b) {
     const Pair done = plus(block_[kLast], p, kLast + 1, j);
 #pragma unroll
@@ -189,7 +190,8 @@ class DiagonalBlocks {
     return done;
   }
 
-  /// After four key blocks, the last of which completed `done`: the finished distance of this lane.
+  /// After four key blocks, the last of which completed `done`: returns the lane's finished
+  /// distance.
   __device__ float finish_half(Pair done) {
     __syncwarp();  // The blocks are stored.
     float sum = diagonal_[0];

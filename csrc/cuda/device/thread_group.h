@@ -1,6 +1,6 @@
 // The threads that work together, as a type: building blocks take it as a template parameter, and
-// so know how many there are. All threads of a group must call together. Prefix sums, maxima and
-// minima over the threads of a group or of a warp.
+// so know how many there are. All threads of a group must call together. Then prefix sums, maxima
+// and minima over the threads of a group or of a warp.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -19,9 +19,9 @@ __device__ inline int lane_index() { return static_cast<int>(threadIdx.x) % kWar
 /// Bits of the warp's lanes before this one.
 __device__ inline uint32_t lanes_below() { return (1u << lane_index()) - 1; }
 
-/// `condition`, which is the same in all lanes of the warp, in a form that shows this to the
-/// compiler: behind a branch that it takes for divergent it calls a function to gather the warp
-/// before every ldmatrix and mma, and spills for the sake of the calls.
+/// Returns `condition`, which is the same in all lanes of the warp, in a form that shows this to
+/// the compiler. Behind a branch that it takes for divergent, the compiler calls a function to
+/// gather the warp before every ldmatrix and mma, and spills registers around the calls.
 __device__ inline bool warp_uniform(bool condition) {
   return __any_sync(kFullWarp, condition) != 0;
 }
@@ -72,8 +72,8 @@ struct Min {
 
 template <typename T>
 struct ScanResult {
-  T exclusive;  // Of the threads before this one.
-  T total;      // Of all threads.
+  T exclusive;  // The reduction over the threads before this one.
+  T total;      // The reduction over all threads.
 };
 
 template <typename Group, typename Operation>
@@ -108,11 +108,11 @@ __device__ inline ScanResult<typename Operation::Type> exclusive_scan(
   const int lane = lane_index();
   auto scan = warp_exclusive_scan<Operation>(value);
   if (lane == 0) storage.warp_totals[Group::warp()] = scan.total;
-  Group::sync();  // All totals are there.
+  Group::sync();  // All totals are written.
   // Every warp scans the totals itself: cheaper than a second round of barriers.
   const auto warps = warp_exclusive_scan<Operation>(lane < Group::kWarps ? storage.warp_totals[lane]
                                                                          : Operation::identity());
-  Group::sync();  // They are read: the storage may be written again.
+  Group::sync();  // All have read them: the storage may be written again.
   const auto warps_before = __shfl_sync(kFullWarp, warps.exclusive, Group::warp());
   scan.exclusive = Operation::combine(warps_before, scan.exclusive);
   scan.total = warps.total;
