@@ -16,40 +16,40 @@ namespace minference::cuda {
 
 // ---- Key sets -----------------------------------------------------------------------------------
 //
-// The key sets of all heads in device memory: patterns, which the host knows, with index lists,
-// which only the device may look at. The compute kernel, the work table and tile counts read them.
+// The key sets of all heads in device memory join patterns, which the host knows, with index lists,
+// which only the device may read. The attention kernel, the work table and tile counts read them.
 //
-// Lists are untrusted. A key set holds the valid start of each: columns up to the first that is not
-// in [0, seqlen_k) or not above the one before; runs up to the first that is not as PlanArgs' are
-// (lo at or after the end of the one before, lo < seqlen_k, whole blocks), at most run_count and
-// what the tensor holds. Block lists need no look: KeyTiles ends them at the first block that is
-// not among a row block's keys.
+// Lists are untrusted. A key set holds the valid start of each. Columns end at the first that is
+// not in [0, seqlen_k) or not above the previous one. Runs end at the first that breaks the rules
+// of PlanArgs (lo at or after the end of the previous run, lo < seqlen_k, whole blocks), at
+// run_count or at the tensor's size. Block lists need no check: KeyTiles ends them at the first
+// block that is not among a row block's keys.
 
 /// Writes heads[batch * num_heads_q] in device memory; `heads` borrows the lists. patterns: one per
-/// query head or one for all, in host memory, without lists; they go over by value. Only enqueues:
-/// one kernel for every 160 patterns, which reads each list once (20 us or less for 32 heads with
-/// (1000, 6096); most of it latency).
+/// query head or one for all, in host memory, without lists; they are passed by value. Only
+/// enqueues: one kernel for every 160 patterns, which reads each list once (20 us or less for 32
+/// heads with (1000, 6096); most of it latency).
 /// @throws Error{MINF_ERROR_LAUNCH_FAILED}
 void prepare_head_keys(const Shape& shape, std::span<const HeadKeys> patterns,
                        const IndexLists& index, HeadKeys* heads, cudaStream_t stream);
 
 // ---- Work table ---------------------------------------------------------------------------------
 //
-// What stage 3 computes, in the order in which blocks should take it: one item per (batch, query
-// head, row block), or per two neighbouring row blocks that share enough of their key tiles; those
-// with the most tiles first, so that no long item starts last. Where the keys and values of all
-// heads are more than L2 keeps, items come in sections of some KV heads, each longest first.
+// The work table is the tile scheduler: what stage 3 computes, in the order in which blocks should
+// take it. An item is one (batch, query head, row block), or two neighbouring row blocks that share
+// enough of their key tiles. Items with the most tiles come first, so that no long item starts
+// last. If the keys and values of all heads exceed what L2 keeps, items come in sections of some KV
+// heads, each longest first.
 //
-// Memory: 12 bytes per item where weight and section have at most 8 bits (seqlen_k to about 4K),
-// else 20, plus at most 256 KiB: 10.5 MB for 32 heads of 1M tokens. Time there, by bytes and
-// operations estimated for an H200: 0.1 ms to count, most of it the columns' searches, and 0.08 ms
-// to order.
+// Memory: 12 bytes per item if weight and section have at most 8 bits (seqlen_k to about 4K), else
+// 20, plus at most 256 KiB: 10.5 MB for 32 heads of 1M tokens. Its time, estimated from bytes and
+// operations for an H200: 0.1 ms to count, most of it for searching columns, and 0.08 ms to order.
 //
 // Source: FlashAttention-3 (hopper/tile_scheduler.hpp): longest first within as many heads as L2
 // holds.
 
 struct alignas(8) WorkItem {
-  int32_t head;  // batch * num_heads_q + query head: index of its HeadKeys.
+  int32_t head;  // batch * num_heads_q + query head, the index of its HeadKeys.
   int32_t row_block;
 };
 
@@ -61,48 +61,48 @@ struct RowBlockTiles {
   MINF_HOST_DEVICE static RowBlockTiles joined() { return {-1}; }
   MINF_HOST_DEVICE static RowBlockTiles pair(int32_t count) { return {count | kPairBit}; }
 
-  /// The row block belongs to the item of the one before it.
+  /// The row block belongs to the item of the previous one.
   MINF_HOST_DEVICE bool is_joined() const { return code < 0; }
-  /// The item has the next row block too. The count, of tiles that either attends, is an estimate.
+  /// The item has the next row block too. Its count, the tiles that either attends, is an estimate.
   MINF_HOST_DEVICE bool is_pair() const { return code >= 0 && (code & kPairBit) != 0; }
   MINF_HOST_DEVICE int32_t count() const { return is_joined() ? 0 : code & ~kPairBit; }
 };
 
-/// Which neighbouring row blocks are one item.
+/// Which neighbouring row blocks form one item.
 enum class Joining : int32_t {
   kNone,
-  kWhereShared,  // By kPairShareOf4.
+  kWhereShared,  // As kPairShareOf4 says.
   kAll,          // Row blocks 2 i and 2 i + 1, whatever they attend.
 };
 
 /// Joining::kWhereShared: two row blocks are joined if together they attend no more than this share
-/// of the tiles that they attend apart.
+/// of the tiles that they attend separately.
 ///
 /// Joined or not, a tile of 64 keys is 32 KiB of K and V at 128 dims (bf16), which all blocks of a
 /// multiprocessor draw from L2: 1365 cycles at 24 bytes a cycle (5.5 TB/s over 132 multiprocessors
 /// at 1.75 GHz), 864 on sm_80 (5120 bytes a cycle over 108, at four fifths). Its products for one
-/// row block take 777 cycles at 2700 FLOP a cycle (sm_90), 1024 on sm_80 (2048); for two joined
-/// the tile takes 1792 cycles of shared memory (attention_traits.h). So apart, sm_90
+/// row block take 777 cycles at 2700 FLOP a cycle (sm_90), 1024 on sm_80 (2048); for two joined row
+/// blocks the tile takes 1792 cycles of shared memory (attention_traits.h). So separately, sm_90
 /// waits for L2; joined, a shared tile costs the same load for twice the products. A tile that only
 /// one of the two attends idles half of the block's warps, which the multiprocessor's other block
-/// makes up for in part. Weighed: joined 1 per tile, apart 3/4.
+/// makes up for in part. So a tile weighs 1 when joined and 3/4 when separate.
 inline constexpr int32_t kPairShareOf4 = 3;
 
-/// How many KV heads are a section: as many as have `bytes` of keys and values together, but at
+/// How many KV heads form a section: as many as have `bytes` of keys and values together, but at
 /// least one, and enough for `min_row_tiles` pairs of row blocks, so that a section occupies the
-/// device and its last items are short beside it.
+/// device and its last items are short in comparison.
 ///
 /// In one section of 32 heads of 128K tokens, blocks that run together would stream the keys and
-/// values of all eight KV heads, 537 MB: a tile is in L2 for those who want it only as long as they
-/// keep in step to within 12,000 keys. In sections of one KV head it is to within 100,000.
+/// values of all eight KV heads, 537 MB: a tile stays in L2 for the others only while they keep in
+/// step to within 12,000 keys. In sections of one KV head, 100,000 keys are enough.
 struct SectionLimits {
-  int64_t bytes = int64_t{32} << 20;  // An H200 has 50 MB of L2 in two halves, an A100 40.
+  int64_t bytes = int64_t{32} << 20;  // An H200 has 50 MB of L2 in two halves, an A100 has 40.
   int64_t min_row_tiles = 1024;
 };
 
-/// In device memory, within the workspace. For calls without items the pointers may be null.
+/// A table in device memory, within the workspace. Without items the pointers may be null.
 struct WorkTable {
-  const WorkItem* items;  // [num_items], as above; those joined to others last.
+  const WorkItem* items;  // [num_items], in the order above; row blocks joined to others come last.
   const int32_t* tiles;   // [batch * num_heads_q, row_blocks]: RowBlockTiles::code.
   int64_t num_items;      // batch * num_heads_q * row_blocks.
 };
@@ -110,12 +110,12 @@ struct WorkTable {
 /// Bytes of work memory that build_work_table() needs.
 std::size_t work_table_bytes(const Shape& shape, const SectionLimits& limits = {});
 
-/// Counts and orders the items of `heads` (device memory, from prepare_head_keys); where
-/// none are joined an item's count is what KeyTiles yields. A pair counts twice its tiles; from
-/// 2^15 tiles on counts are as good as equal. Among items of a section that count as much the order
-/// is (batch, KV head, row block, query head of the group), so that blocks that run together share
-/// K and V. Only enqueues on `stream`: 1 kernel, and 2 for every 8 bits of the largest weight that
-/// the shape admits, at most 16, and of the number of sections, at most 8. Deterministic.
+/// Counts and orders the items of `heads` (device memory, from prepare_head_keys). The count of an
+/// item that is not joined is what KeyTiles yields. A pair counts twice its tiles; from 2^15 tiles
+/// on, counts are treated as equal. Items of a section with equal counts are ordered by (batch, KV
+/// head, row block, query head of the group), so that blocks that run together share K and V. Only
+/// enqueues on `stream`: 1 kernel, and 2 for every 8 bits of the largest weight that the shape
+/// admits (at most 16 bits) and of the number of sections (at most 8). Deterministic.
 /// @throws Error{MINF_ERROR_LAUNCH_FAILED}
 WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, Joining joining,
                            Workspace workspace, cudaStream_t stream,
@@ -123,15 +123,15 @@ WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, Joining jo
 
 // ---- Prologue -----------------------------------------------------------------------------------
 //
-// Stage 3, the host side: what the attention launchers of all backends begin with.
+// The attention launchers of all backends begin with:
 //
-//     prepare_head_keys    patterns and index lists to key sets      head_keys.h
-//     build_work_table     items, longest first                      work_table.h
-//     memset               of the counter from which blocks draw items
+//     prepare_head_keys    patterns and index lists to key sets
+//     build_work_table     items, longest first
+//     memset               the counter from which blocks draw items
 
-/// Work memory that attention takes on every backend, before a backend's own.
+/// Work memory that attention takes on every backend, ahead of the backend's own.
 struct AttentionMemory {
-  /// Takes nothing but counts where the allocator does.
+  /// Only counts if the allocator only counts.
   AttentionMemory(WorkspaceAllocator& allocator, const Shape& shape);
 
   HeadKeys* heads;  // [batch * num_heads_q]
@@ -139,14 +139,14 @@ struct AttentionMemory {
   unsigned long long* next_item;
 };
 
-/// Enqueues the writing of all of `memory`. @throws Error{MINF_ERROR_LAUNCH_FAILED}
+/// Enqueues what writes all of `memory`. @throws Error{MINF_ERROR_LAUNCH_FAILED}
 WorkTable prepare_attention(const AttentionArgs& args, const AttentionMemory& memory,
                             Joining joining, cudaStream_t stream);
 
 // ---- Splits -------------------------------------------------------------------------------------
 
-/// Results of parts of the keys, [num_splits][batch * num_heads_q][seqlen_q], before they are
-/// combined.
+/// Results of splits (parts of the keys), [num_splits][batch * num_heads_q][seqlen_q], before they
+/// are combined.
 struct PartialResults {
   float* out;   // [...][dim_v]
   float* lse2;  // log2 of the sum of exponentials; -inf: no key.
@@ -159,7 +159,7 @@ struct CombineParams {
   Lengths lengths;
   int32_t num_heads_q;
   int32_t head_dim_v;
-  int32_t num_splits;         // Parts of the keys.
+  int32_t num_splits;         // Number of parts of the keys.
   int32_t num_partial_heads;  // batch * num_heads_q
   PartialResults partial;
 };

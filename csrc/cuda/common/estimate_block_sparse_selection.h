@@ -1,9 +1,9 @@
-// Selection for a tile of 64 row blocks, whichever way: from scores that a stream brings, however
-// they were multiplied. What all backends share of stage 1 of block-sparse.
+// Selection for a tile of 64 row blocks, from scores that a stream brings, however they were
+// multiplied: the part of stage 1 of block-sparse that all backends share.
 //
 // A Stream has, for all threads of the block together:
-//     pass(num_blocks, consume)   consume(first_block, scores) for each group of 16 key blocks
-//     any(condition)              whether it holds for any thread
+//     pass(num_blocks, consume)   calls consume(first_block, scores) for each group of 16 key
+//     blocks any(condition)              whether the condition holds for any thread
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -18,15 +18,15 @@ namespace minference::cuda::block_sparse {
 
 // ---- Selection digit by digit -------------------------------------------------------------------
 //
-// Selection in several passes over the keys, for lists of any length: a histogram of one digit of
-// the scores' order keys per pass, and a last pass that writes the blocks in their order. Scores
-// are computed again each time, with the same bits.
+// For lists of any length, in several passes over the keys: each pass makes a histogram of one
+// digit of the scores' order keys, and a last pass writes the blocks in their order. Scores are
+// computed again each time, with the same bits.
 //
-// By count 4 passes of 8 bits and one to write; by mass, whose bins are three times as large, 6 of
-// 6 bits. A row block is settled as soon as a whole bin is selected; when all are, digits are
-// skipped.
+// By count there are 4 passes of 8 bits and one to write; by mass, whose bins are three times as
+// large, 6 of 6 bits. A row block is settled as soon as a whole bin is selected; when all are, the
+// remaining digits are skipped.
 
-/// The bits of the key that a pass looks at, and those above, which are known.
+/// The bits of the key that a pass looks at, and those above them, which are known.
 struct Digit {
   int shift;
   int bits;
@@ -56,23 +56,23 @@ __device__ inline void clear_bin(MassBins& bins, int row, int bin) {
   bins.masses[row][bin] = 0;
 }
 
-/// The search of a row block before the first digit. `wanted`: by mass, what to reach.
+/// The search of a row block before the first digit. `wanted` is the mass to reach.
 __device__ inline RadixRow start_row(const BlockRow& row, bool by_mass, uint64_t wanted) {
   RadixRow start{.search = device::start_search(row.room),
-                 .threshold = {.key = 0, .ties = 0},  // All.
+                 .threshold = {.key = 0, .ties = 0},  // Selects all.
                  .settled = row.candidates() == 0 || (!by_mass && row.candidates() <= row.room)};
   if (by_mass) {
     start.search.mass_left = wanted;
     if (wanted == 0) {
-      start.threshold.key = ~0u;  // None.
+      start.threshold.key = ~0u;  // Selects none.
       start.settled = true;
     }
   }
   return start;
 }
 
-/// Finds the bin in which the search of a row block ends, and narrows the search to it. By a warp,
-/// for which the histogram is complete.
+/// Finds the bin in which the search of a row block ends, and narrows the search to it. A warp
+/// calls it once its histogram is complete.
 template <typename Bins>
 __device__ inline void settle_row(const Bins& bins, int tile_row, const Digit& digit,
                                   RadixRow& row) {
@@ -154,15 +154,15 @@ struct DigitPass {
   }
 };
 
-/// Settles the searches of all row blocks of a tile, started in storage.rows. `stream.pass` calls
-/// what it is given with all scores, `stream.any` says whether a condition holds for any thread. By
-/// all threads.
+/// Settles the searches of all row blocks of a tile, which were started in storage.rows.
+/// `stream.pass` calls its argument with all scores; `stream.any` says whether a condition holds
+/// for any thread. All threads call it.
 template <typename Bins, typename Stream>
 __device__ inline void settle_rows(SelectionStorage& storage, Bins& bins, int32_t num_blocks,
                                    const BlockRow (&rows)[2], const float (&max_score)[2],
                                    Stream& stream) {
   const int lane = device::lane_index();
-  const int first_row = tile_row(0, 0);  // Of the warp's 16, of which only the warp knows.
+  const int first_row = tile_row(0, 0);  // Of the warp's 16, which only this warp handles.
   DigitPass<Bins> pass{bins, {.shift = 32, .bits = 0}, rows, max_score, {}, {}};
   while (pass.digit.shift > 0) {
 #pragma unroll
@@ -171,7 +171,7 @@ __device__ inline void settle_rows(SelectionStorage& storage, Bins& bins, int32_
       pass.settled[half] = row.settled;
       pass.prefix[half] = row.search.prefix;
     }
-    if (!stream.any(!pass.settled[0] || !pass.settled[1])) break;  // For all warps alike.
+    if (!stream.any(!pass.settled[0] || !pass.settled[1])) break;  // The same for all warps.
     pass.digit.bits = min(Bins::kDigitBits, pass.digit.shift);
     pass.digit.shift -= pass.digit.bits;
 
@@ -188,18 +188,18 @@ __device__ inline void settle_rows(SelectionStorage& storage, Bins& bins, int32_
     for (int row = first_row; row < first_row + kWarpRows; ++row) {
       if (!storage.rows[row].settled) settle_row(bins, row, pass.digit, storage.rows[row]);
     }
-    __syncwarp();  // Results are there, and bins are read.
+    __syncwarp();  // Results are written, and bins are read.
   }
 }
 
 /// The last pass for a lane: what passes the thresholds goes to the lists of its two row blocks.
 struct ListWriter {
   const BlockRow (&rows)[2];
-  device::Threshold threshold[2];  // Of ties, how many are still to select.
-  int32_t* list[2];                // Behind block 0.
+  device::Threshold threshold[2];  // Its ties: how many are still to be selected.
+  int32_t* list[2];                // Past block 0.
   int32_t count[2];
 
-  /// By the whole warp.
+  /// The whole warp calls it.
   __device__ void add(int32_t first_block, const LaneScores& scores) {
     const int32_t first = first_block + device::lane_index() % 4 * kLaneKeys;
     uint32_t above[2], ties[2], counts = 0;
@@ -215,7 +215,7 @@ struct ListWriter {
       }
       above[half] &= candidates;
       ties[half] &= candidates;
-      // 8 bits per number, of which a quad has 16 at most.
+      // 8 bits per number; a quad has 16 at most of each.
       counts |= static_cast<uint32_t>(__popc(above[half]) | __popc(ties[half]) << 8) << 16 * half;
     }
     if (!__any_sync(device::kFullWarp, counts != 0)) return;
@@ -248,7 +248,7 @@ struct ListWriter {
   }
 };
 
-/// Writes what passes the thresholds to the lists, and ends them. By all threads.
+/// Writes what passes the thresholds to the lists, and completes them. All threads call it.
 template <typename Stream>
 __device__ inline void write_selected(const SelectionStorage& storage, const TileLists& lists,
                                       const BlockRow (&rows)[2], int32_t num_blocks,
@@ -272,9 +272,9 @@ __device__ inline void write_selected(const SelectionStorage& storage, const Til
   }
 }
 
-// ---- Selection, whichever way -------------------------------------------------------------------
+// ---- Selection ----------------------------------------------------------------------------------
 
-/// Lists that hold every block in sight: no scores needed. By the whole warp.
+/// Writes lists that hold every block in sight, for which no scores are needed. By the whole warp.
 __device__ inline void write_all(const TileLists& lists) {
   const int first_row = tile_row(0, 0);
   for (int row = first_row; row < first_row + kWarpRows; ++row) {
@@ -286,7 +286,7 @@ __device__ inline void write_all(const TileLists& lists) {
   }
 }
 
-/// `last`: the last row block of the thread block's, which sees most.
+/// Selects for a tile. `last`: the thread block's last row block, which sees most blocks.
 template <typename Stream>
 __device__ inline void select_rows(SelectionStorage& storage, const SelectBlocksParams& params,
                                    const TileLists& lists, const BlockRow& last, Stream& stream) {
@@ -322,7 +322,7 @@ __device__ inline void select_rows(SelectionStorage& storage, const SelectBlocks
           start_row(rows[half], by_mass, by_mass ? mass[half].wanted(params.share) : 0);
     }
   }
-  __syncwarp();  // The warp's searches stand.
+  __syncwarp();  // The warp's searches are initialised.
   const float max_score[2] = {mass[0].max, mass[1].max};
   if (by_mass) {
     settle_rows(storage, storage.mass_bins, last.diagonal, rows, max_score, stream);

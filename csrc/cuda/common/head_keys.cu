@@ -1,4 +1,4 @@
-// A head's key set, made by one block from its pattern and its untrusted lists
+// A head's key set, which one block makes from its pattern and its untrusted lists
 // (attention_launch.h), and the number of tiles that stage 3 computes for it.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstddef>
@@ -22,11 +22,10 @@ struct HeadPattern {
   int32_t sink;
   int32_t window;
   int32_t dense_rows;
-  int32_t list_head;  // Of the index tensors; -1: the head's own.
+  int32_t list_head;  // Index in the index tensors; -1: the head's own.
 };
 
-/// Some heads of a call, as a kernel parameter: 3 KiB of patterns of the 4 KiB that parameters may
-/// take.
+/// Some heads of a call, as a kernel parameter: 3 KiB of patterns; parameters may take 4 KiB.
 struct HeadChunk {
   static constexpr std::size_t kMaxPatterns = 160;
 
@@ -38,7 +37,7 @@ struct HeadChunk {
   IndexLists index;
 };
 
-/// Calls launch(chunk) for all query heads of the call, some at a time.
+/// Calls launch(chunk) for all query heads of the call, one chunk at a time.
 template <typename Launch>
 void for_each_head_chunk(const Shape& shape, std::span<const HeadKeys> patterns,
                          const IndexLists& index, const Launch& launch) {
@@ -65,7 +64,7 @@ void for_each_head_chunk(const Shape& shape, std::span<const HeadKeys> patterns,
   }
 }
 
-/// Which head a block of a chunk's grid serves.
+/// The head that a block of a chunk's grid serves.
 struct HeadPlace {
   int32_t batch;
   int32_t head_in_chunk;
@@ -80,7 +79,7 @@ struct HeadPlace {
 template <typename Group>
 using LoadStorage = device::ScanStorage<Group, device::Min<int32_t>>;
 
-/// The smallest i in [0, size) for which is_bad(i), or size.
+/// The smallest i in [0, size) for which is_bad(i), else size.
 template <typename Group, typename IsBad>
 __device__ inline int32_t valid_start(LoadStorage<Group>& storage, int32_t size,
                                       const IsBad& is_bad) {
@@ -94,7 +93,7 @@ __device__ inline int32_t valid_start(LoadStorage<Group>& storage, int32_t size,
   return size;
 }
 
-/// The key set of a block's head. The same in all threads.
+/// The key set of a block's head, the same in all threads.
 template <typename Group>
 __device__ inline HeadKeys load_head_keys(LoadStorage<Group>& storage, const HeadChunk& chunk,
                                           const HeadPlace& place) {
@@ -172,7 +171,7 @@ void prepare_head_keys(const Shape& shape, std::span<const HeadKeys> patterns,
 
 // ---- Tile counts --------------------------------------------------------------------------------
 //
-// Counted without walking the tiles: one block per head goes over its row blocks.
+// Tiles are counted without walking them: one block per head goes over its row blocks.
 
 namespace {
 

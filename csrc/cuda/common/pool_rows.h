@@ -32,7 +32,7 @@ struct alignas(16) SplitFragment {
 inline constexpr int kGroupMeans = 8;
 inline constexpr int kGroupDims = 16;
 
-/// Slots of a head are padded to this many: whole tiles for whoever reads them.
+/// Slots of a head are padded to a multiple of this, so that readers get whole tiles.
 inline constexpr int32_t kPoolPadding = 64;
 
 MINF_HOST_DEVICE constexpr int64_t padded_slots(int64_t blocks, int64_t multiple) {
@@ -44,7 +44,7 @@ MINF_HOST_DEVICE constexpr int64_t num_fragments(int64_t slots, int padded_dim) 
   return slots / kGroupMeans * (padded_dim / kGroupDims) * device::kWarpThreads;
 }
 
-/// Where mean `block` stands among the slots.
+/// At which slot mean `block` is stored.
 enum class SlotOrder : int32_t {
   kAscending,  // At its own place.
   /// Of 16 blocks 4 t + 2 j + e at slot 8 j + 2 t + e: as columns of two products, they give lane t

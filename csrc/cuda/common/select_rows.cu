@@ -1,9 +1,10 @@
-// Selection of the largest scores of rows: see select_rows.h. Short rows: one block finds the
-// rows are cut into segments, one block each, and every step over all scores is a kernel:
+// Selection of the largest scores of rows: see select_rows.h. For a short row, one block finds the
+// threshold and writes the indices. Long rows are cut into segments, one block each, and every step
+// over all scores is a kernel:
 //     tally digit 0 -> tally digit 1 -> tally digit 2 -> count selected -> write indices.
-// A kernel first settles the digit that the one before has tallied: all blocks of a row do so and
-// get the same, which costs them 8 KiB from L2 (24 KiB with masses) beside 64 KiB of scores, and
-// spares launches. Forced entries are in no histogram: what is searched for is the rest.
+// Each kernel first settles the digit that the previous kernel counted. All blocks of a row do so
+// and get the same result: that costs them 8 KiB from L2 (24 KiB with masses) beside 64 KiB of
+// scores, and saves launches. Forced entries are in no histogram; the search is for the rest.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdint>
 #include <limits>
@@ -26,7 +27,7 @@ struct SelectTraits {
   static constexpr int kThreads = 512;
   static constexpr int kBlocksPerSm = 3;
   using Group = device::BlockGroup<kThreads>;
-  /// Scores of a segment: what one compaction step places.
+  /// Scores of a segment: as many as one compaction step places.
   static constexpr int32_t kSegment = device::kCompactionTile<Group>;
 
   struct SharedStorage {
@@ -36,7 +37,7 @@ struct SelectTraits {
   };
 };
 
-/// A long row between kernels. Zeroed before the first.
+/// The state of a long row between kernels. Zeroed before the first.
 template <typename Histogram>
 struct RowSearch {
   Histogram histograms[device::kRadixDigits];
@@ -49,7 +50,7 @@ template <typename Traits>
 struct SelectParams {
   const SelectRow* rows;
   RowSearch<typename Traits::Histogram>* searches;  // [num_rows]
-  device::Passed* segments;                         // [num_rows, num_segments]: what each holds.
+  device::Passed* segments;                         // [num_rows, num_segments]: the counts of each.
   int32_t num_scores;
   int32_t num_segments;
 };
@@ -66,7 +67,7 @@ __device__ inline Segment make_segment(const SelectRow& row, int32_t begin, int3
   return {.begin = begin, .first = first < end ? first : end, .end = end};
 }
 
-/// Which row and segment a block of a long row's grid serves.
+/// The row and segment that a block of a long row's grid serves.
 template <typename Traits>
 struct BlockPlace {
   int32_t row_index;
@@ -84,7 +85,7 @@ struct BlockPlace {
   }
 };
 
-/// Tallies a segment's scores that are not forced.
+/// Adds a segment's scores that are not forced to the histogram.
 template <typename Traits>
 __device__ inline void tally_segment(typename Traits::Histogram& histogram, const float* scores,
                                      const Segment& segment, int digit, uint32_t prefix) {
@@ -141,7 +142,7 @@ struct RowKeys {
   __device__ uint32_t operator()(int32_t i) const { return device::order_key(scores[i]); }
 };
 
-/// Writes the segment's part of the row's list: forced entries, then what is selected of the rest.
+/// Writes the segment's part of the row's list: forced entries, then the selected ones of the rest.
 template <typename Traits>
 __device__ inline void write_segment(typename Traits::SharedStorage& storage, const SelectRow& row,
                                      const Segment& segment, const device::Threshold& threshold,
@@ -157,12 +158,12 @@ __device__ inline void write_segment(typename Traits::SharedStorage& storage, co
   const int32_t room = row.size - row.num_forced;
   int32_t* const index = row.index + row.num_forced;
   device::for_each_selected<Group>(placement, segment.first, [&](int32_t position, int32_t i) {
-    // Always so, but for masses that overflow: see settle_digit.
+    // Always true unless masses overflow: see settle_digit.
     if (position < room) index[position] = i;
   });
 }
 
-/// Writes -1 over the end of the list; `passed` is the whole row.
+/// Writes -1 to the end of the list; `passed` counts the whole row.
 template <typename Traits>
 __device__ inline void fill_list(const SelectRow& row, const device::Threshold& threshold,
                                  const device::Passed& passed) {
@@ -202,8 +203,8 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
   fill_list<Traits>(row, threshold, passed);
 }
 
-/// The search once the digits below `digit` are settled, from what the kernel before has left. The
-/// first segment's block leaves it to the next kernel.
+/// The search once the digits below `digit` are settled, from what the previous kernel stored. The
+/// first segment's block stores it for the next kernel.
 template <typename Traits>
 __device__ inline device::RadixSearch resume_search(const SelectParams<Traits>& params,
                                                     const BlockPlace<Traits>& place,
@@ -223,7 +224,7 @@ __device__ inline device::RadixSearch resume_search(const SelectParams<Traits>& 
   return search;
 }
 
-/// Settles digit - 1 and tallies `digit`. Grid: num_rows * num_segments.
+/// Settles digit - 1 and makes the histogram of `digit`. Grid: num_rows * num_segments.
 template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
     tally_digit_kernel(const __grid_constant__ SelectParams<Traits> params, int digit) {
@@ -265,7 +266,7 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
   }
 }
 
-/// Writes each segment's part of its row's list; the last one's block fills the end. Same grid.
+/// Writes each segment's part of its row's list; the last segment's block fills the end. Same grid.
 template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
     write_selected_kernel(const __grid_constant__ SelectParams<Traits> params) {

@@ -1,4 +1,4 @@
-// The work table: memory and launches; and the prologue of attention launchers. See
+// The work table: memory and launches; and the prologue of attention launchers: see
 // attention_launch.h.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
@@ -18,7 +18,7 @@
 namespace minference::cuda {
 namespace {
 
-/// How a call's items are sorted: by its shape alone.
+/// How a call's items are sorted, which depends on its shape only.
 struct SortPlan {
   int64_t num_items;
   int64_t items_per_block;
@@ -31,8 +31,8 @@ struct SortPlan {
 
 constexpr int kMaxSectionBits = 8;
 
-/// KV heads of a section, for a shape that has items. head_dim_v is not known where memory is asked
-/// for: as if it were head_dim.
+/// KV heads of a section, for a shape that has items. head_dim_v is not known when memory is asked
+/// for, so this assumes head_dim.
 int64_t section_kv_heads(const Shape& shape, const SectionLimits& limits) {
   constexpr int64_t kElementBytes = 2;
   const int64_t num_heads = int64_t{shape.batch} * shape.num_heads_kv;
@@ -65,7 +65,7 @@ SortPlan make_sort_plan(const Shape& shape, const SectionLimits& limits) {
 struct TableMemory {
   int32_t* tiles;
   WorkItem* items;
-  WorkItem* other;  // What passes write that are followed by an odd number of passes.
+  WorkItem* other;  // Written by passes that an odd number of passes follows.
   int32_t* tallies;
 };
 

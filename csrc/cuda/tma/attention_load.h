@@ -1,11 +1,11 @@
-// Stage 3 with TMA: the producer warpgroup. Three warps find the tiles of items, batch by batch;
-// one thread fills queries, keys and values with TMA.
+// Stage 3 with TMA: the producer warpgroup. Three tile-producer warps find the tiles of items,
+// batch by batch; one thread, the loader, loads queries, keys and values with TMA.
 //
-// The finders work up to four batches ahead: the next item's first tiles are found while those of
-// the item before are loaded. A row tile is loaded as the tiles of core/key_tiles.h come, two to a
+// The tile producers work up to four batches ahead: they find the next item's first tiles while the
+// current item's are loaded. A row tile is loaded in the order of core/key_tiles.h, two tiles to a
 // stage: 64 keys from wherever they begin (TMA asks for no alignment), or 64 gathered columns. So a
-// stage is whatever two tiles follow each other, and each consumer multiplies those that its row
-// block attends. Rows outside the tensor arrive as zeros.
+// stage is any two consecutive tiles, and each consumer multiplies those that its row block
+// attends. Rows outside the tensor arrive as zeros.
 //
 //     barrier          arrivals  by                       waited for by  then
 //     batch_full[b]    1         a finder, behind the     loader         batch b can be read
