@@ -1,4 +1,4 @@
-// The tables of the CUDA backends: the one symbol of each backend's folder that others may use. A
+// The tables of the CUDA backends: the only symbol of each backend's folder that others may use. A
 // build without a backend's kernels has its table too, which says why they were not built. No CUDA
 // header is needed to include this.
 // SPDX-License-Identifier: Apache-2.0
@@ -13,8 +13,8 @@ const Backend& backend();
 
 }  // namespace minference::sm80
 
-/// TMA and wgmma kernels, for Hopper: a copy of sm80's table in which stages are replaced that gain
-/// by it.
+/// TMA and wgmma kernels, for Hopper: a copy of sm80's table, with stages replaced where these are
+/// faster.
 namespace minference::sm90 {
 
 const Backend& backend();

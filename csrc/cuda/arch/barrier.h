@@ -148,13 +148,13 @@ __device__ inline bool mbarrier_test_wait(const Mbarrier& barrier, uint32_t pari
 }
 
 /// How long the hardware may let a thread sleep in mbarrier_try_wait(): longer than any wait of a
-/// kernel that works, so that a thread wakes when its phase is complete and not before. Without the
-/// hint the limit is the hardware's own, and each time that it runs out the waiting warp issues a
-/// round of its loop beside warps that have work. 10 ms, as in CUTLASS (ClusterBarrier::wait).
+/// working kernel, so that a thread wakes only when its phase is complete. Without the hint the
+/// hardware's own limit applies, and each time it expires the waiting warp issues a round of its
+/// loop beside warps that have work. 10 ms, as in CUTLASS (ClusterBarrier::wait).
 inline constexpr uint32_t kMbarrierSleepNanoseconds = 10'000'000;
 
-/// The same, after sleeping until it is true, or for kMbarrierSleepNanoseconds, or for a time that
-/// the hardware limits. PTX ISA: mbarrier.try_wait.parity, with suspendTimeHint.
+/// mbarrier_test_wait(), after sleeping until it is true, for kMbarrierSleepNanoseconds, or for a
+/// time that the hardware limits. PTX ISA: mbarrier.try_wait.parity, with suspendTimeHint.
 __device__ inline bool mbarrier_try_wait(const Mbarrier& barrier, uint32_t parity) {
 #if defined(MINF_SIMT)
   return simt::mbarrier_try_wait(&barrier, parity);
@@ -170,16 +170,17 @@ __device__ inline bool mbarrier_try_wait(const Mbarrier& barrier, uint32_t parit
 #endif
 }
 
-/// Waits until the latest phase of this parity is complete. A waiter that falls two phases behind
-/// waits for the wrong one.
+/// Waits until the latest phase of this parity is complete. A waiter that is two phases late waits
+/// for the wrong one.
 __device__ inline void mbarrier_wait(const Mbarrier& barrier, uint32_t parity) {
   while (!mbarrier_try_wait(barrier, parity)) {
   }
 }
 
-/// Arrives once this thread's cp.async copies so far have landed; one of the phase's arrivals,
-/// which init counted. From here on wait for them by the barrier only. Before wgmma or a bulk copy
-/// reads them, whoever has waited executes fence_proxy_async(): their own thread cannot.
+/// Arrives once this thread's cp.async copies so far have landed. It is one of the phase's
+/// arrivals, which init counted. From then on, wait for the copies by the barrier only. Before
+/// wgmma or a bulk copy reads them, whoever has waited executes fence_proxy_async(): the thread
+/// that copied cannot.
 /// PTX ISA: cp.async.mbarrier.arrive.noinc.
 __device__ inline void cp_async_mbarrier_arrive_noinc(Mbarrier& barrier) {
 #if defined(MINF_SIMT)
@@ -197,11 +198,11 @@ __device__ inline void cp_async_mbarrier_arrive_noinc(Mbarrier& barrier) {
 // Ordinary loads and stores reach shared memory by the generic proxy; bulk copies and wgmma reach
 // it by the async proxy. Only a fence orders the two.
 
-/// Shared memory that this thread wrote with ordinary stores, or saw its cp.async copies land in,
-/// may be read by wgmma and bulk copies that come after; what it read with ordinary loads, ldmatrix
-/// among them, may be overwritten by bulk copies. By every writer and reader, before the barrier
-/// that tells whoever starts the copy or product. Not needed after a bulk copy: waiting for its
-/// mbarrier is enough; nor after wgmma, whose reads are of the same proxy as a copy's writes.
+/// Lets later wgmma and bulk copies read the shared memory that this thread wrote with ordinary
+/// stores, or in which it saw its cp.async copies land; lets bulk copies overwrite what it read
+/// with ordinary loads, including ldmatrix. Every writer and reader executes it, before the barrier
+/// that tells whoever starts the copy or product. Not needed after a bulk copy, because waiting for
+/// its mbarrier is enough, nor after wgmma, whose reads use the same proxy as a copy's writes.
 /// PTX ISA: fence.proxy.async.
 __device__ inline void fence_proxy_async() {
 #if defined(MINF_SIMT)

@@ -33,8 +33,9 @@ __device__ inline float reciprocal_approx(float x) {
 
 // ---- Hidden from the compiler -------------------------------------------------------------------
 
-/// `value`. What is computed from it is not hoisted out of the loop that calls this: addresses that
-/// cost an instruction each to make, and a register each to keep. No instruction.
+/// Returns `value`. The compiler does not hoist what is computed from it out of the loop that calls
+/// this: addresses, which cost one instruction each to compute, but one register each to keep. No
+/// instruction.
 __device__ inline uint32_t opaque(uint32_t value) {
 #if !defined(MINF_SIMT)
   asm volatile("" : "+r"(value));
@@ -42,9 +43,9 @@ __device__ inline uint32_t opaque(uint32_t value) {
   return value;
 }
 
-/// Everything that `value`, which is not negative, depends on comes before everything that follows:
-/// to work beside an asynchronous operation rather than after the wait for it, where the compiler
-/// may move what does not need the wait. Two instructions. PTX ISA: setp, trap.
+/// Everything that `value` depends on comes before everything that follows; `value` is not
+/// negative. It keeps work beside an asynchronous operation: without it the compiler may move the
+/// work behind the wait, if it does not need the wait. Two instructions. PTX ISA: setp, trap.
 __device__ inline void finish_before(float value) {
 #if defined(MINF_SIMT)
   static_cast<void>(value);

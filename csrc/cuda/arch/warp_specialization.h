@@ -1,5 +1,6 @@
-// What kernels with producer and consumer warps need: one thread of a warp, chosen by the hardware,
-// that issues bulk copies (sm_90), and registers handed from one warpgroup to another (sm_90a).
+// What kernels with producer and consumer warps need: one thread of a warp, elected by the
+// hardware, to issue bulk copies (sm_90); and registers that one warpgroup gives to another
+// (sm_90a).
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -29,8 +30,8 @@ template <int kRegisters>
 inline constexpr bool kIsRegisterCount =
     kRegisters >= 24 && kRegisters <= 256 && kRegisters % 8 == 0;
 
-/// Gives registers back, down to kRegisters per thread. All threads of the warpgroup, which hold at
-/// least as many; the kernel is compiled for a fixed number of them (__launch_bounds__).
+/// Gives registers back, down to kRegisters per thread. All threads of the warpgroup call it; they
+/// hold at least as many. The kernel must be compiled for a fixed number (__launch_bounds__).
 /// PTX ISA: setmaxnreg.dec.sync.aligned.
 template <int kRegisters>
 __device__ inline void setmaxnreg_dec() {
@@ -43,7 +44,7 @@ __device__ inline void setmaxnreg_dec() {
 }
 
 /// Takes registers, up to kRegisters per thread; waits until other warpgroups have given back
-/// enough of the block's. All threads of the warpgroup, which hold at most as many.
+/// enough of the block's. All threads of the warpgroup call it; they hold at most as many.
 /// PTX ISA: setmaxnreg.inc.sync.aligned.
 template <int kRegisters>
 __device__ inline void setmaxnreg_inc() {

@@ -1,7 +1,6 @@
-// wgmma: matrix products of a warpgroup, four consecutive warps whose first is a multiple of four,
-// on operands in shared memory (sm_90a). The tensor cores work on their own: between the
-// instruction and wgmma_wait() its accumulators, its register operand and its shared memory belong
-// to them.
+// wgmma: matrix products of a warpgroup (four consecutive warps, the first a multiple of four) on
+// operands in shared memory (sm_90a). The tensor cores work asynchronously: between the instruction
+// and wgmma_wait(), its accumulators, register operand and shared memory belong to them.
 //
 // Fragments, thread = 32 w + 4 g + t of the warpgroup (PTX ISA, "Register Fragments for
 // wgmma.mma_async.m64nNk16"); all 128 threads issue the same instruction with the same descriptors:
@@ -65,8 +64,8 @@
 #define MINF_WGMMA_OPERANDS120 MINF_WGMMA_OPERANDS112, MINF_WGMMA_OPERANDS_FROM(112)
 #define MINF_WGMMA_OPERANDS128 MINF_WGMMA_OPERANDS120, MINF_WGMMA_OPERANDS_FROM(120)
 
-// Of the enclosing function: d, a, b, scale_d, kTransposedB. The numbers o0, o1... are those of the
-// operands after the `count` accumulators. Scales of a and b are 1, a is K-major.
+// Uses d, a, b, scale_d and kTransposedB of the enclosing function. The numbers o0, o1... are those
+// of the operands after the `count` accumulators. Scales of a and b are 1, a is K-major.
 #define MINF_WGMMA_SHARED_TYPE(n, count, type, o0, o1, o2, o3)                            \
   asm volatile("{.reg .pred p;\n setp.ne.b32 p, %" #o2 ", 0;\n"                           \
                " wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type           \
@@ -140,12 +139,12 @@ namespace minference::arch {
 // Operands are read in rows of swizzle_row_bytes(), eight rows to a group. `E` below is the number
 // of 16-bit elements in a row.
 //     K-major [mn][k]: a row holds E consecutive k of one mn. `stride_bytes`: from a group of 8 mn
-//         to the next. Of wider matrices, each E columns are a panel of their own; a wgmma's 16 k
-//         lie in one. `leading_bytes` is used with Swizzle::kNone only: from the first 8 k to the
-//         next.
+//         to the next. In wider matrices each E columns are a panel of their own; the 16 k of a
+//         wgmma lie in one panel. `leading_bytes` is used with Swizzle::kNone only: from the first
+//         8 k to the next.
 //     MN-major [k][mn]: a row holds E consecutive mn of one k. `stride_bytes`: from a group of 8 k
 //         to the next; `leading_bytes`: from a panel of E mn to the next. With Swizzle::kNone the
-//         two change roles.
+//         two are exchanged.
 // PTX ISA: wgmma, Matrix-descriptor and Strides.
 
 /// Which index runs along a row.
@@ -156,7 +155,8 @@ struct MatrixDescriptor {
 };
 
 /// All sizes are multiples of 16 bytes below 2^18. The swizzle's pattern starts at a multiple of
-/// its length, `start` anywhere in it: the k-th 16 columns of a K-major panel start 32 k bytes in.
+/// its length; `start` may be anywhere in it: the k-th 16 columns of a K-major panel start 32 k
+/// bytes in.
 __device__ inline MatrixDescriptor matrix_descriptor(const void* start, Swizzle swizzle,
                                                      uint32_t leading_bytes,
                                                      uint32_t stride_bytes) {
@@ -166,7 +166,7 @@ __device__ inline MatrixDescriptor matrix_descriptor(const void* start, Swizzle 
           mode << 62};
 }
 
-/// A K-major panel, rows of swizzle_row_bytes() one after another.
+/// A K-major panel of contiguous rows of swizzle_row_bytes().
 __device__ inline MatrixDescriptor k_major_descriptor(const void* start, Swizzle swizzle) {
   return matrix_descriptor(start, swizzle, /*leading_bytes=*/16, 8 * swizzle_row_bytes(swizzle));
 }
@@ -184,8 +184,8 @@ __device__ inline MatrixDescriptor advance(MatrixDescriptor descriptor, uint32_t
 
 // ---- Products -----------------------------------------------------------------------------------
 
-/// No instruction: the compiler may not move an access to these registers across it. It does not
-/// know that a product is unfinished before wgmma_wait().
+/// Emits no instruction, but keeps the compiler from moving an access to these registers across it:
+/// the compiler does not know that a product is unfinished before wgmma_wait().
 template <int kRegisters>
 __device__ inline void keep_registers(float (&d)[kRegisters]) {
 #if defined(MINF_SIMT)
@@ -196,7 +196,7 @@ __device__ inline void keep_registers(float (&d)[kRegisters]) {
 #endif
 }
 
-/// The same for A operands. (Emulated products look at their operands themselves.)
+/// The same for A operands. (Emulated products check their operands themselves.)
 template <int kSteps>
 __device__ inline void keep_registers([[maybe_unused]] uint32_t (&a)[kSteps][4]) {
 #if !defined(MINF_SIMT)
@@ -208,10 +208,11 @@ __device__ inline void keep_registers([[maybe_unused]] uint32_t (&a)[kSteps][4])
 #endif
 }
 
-/// Orders this warpgroup's accesses to registers before the wgmma that follow; before the first,
-/// and whenever registers have been written since. `written`: the accumulators and A operands that
-/// were, none of a product under way. That their values are there at the instruction is for the
-/// compiler: by its operands it depends on nothing. PTX ISA: wgmma.fence.sync.aligned.
+/// Orders this warpgroup's accesses to registers before the wgmma that follow. Needed before the
+/// first one, and whenever registers have been written since. `written`: the accumulators and A
+/// operands that were written, none of them in use by a running product. Naming them tells the
+/// compiler that their values must be there at the instruction, which has no operands to say so.
+/// PTX ISA: wgmma.fence.sync.aligned.
 /// Source: FlashAttention-3 and CUTLASS name accumulators and A on both sides of their products.
 template <typename... Registers>
 __device__ inline void wgmma_fence(Registers&... written) {

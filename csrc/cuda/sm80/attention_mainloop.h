@@ -18,8 +18,8 @@ namespace minference::sm80 {
 
 // ---- S = q K^T ----------------------------------------------------------------------------------
 
-/// Of a warp's 16 kRowMats rows and kStepKeys keys, as mma.sync leaves them. The thread's row 2 m +
-/// h is row 16 m + 8 h + g; its keys in s[m][n] are 8 n + 2 t and the next one.
+/// Scores of a warp's 16 kRowMats rows and kStepKeys keys, as mma.sync leaves them. The thread's
+/// row 2 m + h is row 16 m + 8 h + g; its keys in s[m][n] are 8 n + 2 t and the next one.
 template <typename Traits>
 struct Scores {
   static constexpr int kKeyMats = Traits::kStepKeys / 8;
@@ -28,7 +28,7 @@ struct Scores {
   __device__ float& at(int m, int h, int n, int e) { return s[m][n][2 * h + e]; }
 };
 
-/// A warp's queries, of which the first kHeldSteps * 16 dims stay in registers.
+/// A warp's queries; the first kHeldSteps * 16 dims stay in registers.
 template <typename Traits>
 struct QueryFragments {
   static constexpr int kHeld = Traits::kHeldSteps;
@@ -85,9 +85,9 @@ __device__ inline void score_rows(Scores<Traits>& scores, const QueryFragments<T
   }
 }
 
-/// -inf where a row does not attend a key. Few tiles of a row block come here: those at its
-/// diagonal, at the edge of a window, and with columns left out. A bit of a register per score, not
-/// a comparison: comparisons of all scores at once would take the registers of as many.
+/// Sets scores to -inf where a row does not attend a key. Few tiles of a row block come here: those
+/// at its diagonal, at the edge of a window, and those with columns left out. It tests a bit of a
+/// register for each score. Comparisons of all scores at once would take as many registers.
 template <typename Traits>
 __device__ inline void mask_scores(Scores<Traits>& scores, const device::KeyMask& mask,
                                    int32_t first_position) {
@@ -115,7 +115,7 @@ template <typename Traits>
 struct Probabilities {
   uint32_t p[Traits::kRowMats][Traits::kStepKeys / 16][4];
 
-  /// Rounds once more: only where a later step of the same fill raises a maximum.
+  /// Rounds once more; needed only if a later step of the same fill raises a maximum.
   __device__ void scale_row(int m, int h, float factor) {
     using Element = typename Traits::Element;
 #pragma unroll
@@ -129,13 +129,13 @@ struct Probabilities {
   }
 };
 
-/// What a warp keeps of its rows: rows 16 m + 8 h + g of a thread, dims 8 n + 2 t and the next one.
+/// A warp's state of its rows: rows 16 m + 8 h + g of a thread, dims 8 n + 2 t and the next one.
 template <typename Traits>
 struct RowState {
   static constexpr int kDimMats = Traits::kDimV / 8;
   float out[Traits::kRowMats][kDimMats][4];
   float max[Traits::kRowMats][2];  // log2 units; the same in the four threads of a row.
-  float sum[Traits::kRowMats][2];  // Of the thread's own keys.
+  float sum[Traits::kRowMats][2];  // Over the thread's own keys.
 
   __device__ RowState() {
 #pragma unroll
@@ -186,15 +186,14 @@ __device__ inline float largest_score(Scores<Traits>& scores, int m, int h) {
   return largest;
 }
 
-/// What the P of a row may sum to in a thread and step, and so what each of them is at most:
+/// The most that the P of a row may sum to in a thread and step, and so a bound on each of them:
 /// 2^(kRescaleSlack + kHeadroom).
 template <typename Element>
 inline constexpr float kMostStepSum =
     1 << static_cast<int>(device::kRescaleSlack + device::kHeadroom<Element>);
 
-/// P = 2^(scale S - max), and the thread's sums of it before it is rounded: of the step by itself.
-/// Of 128K keys that weigh alike, one by one, the last digits of the sum would be off by 2e-4, and
-/// lse by more than 1e-5.
+/// P = 2^(scale S - max), and the thread's sums of P before it is rounded. Each step is summed
+/// separately: adding 128K equal weights one by one in fp32 loses 2e-4, and pushes lse past 1e-5.
 template <typename Traits>
 __device__ inline void exponentiate(const RowState<Traits>& rows, Scores<Traits>& scores,
                                     float scale_log2, Probabilities<Traits>& p,
@@ -212,7 +211,7 @@ __device__ inline void exponentiate(const RowState<Traits>& rows, Scores<Traits>
         }
         const float pair_sum = pair[0] + pair[1];
         sums[m][h] = n == 0 ? pair_sum : sums[m][h] + pair_sum;
-        // C's place of the product becomes A's place of the next: arch/matrix.h.
+        // The places of the product's C are the places of the next product's A: arch/matrix.h.
         p.p[m][n / 2][n % 2 * 2 + h] =
             arch::pack_elements<typename Traits::Element>(pair[0], pair[1]);
       }
@@ -220,8 +219,8 @@ __device__ inline void exponentiate(const RowState<Traits>& rows, Scores<Traits>
   }
 }
 
-/// Raises the maxima of rows of which a thread's sum is too large: one of its eight scores is more
-/// than kRescaleSlack - 3 above the maximum then, so that the new one is higher.
+/// Raises the maxima of rows for which a thread's sum is too large. Then one of its eight scores is
+/// more than kRescaleSlack - 3 above the maximum, so that the new maximum is higher.
 template <typename Traits>
 __device__ inline void raise_maxima(RowState<Traits>& rows, Scores<Traits>& scores,
                                     float scale_log2, const float (&sums)[Traits::kRowMats][2],
@@ -252,10 +251,10 @@ __device__ inline void raise_maxima(RowState<Traits>& rows, Scores<Traits>& scor
   }
 }
 
-/// steps[step]: P, and its sums. steps[0, num_before) are not in O yet.
+/// The softmax step steps[step]: P, and its sums. steps[0, num_before) are not in O yet.
 ///
-/// That a maximum is too low shows in the sums, which are needed anyhow; P is computed again then.
-/// (Not a look at all scores beforehand: it is an instruction more for each score.) A row's sums
+/// The sums, which are needed anyway, show whether a maximum is too low; P is then computed again.
+/// (Looking at all scores beforehand would take one more instruction per score.) A row's sums
 /// decide about its own maximum alone.
 template <typename Traits>
 __device__ inline void soften(RowState<Traits>& rows, Scores<Traits>& scores, float scale_log2,
@@ -301,21 +300,19 @@ __device__ inline void add_values(RowState<Traits>& rows, const Probabilities<Tr
 
 // ---- NaN and infinity in V ----------------------------------------------------------------------
 //
-// Stage 3 on sm80: V with NaN or infinity in keys that only some rows of a tile attend.
-//
-// 0 * NaN is NaN, so a plain product would carry a bad V into rows that must not see it. Tiles in
-// which every row attends every key need no care. In the others a warp looks at V's exponents
-// first; if one is all ones, V is multiplied without its bad elements, and two more products, of P
-// with ones where V is +inf (or NaN) and where it is -inf (or NaN), say which sums those reach.
-// A row whose P has become 0 in the dtype is taken not to attend.
+// V may have NaN or infinity in keys that only some rows of a tile attend. 0 * NaN is NaN, so a
+// plain product would carry it into rows that must not see it. Tiles in which every row attends
+// every key need no care. In the others a warp looks at V's exponents first. If one is all ones, V
+// is multiplied without those elements, and two more products say which sums they reach: P with
+// ones where V is +inf (or NaN), and P with ones where it is -inf (or NaN). A row whose P has
+// become 0 in the dtype counts as not attending.
 
-/// Whether some row of row block `r` of the row tile does not attend some key of the tile that is
-/// loaded.
+/// True if some row of row block `r` of the row tile does not attend some loaded key of the tile.
 __device__ inline bool is_exposed(const device::PairTile& tile, int r) {
   return tile.mask[r] != 0 || tile.keep[r] != tile.loaded();
 }
 
-/// Whether V has a NaN or an infinity in these keys. By a warp.
+/// Whether V has a NaN or an infinity in these keys. The whole warp calls it.
 template <typename Traits>
 __device__ inline bool has_nonfinite(uint32_t values) {
   using Pair = device::ElementPair<typename Traits::Element>;
@@ -333,7 +330,7 @@ __device__ inline bool has_nonfinite(uint32_t values) {
   return __any_sync(device::kFullWarp, found != 0);
 }
 
-/// O += P V, where no bad element of V reaches a row that does not attend it.
+/// O += P V, in which no NaN or infinity of V reaches a row that does not attend its key.
 template <typename Traits>
 __device__ inline void add_nonfinite_values(RowState<Traits>& rows, const Probabilities<Traits>& p,
                                             uint32_t values) {

@@ -16,8 +16,8 @@ namespace minference::sm80 {
 
 // ---- Attention ----------------------------------------------------------------------------------
 
-/// Bytes from a row of a head to another. From memory: in the loop they would be products of 64
-/// bits.
+/// Bytes from one row of a head to another. They are kept in memory: in the loop they would be
+/// 64-bit products.
 struct RowSteps {
   int64_t next;         // To the next row.
   int64_t next_copied;  // To the next row that the same thread copies.
@@ -41,7 +41,7 @@ struct AttentionParams {
   cuda::WorkTable table;
   unsigned long long* next_item;  // Items taken beyond the first of each block; 0 at the start.
 
-  int32_t num_splits;         // Parts of the keys that items of their own attend; 1: whole items.
+  int32_t num_splits;         // Parts of the keys, each an item of its own; 1: whole items.
   int32_t num_partial_heads;  // batch * num_heads_q
   cuda::PartialResults partial;
 
@@ -52,7 +52,7 @@ struct AttentionParams {
 /// An instance of the kernel.
 struct AttentionInstance {
   int32_t dim_v;  // Padded.
-  bool pairs;     // Computes two row blocks together.
+  bool pairs;     // Whether it computes two row blocks together.
   /// Thread blocks that a multiprocessor of the current device holds. @throws Error
   int32_t (*resident_blocks)();
   /// Enqueues the kernel on `num_blocks` blocks.
@@ -65,10 +65,10 @@ AttentionInstance attention_instance();
 
 /// Limits that only tests change, to reach with small sizes what large ones do.
 struct AttentionLimits {
-  int32_t resident_blocks = 0;  // Thread blocks that run at a time; 0: as the device has room.
+  int32_t resident_blocks = 0;  // Thread blocks that run at a time; 0: as many as the device holds.
 };
 
-/// The stage of stages.h, and its bytes of work memory, with other limits.
+/// The stage of stages.h, and the size of its work memory, with other limits.
 std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor,
                             const AttentionLimits& limits);
 void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor,
@@ -80,7 +80,7 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
 template <int kPaddedDim>
 cuda::block_sparse::Kernels block_sparse_kernels();
 
-/// The stage of stages.h, and its bytes of work memory, with other limits.
+/// The stage of stages.h, and the size of its work memory, with other limits.
 std::size_t estimate_block_sparse_bytes(const EstimateBlockSparseArgs& args,
                                         const cuda::BlockSparseLimits& limits);
 void estimate_block_sparse(const EstimateBlockSparseArgs& args, Workspace workspace,
@@ -92,7 +92,7 @@ void estimate_block_sparse(const EstimateBlockSparseArgs& args, Workspace worksp
 template <typename Element, int kHeadDim>
 cuda::ScoreKernels score_kernels();
 
-/// The kernels of the least padded head_dim.
+/// The kernels of the smallest padded head_dim that fits.
 cuda::ScoreKernels score_kernels(const Shape& shape);
 
 }  // namespace minference::sm80

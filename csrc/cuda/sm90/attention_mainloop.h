@@ -22,11 +22,11 @@ namespace minference::sm90 {
 
 // ---- S = q K^T ----------------------------------------------------------------------------------
 
-/// Which tiles of a stage a warpgroup attends, its place in them being that of its row block.
+/// The tiles of a stage that a warpgroup attends. Its index in a tile is that of its row block.
 struct AttendedTiles {
   int count;     // 0 to 2.
-  int first;     // Of the stage's tiles; two follow each other.
-  bool exposed;  // Some row does not attend some key that was loaded.
+  int first;     // Index of the first of them in the stage; two are consecutive.
+  bool exposed;  // Some row does not attend some loaded key.
 
   __device__ AttendedTiles() : count(0), first(0), exposed(false) {}
 
@@ -46,8 +46,8 @@ struct AttendedTiles {
   }
 };
 
-/// Scores of a thread with the keys of kTiles tiles, as wgmma leaves them: row 16 w + 8 h + g and
-/// key 8 n + 2 t + e of tile i at s[32 i + 4 n + 2 h + e].
+/// A thread's scores with the keys of kTiles tiles, as wgmma leaves them: row 16 w + 8 h + g and
+/// key 8 n + 2 t + e of tile i are at s[32 i + 4 n + 2 h + e].
 template <int kTiles>
 struct Scores {
   float s[kTiles * kBlock / 2];
@@ -57,7 +57,7 @@ struct Scores {
   }
 };
 
-/// Issues, behind a fence, the products of a row block's queries with the keys of kTiles tiles of a
+/// Issues, after a fence, the products of a row block's queries with the keys of kTiles tiles of a
 /// stage, from `first_tile` on.
 template <typename Traits, int kTiles>
 __device__ inline void multiply_keys(Scores<kTiles>& scores,
@@ -81,7 +81,7 @@ __device__ inline void multiply_keys(Scores<kTiles>& scores,
   }
 }
 
-/// -inf where a row does not attend a key. A bit of a register per score, not a comparison.
+/// Sets scores to -inf where a row does not attend a key, by a bit of a register per score.
 template <int kTiles>
 __device__ inline void mask_tile(Scores<kTiles>& scores, int tile, const device::KeyMask& mask,
                                  int32_t position) {
@@ -99,8 +99,8 @@ __device__ inline void mask_tile(Scores<kTiles>& scores, int tile, const device:
   }
 }
 
-/// Masks tiles, from `first_tile` of the stage on, where they need it. `position`: of the thread's
-/// first row.
+/// Masks tiles, from `first_tile` of the stage on, where needed. `position`: of the thread's first
+/// row.
 template <int kTiles>
 __device__ inline void mask_scores(Scores<kTiles>& scores, const AttentionParams& params,
                                    const HeadKeys& head, const StageTiles& stage, int first_tile,
@@ -124,19 +124,19 @@ struct Probabilities {
   uint32_t p[Traits::kStageKeys / 16][4];
 };
 
-/// What O is multiplied by once the products under way are in it: maxima have been raised.
+/// The factor for O once the running products are in it, because maxima have been raised.
 struct Rescale {
   float factor[2];
   bool needed;  // The same in all lanes.
 };
 
-/// What a thread keeps of its two rows, 16 w + 8 h + g of the row block: dims 8 n + 2 t + e at
+/// A thread's state of its two rows, 16 w + 8 h + g of the row block; dims 8 n + 2 t + e are at
 /// out[4 n + 2 h + e].
 template <typename Traits>
 struct RowState {
   float out[Traits::kDimV / 2];
   float max[2];  // log2 units; the same in the four threads of a row.
-  float sum[2];  // Of the thread's own keys.
+  float sum[2];  // Over the thread's own keys.
 
   __device__ RowState() {
 #pragma unroll
@@ -186,7 +186,7 @@ __device__ inline float largest_score(Scores<kTiles>& scores, int h) {
   return largest;
 }
 
-/// Raises the maxima of rows whose scores need it; their sums follow at once, O later.
+/// Raises the maxima of rows whose scores need it; the sums are scaled at once, O later.
 template <typename Traits, int kTiles>
 __device__ inline Rescale raise_maxima(RowState<Traits>& rows, Scores<kTiles>& scores,
                                        float scale_log2) {
@@ -214,8 +214,8 @@ __device__ inline Rescale raise_maxima(RowState<Traits>& rows, Scores<kTiles>& s
   return rescale;
 }
 
-/// Scores of tiles [kBegin, kEnd) become P = 2^(scale S - max), still float32, and are added to the
-/// sums.
+/// Turns scores of tiles [kBegin, kEnd) into P = 2^(scale S - max), still in float32, and adds them
+/// to the sums.
 template <typename Traits, int kBegin, int kEnd, int kTiles>
 __device__ inline void exponentiate(RowState<Traits>& rows, Scores<kTiles>& scores,
                                     float scale_log2) {
@@ -240,7 +240,7 @@ __device__ inline void exponentiate(RowState<Traits>& rows, Scores<kTiles>& scor
   }
 }
 
-/// Rounds P. A thread's places of the product become its places of the next: arch/wgmma.h.
+/// Rounds P. A thread's places in this product are its places in the next one: arch/wgmma.h.
 template <typename Traits, int kTiles>
 __device__ inline void pack_probabilities(Probabilities<Traits>& p, const Scores<kTiles>& scores) {
 #pragma unroll
@@ -253,7 +253,7 @@ __device__ inline void pack_probabilities(Probabilities<Traits>& p, const Scores
   }
 }
 
-/// Issues, behind a fence, O += P V for kTiles tiles of a stage from `first_tile` on.
+/// Issues, after a fence, O += P V for kTiles tiles of a stage from `first_tile` on.
 template <typename Traits, int kTiles>
 __device__ inline void multiply_values(RowState<Traits>& rows, const Probabilities<Traits>& p,
                                        const typename Traits::SharedStorage& storage, int stage,
@@ -269,7 +269,7 @@ __device__ inline void multiply_values(RowState<Traits>& rows, const Probabiliti
   }
 }
 
-/// The same for the tiles that are attended, to its end. issued() is called once all is issued.
+/// The same for the attended tiles, until it is complete. issued() is called once all is issued.
 template <typename Traits, typename Issued>
 __device__ inline void add_values(RowState<Traits>& rows, Probabilities<Traits>& p,
                                   const typename Traits::SharedStorage& storage, int stage,
@@ -293,20 +293,19 @@ __device__ inline void add_values(RowState<Traits>& rows, Probabilities<Traits>&
 
 // ---- NaN and infinity in V ----------------------------------------------------------------------
 //
-// Stage 3 on sm90: V with NaN or infinity in keys that only some rows of a tile attend.
+// V may have NaN or infinity in keys that only some rows of a tile attend. 0 * NaN is NaN, so a
+// plain product would carry it into rows that must not see it. Tiles in which every row attends
+// every key need no care. In the others a warpgroup looks at V's exponents before the product. If
+// one is all ones, it multiplies with mma.sync, whose operands pass through registers: first
+// without those elements, then by ones where V is +inf (or NaN) and by ones where it is -inf (or
+// NaN), to see which sums they reach. A row whose P has become 0 in the dtype counts as not
+// attending.
 //
-// 0 * NaN is NaN, so a plain product would carry a bad V into rows that must not see it. Tiles in
-// which every row attends every key need no care. Of the others a warpgroup looks at V's exponents
-// before the product; if one is all ones, it multiplies by mma.sync, whose operands pass through
-// registers: without the bad elements, and by ones where V is +inf (or NaN) and where it is -inf
-// (or NaN), which say which sums those reach. A row whose P has become 0 in the dtype is taken not
-// to attend.
-//
-// Both read V with ordinary loads, and TMA overwrites it once it is handed back: each thread fences
-// behind its reads. Source: FlashAttention-3 and CUTLASS's TMA epilogues do so before a release.
+// Both read V with ordinary loads, and TMA overwrites it once it is released: each thread fences
+// after its reads. Source: FlashAttention-3 and CUTLASS's TMA epilogues do so before a release.
 
-/// Whether V has a NaN or an infinity in the attended tiles of a stage. By the warpgroup; a
-/// barrier.
+/// Whether V has a NaN or an infinity in the attended tiles of a stage. The warpgroup calls it; it
+/// has a barrier.
 template <typename Traits>
 __device__ inline bool has_nonfinite(const typename Traits::SharedStorage& storage, int stage,
                                      const AttendedTiles& attended, int warpgroup) {
@@ -332,8 +331,8 @@ __device__ inline bool has_nonfinite(const typename Traits::SharedStorage& stora
                                 found != 0);
 }
 
-/// B of mma.m16n8k16, rows along keys: keys [16 k, 16 k + 16) of the values at `rows`, of whose
-/// panel dims [16 n, 16 n + 16) are the 8 columns each of b[0], b[1].
+/// B of mma.m16n8k16, rows along keys: dims [16 n, 16 n + 16) of the panel are the 8 columns each
+/// of b[0], b[1], for keys [16 k, 16 k + 16) of the values at `rows`.
 template <typename Traits>
 __device__ inline void load_values(uint32_t (&b)[2][2], const void* rows, int k, int n) {
   const int lane = device::lane_index();
@@ -345,8 +344,9 @@ __device__ inline void load_values(uint32_t (&b)[2][2], const void* rows, int k,
   device::split_columns(b, words);
 }
 
-/// add_values() for values that has_nonfinite(), which leaves nothing of p. No product may be under
-/// way. Rare: a loop that hands p on from register to register, rather than the code of all steps.
+/// add_values() for values that has_nonfinite(); it overwrites p. No product may be in flight. It
+/// is rare, so it is a loop that moves p from register to register, not the unrolled code of all
+/// steps.
 template <typename Traits>
 __device__ inline void add_nonfinite_values(RowState<Traits>& rows, Probabilities<Traits>& p,
                                             const typename Traits::SharedStorage& storage,

@@ -14,7 +14,7 @@ namespace {
 using cuda::Architecture;
 using cuda::Machine;
 
-/// wgmma is in no GPU before, and in none after.
+/// No GPU before it has wgmma, and none after it.
 constexpr Architecture kArchitecture = 90;
 
 /// By arithmetic (docs/hopper.md), 32 heads: at 4096 keys dense attention takes 0.23 ms (0.137

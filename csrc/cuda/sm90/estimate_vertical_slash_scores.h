@@ -24,7 +24,7 @@ namespace minference::sm90::vertical_slash {
 inline constexpr int kWarpgroupWarps = 4;
 inline constexpr int kWarpgroupHeads = 2;
 inline constexpr int kPanelDims = 64;                     // A swizzled row of 128 bytes.
-inline constexpr int kStepKeys = device::kStepKeys;       // Of one warp and product.
+inline constexpr int kStepKeys = device::kStepKeys;       // Of one warp in one product.
 inline constexpr int kRangeKeys = 2 * device::kHalfKeys;  // Ranges are multiples of it.
 
 /// Rows of keys or queries as wgmma reads them: K-major panels of 64 dims, 128-byte swizzle.
@@ -33,16 +33,16 @@ struct OperandTile {
   alignas(1024) Element rows[kPanels][kRows][kPanelDims];
 };
 
-/// A block is a warpgroup for each two query heads of a KV head and, behind them, one that fetches
+/// A block is one warpgroup for every two query heads of a KV head and, after them, one that loads
 /// keys for all. S^T = K q^T: 64 keys are wgmma's rows, two heads' 128 queries its columns, so that
 /// a thread has few keys and many rows, as with mma.sync on sm80: sums over rows and over diagonals
 /// are mostly the thread's own. Not queries as rows: the sums would take four times the shuffles
-/// and shared memory. Not one head: keys would come from shared memory once a head, 128 bytes a
+/// and shared memory. Not one head: keys would come from shared memory once per head, 128 bytes a
 /// cycle.
 ///
-/// A warp's 16 of a product's 64 keys follow those that it had before: the block's keys are four
-/// ranges, one per warp of each warpgroup, and a stage of the ring holds 16 keys of each. A warp
-/// has all rows of its keys and meets the others only at the ends of ranges.
+/// A warp's 16 of a product's 64 keys directly follow those of its previous product: the block's
+/// keys are four ranges, one per warp of each warpgroup, and a stage of the ring holds 16 keys of
+/// each. A warp has all rows of its keys and meets the other warps only at the ends of ranges.
 ///
 ///     barrier    arrivals per phase    by                     waited for by    then
 ///     full[s]    1, and the bytes      the producing thread   consumers        stage s is there
@@ -69,8 +69,8 @@ struct VerticalSlashTraits {
   static constexpr int kProducerRegisters = 24;
   static constexpr int kConsumerRegisters = 240;
 
-  // 8 KiB a panel: 64 KiB in flight at 64 and 256 dims, 96 KiB at others. Two stages are the least
-  // that two products need; at 256 dims, four heads' queries leave no room for a third.
+  // 8 KiB a panel: 64 KiB in flight at 64 and 256 dims, 96 KiB at others. Two products need at
+  // least two stages; at 256 dims, four heads' queries leave no space for a third.
   static constexpr int kStages = kPanels == 1 ? 8 : kPanels == 2 ? 6 : kPanels == 3 ? 4 : 2;
 
   using Keys = OperandTile<Element, kBlock, kPanels>;
@@ -101,7 +101,8 @@ __device__ inline Own& own_storage(Buffers& buffers, int warpgroup) {
   return *(reinterpret_cast<Own*>(&buffers + 1) + warpgroup);
 }
 
-/// The four ranges of a chunk's keys. The last chunk's go past the sequence's end: zeros, masked.
+/// The four ranges of a chunk's keys. In the last chunk they pass the sequence's end: zeros,
+/// masked.
 struct KeyRanges {
   int32_t chunk;
   int32_t first_key;
@@ -121,8 +122,8 @@ struct KeyRanges {
   __device__ int32_t first_of(int warp) const { return first_key + warp * num_keys; }
 };
 
-/// By a shuffle, so that the compiler sees that all lanes have the same: operand descriptors take
-/// uniform registers then, not the accumulators'.
+/// Uses a shuffle, so that the compiler sees that all lanes have the same value: operand
+/// descriptors then take uniform registers, not those of the accumulators.
 __device__ inline int warpgroup_index() {
   return __shfl_sync(device::kFullWarp, static_cast<int>(threadIdx.x) / device::kWarpgroupThreads,
                      0);
@@ -144,7 +145,7 @@ struct Consumer {
     if (num_heads > kWarpgroupHeads) num_heads = kWarpgroupHeads;
   }
 
-  /// The warpgroup's i-th head, as a head of the group. Where there is no second one: the first.
+  /// The warpgroup's i-th head, as a head of the group. If there is no second one: the first.
   __device__ int slot_of(int i) const {
     return warpgroup * kWarpgroupHeads + (i < num_heads ? i : 0);
   }
@@ -180,7 +181,7 @@ __device__ inline void initialize_ring(typename Traits::Buffers& buffers, int nu
     }
     arch::fence_mbarrier_init();
   }
-  __syncthreads();  // The barriers are there.
+  __syncthreads();  // The barriers are initialised.
 }
 
 // ---- Producer -----------------------------------------------------------------------------------
@@ -191,7 +192,7 @@ __device__ inline bool is_producer() {
 }
 
 /// The last warpgroup, of which one thread works. The map's dimensions are dim, key, KV head,
-/// batch; what lies outside is 0.
+/// batch; elements outside are 0.
 template <typename Traits>
 __device__ inline void produce_keys(typename Traits::Buffers& buffers, const CUtensorMap& map,
                                     const cuda::ScoreArgs& args, const cuda::ScoreGroup& group,
@@ -219,8 +220,8 @@ __device__ inline void produce_keys(typename Traits::Buffers& buffers, const CUt
 
 // ---- Consumers ----------------------------------------------------------------------------------
 
-/// The last rows of a warpgroup's heads to shared memory, by the warpgroup: rows past last_q, dims
-/// past head_dim and the rows of a head that is not there are 0. Rows are 16-byte aligned.
+/// Copies the last rows of a warpgroup's heads to shared memory, by the warpgroup. Rows past
+/// last_q, dims past head_dim and the rows of a missing head are 0. Rows are 16-byte aligned.
 template <typename Traits>
 __device__ inline void load_queries(typename Traits::Queries& tile, const cuda::ScoreArgs& args,
                                     const cuda::ScoreGroup& group, const Consumer& consumer) {
@@ -280,7 +281,7 @@ class ScoreStream {
     ring_.advance();
   }
 
-  /// Waits for the oldest product, after which kRunning were started, and gives its keys back.
+  /// Waits for the oldest product, after which kRunning were started, and releases its keys.
   template <int kRunning>
   __device__ void finish(WarpScores& scores) {
     arch::wgmma_wait<kRunning>();
@@ -297,8 +298,8 @@ class ScoreStream {
 };
 
 /// Calls take(scores, tile, step) with step = tile % 2 for each of `num_tiles` tiles, an even
-/// number. Of two tiles, the second one's product runs while the first is taken; while the second
-/// is taken, the other warpgroup's do. None runs on into the next round of the loop: the compiler
+/// number. The second tile's product runs while the first is taken; while the second is taken, the
+/// other warpgroup's products run. None continues into the next iteration of the loop: the compiler
 /// would move its accumulators, and wait for it first.
 template <typename Traits, typename Take>
 __device__ inline void take_scores(ScoreStream<Traits>& stream, int32_t num_tiles,

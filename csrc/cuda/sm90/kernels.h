@@ -31,10 +31,10 @@ AttentionInstance attention_instance();
 
 /// Limits that only tests change, to reach with small sizes what large ones do.
 struct AttentionLimits {
-  int32_t resident_blocks = 0;  // Thread blocks that run at a time; 0: as the device has room.
+  int32_t resident_blocks = 0;  // Thread blocks that run at a time; 0: as many as the device holds.
 };
 
-/// The stage of stages.h, and its bytes of work memory, with other limits.
+/// The stage of stages.h, and the size of its work memory, with other limits.
 std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor,
                             const AttentionLimits& limits);
 void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor,
@@ -46,7 +46,7 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
 template <int kPaddedDim>
 cuda::block_sparse::Kernels block_sparse_kernels();
 
-/// The stage of stages.h, and its bytes of work memory, with other limits.
+/// The stage of stages.h, and the size of its work memory, with other limits.
 std::size_t estimate_block_sparse_bytes(const EstimateBlockSparseArgs& args,
                                         const cuda::BlockSparseLimits& limits);
 void estimate_block_sparse(const EstimateBlockSparseArgs& args, Workspace workspace,
@@ -65,7 +65,7 @@ inline tma::RowSizes key_sizes(const Shape& shape) {
 template <typename Element, int kHeadDim>
 cuda::ScoreKernels score_kernels();
 
-/// The kernels of the least padded head_dim.
+/// The kernels of the smallest padded head_dim that fits.
 cuda::ScoreKernels score_kernels(const Shape& shape);
 
 }  // namespace minference::sm90
