@@ -44,8 +44,8 @@ __device__ inline uint32_t opaque(uint32_t value) {
 }
 
 /// Everything that `value` depends on comes before everything that follows; `value` is not
-/// negative. It keeps work beside an asynchronous operation: without it the compiler may move the
-/// work behind the wait, if it does not need the wait. Two instructions. PTX ISA: setp, trap.
+/// negative. It keeps work beside an asynchronous operation: the compiler could otherwise move the
+/// work behind the wait for that operation. Two instructions. PTX ISA: setp, trap.
 __device__ inline void finish_before(float value) {
 #if defined(MINF_SIMT)
   static_cast<void>(value);

@@ -72,13 +72,13 @@ struct ScoreWave {
 using LaunchScorePass = void (*)(const Shape& shape, const ScoreArgs& args, dim3 grid,
                                  int num_heads, cudaStream_t stream);
 
-/// The two passes for a dtype and a padded head_dim, and how they want a call to be cut up.
+/// The two passes for a dtype and a padded head_dim, and how they want a call to be divided.
 struct ScoreKernels {
   LaunchScorePass row_statistics;
   LaunchScorePass score_sums;
-  std::size_t max_heads;  // Of a block, at most kMaxGroupHeads.
+  std::size_t max_heads;  // Most heads of a block, up to kMaxGroupHeads.
   std::size_t key_step;   // Chunks are multiples of it; itself one of kBlock.
-  std::size_t blocks;     // Of a pass, that a wave is cut into.
+  std::size_t blocks;     // Into which a pass over a wave is divided.
 };
 
 /// Bounds on a division; the defaults are production's.

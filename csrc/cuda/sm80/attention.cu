@@ -63,8 +63,8 @@ struct Division {
       joins = instance.pairs && items >= 2 * resident;
       return;
     }
-    // Row blocks of similar length: what counts is how many rounds they take. Of the numbers of
-    // splits it takes the smallest within 15 % of the least time, as in FlashAttention.
+    // Row blocks of similar length: what counts is how many rounds they take. It takes the smallest
+    // number of splits within 15 % of the least time, as in FlashAttention.
     const int32_t most = most_splits(shape, resident);
     const auto time = [&](int64_t splits) {
       return static_cast<double>(ceil_div(items * splits, resident)) / static_cast<double>(splits);

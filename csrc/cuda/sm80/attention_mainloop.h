@@ -344,7 +344,7 @@ __device__ inline void add_nonfinite_values(RowState<Traits>& rows, const Probab
       for (int m = 0; m < Traits::kRowMats; ++m) {
         device::add_nonfinite<typename Traits::Element>(rows.out[m][n], p.p[m][k], both[n % 2]);
       }
-      __syncwarp();  // Orders nothing: keeps what follows, and its registers, behind.
+      __syncwarp();  // Orders no memory: keeps the compiler from moving up later code.
     }
   }
 }

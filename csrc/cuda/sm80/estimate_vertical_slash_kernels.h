@@ -166,7 +166,7 @@ struct TileSums {
   float distances[kBlock];
 };
 
-/// Shared memory of one head's two warps, behind the key buffers.
+/// Shared memory of one head's two warps, after the key buffers.
 ///
 ///     what          written by      read by         ordered by
 ///     skew[w]       warp w          warp w          __syncwarp

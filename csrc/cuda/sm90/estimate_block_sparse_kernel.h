@@ -12,12 +12,13 @@
 // Storage is 227 KiB or less: one thread block per SM, 240 registers a consumer.
 //
 //     barrier    arrivals per phase  by                        waited for by   then
-//     full[u]    1, and the bytes    the producing thread      consumers       unit u is there
-//     empty[u]   8                   a lane of each consumer   the producing   unit u may be
+//     full[s]    1, and the bytes    the producing thread      consumers       stage s is there
+//     empty[s]   8                   a lane of each consumer   the producing   stage s may be
 //                                    warp, after its products  thread          overwritten
 //     request    1                   thread 0, at each pass    the producing   num_tiles is the
 //                                                              thread          next pass's
-//     named 1    256                 consumers                 consumers       unsettled[] stands
+//     named 1    256                 consumers                 consumers       unsettled[] is
+//                                                                              written
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -63,21 +64,21 @@ struct WgmmaSelectTraits {
   static constexpr int kProducerRegisters = 24;
   static constexpr int kConsumerRegisters = 240;
 
-  // A unit of the ring is a part of a tile, 8 to 16 KiB. The number fills what the candidates
+  // A stage of the ring holds a part of a tile, 8 to 16 KiB. The number fills what the candidates
   // leave.
-  static constexpr int kUnits = kPaddedDim == 128 || kPaddedDim == 256 ? 5 : 6;
+  static constexpr int kStages = kPaddedDim == 128 || kPaddedDim == 256 ? 5 : 6;
 
   struct Storage {
-    alignas(1024) unsigned char keys[kUnits][Panels::kPartBytes];
+    alignas(1024) unsigned char keys[kStages][Panels::kPartBytes];
     shared::SelectionStorage selection[kWarpgroups];
-    arch::Mbarrier full[kUnits];
-    arch::Mbarrier empty[kUnits];
+    arch::Mbarrier full[kStages];
+    arch::Mbarrier empty[kStages];
     arch::Mbarrier request;
     int32_t num_tiles;                     // Of the requested pass; -1: no more.
     int32_t unsettled[2][kConsumerWarps];  // By vote: [vote % 2][warp]
   };
   static_assert(sizeof(Storage) <= 227 * 1024);
-  static_assert(Panels::kPartBytes % 1024 == 0, "units start where the swizzle's pattern does");
+  static_assert(Panels::kPartBytes % 1024 == 0, "stages start where the swizzle's pattern does");
 };
 
 // ---- Producer: one thread -----------------------------------------------------------------------
@@ -88,7 +89,7 @@ template <typename Traits>
 __device__ inline void produce(typename Traits::Storage& storage, const unsigned char* keys) {
   constexpr uint32_t kPartBytes = Traits::Panels::kPartBytes;
   const arch::CachePolicy policy = arch::l2_evict_last();
-  tma::RingPosition<Traits::kUnits> ring;
+  tma::RingPosition<Traits::kStages> ring;
   for (uint32_t pass = 0;; ++pass) {
     arch::mbarrier_wait(storage.request, pass & 1);
     const int32_t num_tiles = storage.num_tiles;
@@ -116,7 +117,7 @@ struct WgmmaStream {
   typename Traits::Storage& storage;
   float multiplier;
   shared::QueryFragments<Traits> queries;
-  tma::RingPosition<Traits::kUnits> ring;
+  tma::RingPosition<Traits::kStages> ring;
   int votes = 0;
 
   /// The producer has taken the previous request: tiles that it asked for have arrived.
@@ -126,11 +127,11 @@ struct WgmmaStream {
     arch::mbarrier_arrive(storage.request);
   }
 
-  /// d (+)= a times the unit's panels.
-  __device__ void multiply(float (&d)[kSums], const uint32_t (&a)[Traits::kSteps][4], int unit,
+  /// d (+)= a times the stage's panels.
+  __device__ void multiply(float (&d)[kSums], const uint32_t (&a)[Traits::kSteps][4], int stage,
                            bool accumulate) {
     using Panels = typename Traits::Panels;
-    const auto panel = arch::k_major_descriptor(storage.keys[unit], Panels::kSwizzle);
+    const auto panel = arch::k_major_descriptor(storage.keys[stage], Panels::kSwizzle);
     constexpr int kPanelSteps = Panels::kPanelDims / cuda::kGroupDims;
 #pragma unroll
     for (int step = 0; step < Traits::kSteps; ++step) {
@@ -143,7 +144,7 @@ struct WgmmaStream {
 
   /// Starts the products of the next tile.
   __device__ void start(float (&d)[kSums]) {
-    tma::RingPosition<Traits::kUnits> high = ring;
+    tma::RingPosition<Traits::kStages> high = ring;
     high.advance();
     arch::mbarrier_wait(storage.full[ring.stage], ring.parity);
     arch::mbarrier_wait(storage.full[high.stage], high.parity);
@@ -154,7 +155,7 @@ struct WgmmaStream {
     arch::wgmma_commit_group();
   }
 
-  /// Waits for them and releases the tile's two units.
+  /// Waits for them and releases the tile's two stages.
   __device__ void finish(float (&d)[kSums]) {
     arch::wgmma_wait<0>();
     arch::keep_registers(d);
@@ -215,9 +216,9 @@ struct WgmmaStream {
 template <typename Traits>
 __device__ inline void initialize(typename Traits::Storage& storage) {
   if (threadIdx.x == 0) {
-    for (int unit = 0; unit < Traits::kUnits; ++unit) {
-      arch::mbarrier_init(storage.full[unit], /*arrivals=*/1);
-      arch::mbarrier_init(storage.empty[unit], Traits::kConsumerWarps);
+    for (int stage = 0; stage < Traits::kStages; ++stage) {
+      arch::mbarrier_init(storage.full[stage], /*arrivals=*/1);
+      arch::mbarrier_init(storage.empty[stage], Traits::kConsumerWarps);
     }
     arch::mbarrier_init(storage.request, /*arrivals=*/1);
     arch::fence_mbarrier_init();
