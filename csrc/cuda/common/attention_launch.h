@@ -94,7 +94,7 @@ inline constexpr int32_t kPairShareOf4 = 3;
 ///
 /// In one section of 32 heads of 128K tokens, blocks that run together would stream the keys and
 /// values of all eight KV heads, 537 MB: a tile stays in L2 for the others only while they keep in
-/// step to within 12,000 keys. In sections of one KV head, 100,000 keys are enough.
+/// step to within 12,000 keys. In sections of one KV head they may be 100,000 keys apart.
 struct SectionLimits {
   int64_t bytes = int64_t{32} << 20;  // An H200 has 50 MB of L2 in two halves, an A100 has 40.
   int64_t min_row_tiles = 1024;
@@ -131,7 +131,7 @@ WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, Joining jo
 
 /// Work memory that attention takes on every backend, ahead of the backend's own.
 struct AttentionMemory {
-  /// Only counts if the allocator only counts.
+  /// Only counts bytes if the allocator does.
   AttentionMemory(WorkspaceAllocator& allocator, const Shape& shape);
 
   HeadKeys* heads;  // [batch * num_heads_q]

@@ -110,7 +110,7 @@ struct ScoreDivision {
 
 /// Device memory of one wave after the other. vertical and slash: [targets][seqlen_k].
 struct ScoreMemory {
-  /// Only counts if the allocator only counts.
+  /// Only counts bytes if the allocator does.
   ScoreMemory(WorkspaceAllocator& memory, const ScoreDivision& division, int32_t seqlen_k);
 
   ScoreGroup* groups;

@@ -1,11 +1,11 @@
-// Mean of each 64 rows of a head, split in two bf16 numbers, in the order in which tensor cores
-// take it. One read of the rows; the means of q and of k come from one launch.
+// Mean of each 64 rows of a head, split into two bf16 numbers, in the order in which tensor cores
+// take it. The rows are read once; one launch makes the means of q and of k.
 //
 // Why split: mean = high + low, both bf16, is right to 2^-17 of itself at any magnitude (fp16 would
-// run out of exponent). high * high + high * low + low * high then is a product that selects like
-// fp32 sums do, where means rounded to bf16 once would be off by 2^-8, and trade neighbours among
-// thousands of close scores. It costs three products for one: 3.3 instead of 1.1 TFLOP at 1M tokens
-// and 32 heads of 128 dims. Both element types come out alike.
+// run out of exponent). high * high + high * low + low * high then selects as fp32 sums do. Means
+// rounded once to bf16 would be off by 2^-8, and would swap neighbours among thousands of close
+// scores. The split costs three products instead of one: 3.3 instead of 1.1 TFLOP at 1M tokens and
+// 32 heads of 128 dims. Both element types give the same precision.
 //
 // Layout: 8 means and 16 dims make a fragment group of 512 bytes: lane 4 r + t of a warp finds its
 // part of mean r there, 16 bytes at once, as operand of mma.m16n8k16 (arch/matrix.h). Groups:

@@ -53,9 +53,9 @@ __device__ inline device::RowTile load_item(const AttentionParams& params, int64
 /// With one row block on 32-row warps, two warps have the same rows and take a step each.
 template <typename Traits>
 struct WarpShare {
-  int first_row;   // Of the row tile.
-  int row_block;   // Of the row tile's one or two.
-  int first_step;  // Of a fill's.
+  int first_row;   // Index in the row tile.
+  int row_block;   // 0 or 1: which of the row tile's row blocks.
+  int first_step;  // Index in a fill.
   int num_steps;
   bool is_shared;  // Another warp has the same rows and the other steps.
 
