@@ -108,11 +108,10 @@ endfunction()
 
 # Adds the objects of a CUDA backend, target minference_<name>_objects, from
 # minference_<name>_sources for the given architectures. If there is a reason why they are not
-# built, cuda/<name>/not_built.cpp reports it; "cuda", which all backends share, has no such file
-# and is empty then.
+# built, cuda/not_built.cpp reports it; "cuda", which all backends share, is empty then.
 function(minference_add_cuda_backend name architectures no_reason)
   set(target minference_${name}_objects)
-  if(NOT no_reason STREQUAL "" AND NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/cuda/${name}/not_built.cpp")
+  if(NOT no_reason STREQUAL "" AND name STREQUAL "cuda")
     add_library(${target} INTERFACE)
     return()
   endif()
@@ -120,8 +119,10 @@ function(minference_add_cuda_backend name architectures no_reason)
   minference_configure_target(${target})
   if(NOT no_reason STREQUAL "")
     string(REPLACE ";" "," no_reason "${no_reason}")
-    target_sources(${target} PRIVATE cuda/${name}/not_built.cpp)
-    target_compile_definitions(${target} PRIVATE "MINF_NOT_BUILT_REASON=\"${no_reason}\"")
+    target_sources(${target} PRIVATE cuda/not_built.cpp)
+    target_compile_definitions(
+      ${target} PRIVATE MINF_NOT_BUILT=${name} "MINF_NOT_BUILT_REASON=\"${no_reason}\""
+    )
     return()
   endif()
   target_sources(${target} PRIVATE ${minference_${name}_sources})

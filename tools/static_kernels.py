@@ -43,7 +43,7 @@ class Kernel:
 ONE, TWO = (1, 1, 1, 1), (2, 2, 2, 2)
 SCORES = "HMMA", "LDSM", "LDGSTS 16", "EX2"
 STORAGE = "sizeof(typename Traits::SharedStorage)"
-SELECT = "cuda/common/select_rows_kernels.h"
+SELECT = "cuda/common/select_rows.cu"
 WORK_TABLE = "cuda/common/work_table_kernels.h"
 # Four heads share one read of K, as in the models that most queries come from.
 GROUP_THREADS = "4 * kBlock"
@@ -131,7 +131,7 @@ KERNELS = {
         "cuda/common/head_keys.cu", blocks=ONE, shared=STORAGE, needs=("ST",)
     ),
     "count_key_tiles_kernel": Kernel(
-        "cuda/common/count_key_tiles.cu", blocks=ONE, shared=STORAGE, needs=("ST",)
+        "cuda/common/head_keys.cu", blocks=ONE, shared=STORAGE, needs=("ST",)
     ),
     "count_row_block_tiles_kernel": Kernel(
         WORK_TABLE, blocks=(6, 6, 6, 6), shared=STORAGE, needs=("LD", "ST")

@@ -10,8 +10,7 @@
 
 #include "core/check.h"
 #include "cpu/backend.h"
-#include "cuda/sm80/backend.h"
-#include "cuda/sm90/backend.h"
+#include "cuda/backends.h"
 
 namespace minference {
 namespace {

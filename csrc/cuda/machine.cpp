@@ -1,9 +1,11 @@
-// What the CUDA runtime says of the machine.
+// What the CUDA runtime says of the machine, and of the memory and the stream that a call was
+// given.
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/machine.h"
 
 #include <cuda_runtime_api.h>
 
+#include <string>
 #include <utility>
 
 #include "core/check.h"
@@ -22,8 +24,8 @@ Machine without_gpu(minf_status status, std::string reason) {
 }
 
 Machine probe() {
-  // Failing calls leave their results as they are. cudaDriverGetVersion is the cheap one: without a
-  // driver it succeeds, with 0, where every other call fails.
+  // A failing call leaves its result unchanged. cudaDriverGetVersion is asked first because it is
+  // cheap: without a driver it succeeds and returns 0, where every other call fails.
   int driver_version = 0;
   if (cudaDriverGetVersion(&driver_version) != cudaSuccess || driver_version == 0) {
     cudaGetLastError();
@@ -44,11 +46,11 @@ Machine probe() {
     return {.status = MINF_OK, .reason = "", .gpus = std::move(gpus)};
   }
 
-  cudaGetLastError();  // Not to be found by the caller's next check.
+  cudaGetLastError();  // Clear it, so that the caller's next check does not find it.
   const std::string driver = "driver supports CUDA " + version_text(driver_version);
   switch (error) {
     case cudaErrorInsufficientDriver:
-      // Within a major version every driver will do.
+      // Within a major version any driver works.
       return without_gpu(MINF_ERROR_DRIVER_TOO_OLD, detail::concat(driver, ", this build needs ",
                                                                    CUDART_VERSION / 1000, ".0"));
     case cudaSuccess:
@@ -90,6 +92,76 @@ std::string describe_gpus(const Machine& machine) {
     text += (device == 0 ? "" : ", ") + describe_gpu(machine, device);
   }
   return text;
+}
+
+// ---- Resources of a call ------------------------------------------------------------------------
+
+namespace {
+
+std::string place_text(const cudaPointerAttributes& attributes) {
+  switch (attributes.type) {
+    case cudaMemoryTypeDevice:
+      return detail::concat("memory of cuda:", attributes.device);
+    case cudaMemoryTypeHost:
+      return "host memory that the GPU cannot use at this address";
+    default:
+      return "host memory";
+  }
+}
+
+void check_memory(const NamedMemory& memory, int device_index) {
+  cudaPointerAttributes attributes{};
+  MINF_CUDA(cudaPointerGetAttributes(&attributes, memory.data));
+  const bool usable = attributes.type == cudaMemoryTypeDevice
+                          ? attributes.device == device_index
+                          : attributes.devicePointer == memory.data;
+  if (usable) return;
+  detail::throw_error(MINF_ERROR_WRONG_DEVICE,
+                      detail::concat(memory.name, ": expected memory of cuda:", device_index,
+                                     ", got ", place_text(attributes), " at ", memory.data));
+}
+
+void check_stream([[maybe_unused]] cudaStream_t stream, [[maybe_unused]] int device_index) {
+#if CUDART_VERSION >= 12080  // Older runtimes cannot tell a stream's device.
+  // Default streams belong to the current device.
+  if (stream == nullptr || stream == cudaStreamLegacy || stream == cudaStreamPerThread) return;
+  int stream_device = -1;
+  const cudaError_t error = cudaStreamGetDevice(stream, &stream_device);
+  if (error == cudaErrorCallRequiresNewerDriver || error == cudaErrorNotSupported) {
+    cudaGetLastError();  // Older drivers cannot tell either.
+    return;
+  }
+  if (error == cudaErrorInvalidResourceHandle || error == cudaErrorContextIsDestroyed) {
+    cudaGetLastError();
+    detail::throw_error(MINF_ERROR_WRONG_STREAM,
+                        detail::concat("stream: expected a stream of cuda:", device_index,
+                                       ", got one that does not exist: ", cudaGetErrorName(error)));
+  }
+  detail::check_cuda(error, "cudaStreamGetDevice");
+  if (stream_device == device_index) return;
+  detail::throw_error(MINF_ERROR_WRONG_STREAM,
+                      detail::concat("stream: expected a stream of cuda:", device_index,
+                                     ", got one of cuda:", stream_device));
+#endif
+}
+
+}  // namespace
+
+void check_resources(std::span<const NamedMemory> memory, const Executor& executor) {
+  for (const NamedMemory& one : memory) check_memory(one, executor.device_index);
+  check_stream(static_cast<cudaStream_t>(executor.stream), executor.device_index);
+}
+
+CurrentDevice::CurrentDevice(int device_index) {
+  cudaGetLastError();  // An error left by the caller's own calls would look like a failed launch.
+  MINF_CUDA(cudaGetDevice(&previous_));
+  if (previous_ == device_index) return;
+  MINF_CUDA(cudaSetDevice(device_index));
+  changed_ = true;
+}
+
+CurrentDevice::~CurrentDevice() {
+  if (changed_) cudaSetDevice(previous_);
 }
 
 }  // namespace minference::cuda

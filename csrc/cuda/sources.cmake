@@ -5,10 +5,7 @@ set(
   minference_cuda_sources
   check.cpp
   machine.cpp
-  resources.cpp
-  common/attention_prologue.cu
   common/combine_splits.cu
-  common/count_key_tiles.cu
   common/estimate_block_sparse.cu
   common/estimate_vertical_slash.cu
   common/gather_columns.cu

@@ -1,7 +1,7 @@
 // Which GPUs a list of built architectures serves.
 // SPDX-License-Identifier: Apache-2.0
 #include "check.h"
-#include "cuda/architectures.h"
+#include "cuda/machine.h"
 
 namespace {
 

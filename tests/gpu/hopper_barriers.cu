@@ -1,11 +1,10 @@
 // Cases of mbarriers and related instructions: elect.sync, setmaxnreg.
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/arch/async_copy.h"
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/bulk_copy.h"
-#include "cuda/arch/elect.h"
 #include "cuda/arch/launch.h"
-#include "cuda/arch/mbarrier.h"
-#include "cuda/arch/register_allocation.h"
+#include "cuda/arch/warp_specialization.h"
 #include "hopper.h"
 
 namespace minference::gpu_test {

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <span>
 
-#include "cuda/arch/mbarrier.h"
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/shared.h"
 #include "cuda/arch/tensor_map.h"
 #include "hopper.h"

@@ -2,9 +2,9 @@
 // ranges of bytes. Ordinary stores fill the destination first, so that what a copy leaves out
 // shows.
 // SPDX-License-Identifier: Apache-2.0
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/bulk_copy.h"
 #include "cuda/arch/launch.h"
-#include "cuda/arch/proxy_fence.h"
 #include "hopper_boxes.h"
 
 namespace minference::gpu_test {

@@ -18,12 +18,10 @@
 #include <cstdint>
 
 #include "core/host_device.h"
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/bulk_copy.h"
-#include "cuda/arch/elect.h"
 #include "cuda/arch/matrix.h"
-#include "cuda/arch/named_barrier.h"
-#include "cuda/arch/proxy_fence.h"
-#include "cuda/arch/register_allocation.h"
+#include "cuda/arch/warp_specialization.h"
 #include "cuda/arch/wgmma.h"
 
 namespace minference::gpu_test {

@@ -1,12 +1,12 @@
 // Cases of wgmma: both places of A, both orders of B, every swizzle, small, odd and large N.
-// Ordinary stores place the operands by the tables of cuda/arch/matrix_descriptor.h; fragments
-// follow the table of cuda/arch/wgmma.h.
+// Ordinary stores place the operands, and fragments are taken, by the tables of
+// cuda/arch/wgmma.h.
 //
 // Each block runs a trial: A [64][K], B transposed [N][K] in 16 bits, C [64][N] in float. The
 // output is C + A B, or A B alone in every second trial.
 // SPDX-License-Identifier: Apache-2.0
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/launch.h"
-#include "cuda/arch/proxy_fence.h"
 #include "cuda/arch/wgmma.h"
 #include "hopper.h"
 

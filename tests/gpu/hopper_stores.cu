@@ -1,9 +1,9 @@
 // Cases of bulk copies from shared to global memory: boxes of tensors with every swizzle, plain
 // ranges of bytes, and when shared memory may be reused.
 // SPDX-License-Identifier: Apache-2.0
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/bulk_copy.h"
 #include "cuda/arch/launch.h"
-#include "cuda/arch/proxy_fence.h"
 #include "hopper_boxes.h"
 
 namespace minference::gpu_test {

@@ -2,8 +2,8 @@
 // and bit counts.
 // SPDX-License-Identifier: Apache-2.0
 #include "case.h"
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/launch.h"
-#include "cuda/arch/named_barrier.h"
 #include "cuda/arch/shared.h"
 
 namespace minference::gpu_test {

@@ -1,6 +1,6 @@
-// cp.async: copies from global to shared memory that land later (sm_80 and up).
-// A thread's copies since its last commit form a group; waiting makes groups visible to the thread
-// itself, a barrier after that to the block.
+// cp.async: copies from global to shared memory that land later (sm_80 and up). A thread's copies
+// since its last commit form a group. Waiting makes groups visible to the thread itself; a barrier
+// after that makes them visible to the block.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -10,9 +10,9 @@
 
 namespace minference::arch {
 
-/// Copies `source_bytes` (0 to 16) bytes and fills the rest of 16 with zeros. Both addresses are
-/// 16-byte aligned; with 0 bytes `source` is not read. Bypasses L1. `shared`: an address in the
-/// shared window, or a pointer.
+/// Copies `source_bytes` (0 to 16) bytes and fills the rest of the 16 with zeros. Both addresses
+/// are 16-byte aligned; with 0 bytes `source` is not read. Bypasses L1. `shared` is an address in
+/// the shared window, or a pointer.
 /// PTX ISA: cp.async.cg.shared.global, with src-size.
 __device__ inline void cp_async_16(uint32_t shared, const void* source, int source_bytes = 16) {
 #if defined(MINF_SIMT)

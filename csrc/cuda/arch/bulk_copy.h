@@ -1,22 +1,23 @@
 // Bulk copies between global and shared memory, by the copy engine (sm_90). One thread starts a
-// copy; it needs no further instructions. Loads report to an mbarrier: they are visible to whoever
-// has waited for its phase. Stores form groups of their thread, as cp.async does; what they read
-// from shared memory must be behind fence_proxy_async() of its writers and a barrier.
+// copy, which needs no further instructions. Loads report to an mbarrier: they are visible to
+// whoever has waited for its phase. Stores form groups of their thread, as cp.async does. Before a
+// store reads shared memory, its writers must have executed fence_proxy_async() and then met at a
+// barrier.
 //
-// In shared memory a box begins at a multiple of 128 bytes; of the pattern's length (swizzle.h) too
-// if it is swizzled and offsets within it are to mean the same as addresses. A load counts its
-// whole box at the mbarrier, also what lies outside the tensor.
+// A box in shared memory begins at a multiple of 128 bytes. If it is swizzled, and offsets within
+// it are to mean the same as addresses, it begins at a multiple of the pattern's length
+// (swizzle.h). A load counts its whole box at the mbarrier, even what lies outside the tensor.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
 
-#include "cuda/arch/mbarrier.h"
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/tensor_map.h"
 
 namespace minference::arch {
 
-/// What the L2 cache is told about a copy's lines: a hint, never a matter of results.
+/// What the L2 cache is told about a copy's lines: a hint that never changes results.
 struct CachePolicy {
   uint64_t bits;
 };

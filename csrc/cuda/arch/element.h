@@ -1,5 +1,5 @@
-// The two 16-bit element types of the tensor cores, as bits, and their conversions. Own types, so
-// that kernels compile on a host compiler without CUDA's headers.
+// The two 16-bit element types of the tensor cores, as bits, and their conversions. They are our
+// own types, so that kernels compile on a host compiler without CUDA's headers.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

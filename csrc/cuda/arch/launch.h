@@ -15,9 +15,9 @@ struct LaunchShape {
   dim3 grid;
   dim3 block;
   std::size_t shared_bytes = 0;
-  /// The most that any launch of the kernel asks for, where launches differ. What a kernel may have
-  /// is one setting for all threads of the process: one thread's launch must not lower it between
-  /// another's setting and launch.
+  /// The most that any launch of the kernel asks for, if launches differ. The limit of a kernel is
+  /// one setting for all threads of the process: one thread's launch must not lower it between
+  /// another thread's setting and launch.
   std::size_t max_shared_bytes = 0;
 };
 
@@ -33,8 +33,8 @@ void allow_shared_bytes(const char* name, void (*kernel)(Parameters...), std::si
                                           static_cast<int>(shared_bytes)));
 }
 
-/// Enqueues kernel(arguments...) on `stream`. Nothing is launched for an empty grid. `name` is the
-/// kernel's, for messages. @throws Error{MINF_ERROR_LAUNCH_FAILED}
+/// Enqueues kernel(arguments...) on `stream`. Launches nothing for an empty grid. `name` is the
+/// kernel's name in messages. @throws Error{MINF_ERROR_LAUNCH_FAILED}
 template <typename... Parameters, typename... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), const LaunchShape& shape,
             cudaStream_t stream, Arguments&&... arguments) {
@@ -54,9 +54,10 @@ void launch(const char* name, void (*kernel)(Parameters...), const LaunchShape& 
 #endif
 }
 
-/// Blocks of the kernel that a multiprocessor of the current device holds at a time, at least 1.
-/// `shared_bytes`, of dynamic shared memory, is the most that any launch of the kernel asks for:
-/// the kernel is allowed it here. Emulated threads have no registers and count without them.
+/// How many blocks of the kernel a multiprocessor of the current device holds at a time, at least
+/// 1. `shared_bytes` is the most dynamic shared memory that any launch of the kernel asks for; this
+/// call allows the kernel that much. Emulated threads have no registers, so the count ignores them
+/// there.
 /// @throws Error{MINF_ERROR_LAUNCH_FAILED}
 template <typename... Parameters>
 int resident_blocks(const char* name, void (*kernel)(Parameters...), unsigned block_threads,
@@ -66,7 +67,7 @@ int resident_blocks(const char* name, void (*kernel)(Parameters...), unsigned bl
   check_launch(name, cudaOccupancyMaxActiveBlocksPerMultiprocessor(
                          &blocks, reinterpret_cast<const void*>(kernel),
                          static_cast<int>(block_threads), shared_bytes));
-  return std::max(blocks, 1);  // Of a block that fits nowhere the launch will tell.
+  return std::max(blocks, 1);  // If a block does not fit, the launch reports it.
 }
 
 }  // namespace minference::arch

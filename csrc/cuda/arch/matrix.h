@@ -16,10 +16,11 @@
 
 namespace minference::arch {
 
-/// Loads four 8x8 matrices of 16-bit elements. Lane l passes the address of row l % 8 of matrix
-/// l / 8 (16 bytes, 16-byte aligned) and receives in fragment[i] elements 2t, 2t + 1 of row g of
-/// matrix i. By address in the shared window: its arithmetic takes half the registers of a
-/// pointer's. PTX ISA: ldmatrix.sync.aligned.m8n8.x4.shared.b16.
+/// Loads four 8x8 matrices of 16-bit elements. Lane l passes the address of row l % 8 of matrix l /
+/// 8 (16 bytes, 16-byte aligned) and receives in fragment[i] elements 2t, 2t + 1 of row g of matrix
+/// i. It takes an address in the shared window because arithmetic on it needs half the registers of
+/// a pointer's.
+/// PTX ISA: ldmatrix.sync.aligned.m8n8.x4.shared.b16.
 __device__ inline void ldmatrix_x4(uint32_t (&fragment)[4], uint32_t row) {
 #if defined(MINF_SIMT)
   simt::ldmatrix(fragment, 4, /*transposed=*/false, simt::shared_pointer(row));

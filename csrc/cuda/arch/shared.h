@@ -18,16 +18,16 @@ __device__ inline uint32_t shared_address(const void* pointer) {
 #endif
 }
 
-/// The launch's dynamic shared memory as a Storage. Uninitialised. sizeof(Storage) is what the
-/// launch must ask for.
+/// The launch's dynamic shared memory as a Storage, uninitialised. The launch must ask for
+/// sizeof(Storage) bytes.
 template <typename Storage>
 __device__ inline Storage& shared_storage() {
 #if defined(MINF_SIMT)
   return *static_cast<Storage*>(simt::dynamic_shared(sizeof(Storage), alignof(Storage)));
 #else
-  // Swizzles are of addresses: another place would give other results. Declared aligned, the array
-  // is placed so, behind the system's 1 KiB and static shared memory: ptxas fixes its offset. No
-  // test of the address: the compiler takes the declaration at its word and would drop it.
+  // Swizzles permute addresses, so the array must be aligned. ptxas aligns it as declared, after
+  // the system's 1 KiB and static shared memory. The address is not checked: the compiler trusts
+  // the declaration and would drop the check.
   constexpr std::size_t kAlignment = 1024;
   static_assert(alignof(Storage) <= kAlignment);
   extern __shared__ __align__(kAlignment) unsigned char minf_dynamic_shared[];

@@ -1,5 +1,5 @@
-// Where bulk tensor copies and wgmma put 16-byte chunks within a row of 32, 64 or 128 bytes
-// (sm_90), so that eight rows' chunks of one column lie in different banks. A permutation of
+// How bulk tensor copies and wgmma permute the 16-byte chunks within a row of 32, 64 or 128 bytes
+// (sm_90), so that eight rows' chunks of one column lie in different banks. It is a permutation of
 // address bits: the tile's first byte must lie at a multiple of the pattern's length (8 rows) for
 // offsets within the tile to mean the same as addresses.
 //
@@ -18,15 +18,16 @@
 
 namespace minference::arch {
 
-/// Values are CUtensorMapSwizzle's.
+/// The values are those of CUtensorMapSwizzle.
 enum class Swizzle : uint32_t { kNone = 0, k32B = 1, k64B = 2, k128B = 3 };
 
-/// Bytes of a row; without a swizzle, of the 16-byte chunk that wgmma then takes for a row.
+/// Bytes of a row; without a swizzle, of the 16-byte chunk that wgmma then treats as a row.
 MINF_HOST_DEVICE constexpr uint32_t swizzle_row_bytes(Swizzle swizzle) {
   return 16u << static_cast<uint32_t>(swizzle);
 }
 
-/// Offset from an aligned tile's first byte at which the byte of unswizzled offset `offset` lies.
+/// Where the byte of unswizzled offset `offset` lies, as an offset from an aligned tile's first
+/// byte.
 MINF_HOST_DEVICE constexpr uint32_t swizzle_offset(Swizzle swizzle, uint32_t offset) {
   return offset ^ ((offset >> 3) & (swizzle_row_bytes(swizzle) - 16));
 }

@@ -1,27 +1,27 @@
-// Tensor maps: how a bulk tensor copy finds a box of a strided tensor in global memory (sm_90).
-// Encoded on the host by the driver, whose function is looked up at run time: nothing links against
-// libcuda. Passed to kernels by value, as `const __grid_constant__ CUtensorMap`.
+// Tensor maps: how a bulk tensor copy finds a box of a strided tensor in global memory (sm_90). The
+// driver encodes them on the host; its function is looked up at run time, so nothing links against
+// libcuda. Kernels take them by value, as `const __grid_constant__ CUtensorMap`.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
 
 #include "core/check.h"
-#include "cuda/arch/emulation_sm90.h"
+#include "cuda/arch/emulation.h"
 #include "cuda/arch/swizzle.h"
 #include "cuda/check.h"
 
 namespace minference::arch {
 
-/// A tensor of 16-bit elements and the box that one copy moves. Dimension 0 is the innermost, its
-/// elements adjacent. In shared memory the box is dense, dimension 0 innermost.
+/// A tensor of 16-bit elements and the box that one copy moves. Dimension 0 is the innermost; its
+/// elements are adjacent. In shared memory the box is dense, dimension 0 innermost.
 template <int kRank>
 struct TensorTile {
   const void* base = nullptr;         // 16-byte aligned.
   uint64_t sizes[kRank] = {};         // Elements, 1 to 2^32.
   uint64_t stride_bytes[kRank] = {};  // Multiples of 16 below 2^40; [0] is not read.
   uint32_t box[kRank] = {};           // Elements, 1 to 256; box[0] is swizzle_row_bytes().
-  Swizzle swizzle = Swizzle::kNone;   // Without one, box[0] is any multiple of 8.
+  Swizzle swizzle = Swizzle::kNone;   // kNone: box[0] is any multiple of 8.
 };
 
 namespace detail {
@@ -38,7 +38,7 @@ inline EncodeTiled encode_tiled_function() {
   constexpr unsigned kIntroducedIn = 12000;
   MINF_CUDA(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, kIntroducedIn,
                                              cudaEnableDefault, &found));
-#else  // The entry point as of the runtime's own version, 12.4.
+#else  // 12.4 has only the entry point of the runtime's own version.
   MINF_CUDA(
       cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found));
 #endif
@@ -52,8 +52,9 @@ inline EncodeTiled encode_tiled_function() {
 
 }  // namespace detail
 
-/// The map of `tile`. Elements outside the tensor, at negative coordinates too, are read as zeros
-/// and not written. Touches no device memory; any thread, with or without a current device.
+/// Encodes the map of `tile`. Elements outside the tensor, at negative coordinates too, are read as
+/// zeros and not written. Touches no device memory; any thread may call it, with or without a
+/// current device.
 /// @throws Error{MINF_ERROR_CUDA} where `tile` breaks a rule above, MINF_ERROR_DRIVER_TOO_OLD.
 template <int kRank>
 CUtensorMap encode_tensor_map(const TensorTile<kRank>& tile) {

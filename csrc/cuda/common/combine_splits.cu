@@ -1,9 +1,9 @@
-// See combine_splits.h.
+// Combination of splits: see attention_launch.h.
 //
 //     lse = log(sum_s exp(lse_s))      out = sum_s exp(lse_s - lse) out_s
 //
-// A warp per row, parts in ascending order: the same bits every run. Bound by reading the parts, of
-// which a call makes at most two for each block that runs at a time (attention.cu): some MiB.
+// One warp per row, parts in ascending order: the same bits every run. Bound by reading the parts;
+// a call makes at most two for each block that runs at a time (attention.cu), some MiB.
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <cstdint>
@@ -12,7 +12,7 @@
 #include "cuda/arch/element.h"
 #include "cuda/arch/launch.h"
 #include "cuda/arch/math.h"
-#include "cuda/common/combine_splits.h"
+#include "cuda/common/attention_launch.h"
 #include "cuda/device/online_softmax.h"
 #include "cuda/device/thread_group.h"
 
@@ -35,9 +35,9 @@ __global__ void __launch_bounds__(Traits::kThreads)
   const int64_t row = int64_t{blockIdx.x} * Traits::kWarps + threadIdx.x / device::kWarpThreads;
   if (row >= num_rows) return;
 
-  // 1. The largest lse, each lane looking at some parts, and the sum relative to it.
+  // 1. The largest lse, of which each lane looks at some parts, and the sum relative to it.
   float max = -INFINITY;
-#pragma unroll 1  // A turn or two: the compiler would make four at a time of them, which never run.
+#pragma unroll 1  // One or two iterations: the compiler would unroll by four, for nothing.
   for (int32_t s = lane; s < params.num_splits; s += device::kWarpThreads) {
     max = fmaxf(max, params.partial.lse2[s * num_rows + row]);
   }
@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(Traits::kThreads)
     sum += arch::exp2_approx(params.partial.lse2[s * num_rows + row] - max);
   }
 
-  // 2. Two dims for each lane.
+  // 2. Two dims per lane.
   const int64_t head_idx = row / params.lengths.seqlen_q;
   const int64_t batch = head_idx / params.num_heads_q, head = head_idx % params.num_heads_q;
   const int64_t token = row % params.lengths.seqlen_q;

@@ -1,6 +1,5 @@
-// Stage 1 of block-sparse, the host side: rows are pooled and lists selected in waves of
-// heads, so that pooled queries and keys stay small and in the L2 cache. The kernels are a
-// backend's.
+// Stage 1 of block-sparse, the host side: rows are pooled and lists selected in waves of heads, so
+// that pooled queries and keys stay small and in the L2 cache. The backend brings the kernels.
 //
 // A wave holds as many targets as keep its pooled rows within limits.wave_bytes, but at least one:
 // at 1M tokens, head_dim 128, a KV group of 4 query heads, 42 MB. Pooled keys belong to a wave; a
@@ -61,7 +60,7 @@ class Estimator {
   }
 
  private:
-  /// Puts a target in the last wave, or in a new one if that is full.
+  /// Adds a target to the last wave, or to a new one if that is full.
   void add_target(std::size_t t) {
     const bool other_keys = t == 0 || !same_keys(t - 1, t);
     const int64_t row_bytes = slot_bytes() * row_slots_;

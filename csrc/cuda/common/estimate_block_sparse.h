@@ -16,8 +16,8 @@ namespace minference::cuda::block_sparse {
 /// Row blocks of one (batch, query head) that four warps select for.
 inline constexpr int kTileRows = 64;
 
-/// Lists of up to this many blocks are selected in one pass over the keys: more candidates than fit
-/// in shared memory beside the keys would be needed for longer ones.
+/// Lists of up to this many blocks are selected in one pass over the keys. Longer ones would need
+/// more candidates than fit in shared memory beside the keys.
 inline constexpr int32_t kMaxStreamedTopK = 128;
 
 /// One pass keeps block ids in 16 bits.
@@ -42,10 +42,10 @@ struct SelectBlocksParams {
   int32_t num_targets;
   int32_t max_streamed_top_k;
 
-  /// What scores are multiplied by. By mass: softmax_scale * log2(e), so that masses are powers of
-  /// two; otherwise 1: the order of the scores is that of the products.
+  /// Factor of the scores. With a budget by mass it is softmax_scale * log2(e), so that masses are
+  /// powers of two; otherwise it is 1, because scores have the order of the products.
   float multiplier;
-  double share;  // Below 1: of the softmax mass of a row block, a list need hold only so much.
+  double share;  // Below 1: a list need hold only this share of the row block's softmax mass.
 };
 
 /// The kernels of a backend for head_dim up to padded_dim.
@@ -68,7 +68,7 @@ struct BlockSparseLimits {
   int64_t wave_bytes = int64_t{48} << 20;  // Pooled rows of a wave: an L2 cache's worth.
 };
 
-/// The stage with the given kernels, and its work memory.
+/// The stage with the given kernels, and the size of its work memory.
 std::size_t estimate_block_sparse_bytes(const EstimateBlockSparseArgs& args,
                                         const block_sparse::Kernels& kernels,
                                         const BlockSparseLimits& limits);

@@ -1,8 +1,8 @@
-// What the ways to select share: shared memory, pooled queries and scores of a lane, its row
+// What both ways to select share: shared memory, pooled queries and scores of a lane, its row
 // blocks, sums over the 4 lanes of a quad, softmax masses, and how a row block's list ends.
 //
-// Lane 4 g + t works for row blocks g and g + 8 of its warp's 16 (`half` 0 and 1); what concerns a
-// row block is in registers, with the same value in the 4 lanes of quad g.
+// Lane 4 g + t works for row blocks g and g + 8 of its warp's 16 (`half` 0 and 1). Data of a row
+// block is in registers, with the same value in the 4 lanes of quad g.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -18,18 +18,18 @@ namespace minference::cuda::block_sparse {
 
 // ---- Shared memory
 
-/// Row blocks of a warp: the M of mma.m16n8k16, so that the scores of one never leave the warp.
+/// Row blocks of a warp: the M of mma.m16n8k16, so that a row block's scores stay in its warp.
 inline constexpr int kWarpRows = 16;
 
-/// Scores of one row block that a lane gets at a time: consecutive key blocks.
+/// Number of consecutive key blocks whose scores a lane gets at a time for one row block.
 inline constexpr int kLaneKeys = 4;
 
-/// Key blocks that a warp scores at a time, for its 16 row blocks: 4 lanes of a quad times
+/// Key blocks that a warp scores at a time for its 16 row blocks: 4 lanes of a quad times
 /// kLaneKeys.
 inline constexpr int kGroupKeys = 16;
 
-/// Candidates that a row block has room for. Rows of 172 words put the same place of the 8 rows
-/// that a warp writes at once into different banks.
+/// Capacity for a row block's candidates. Rows of 172 words put the same place of the 8 rows that a
+/// warp writes at once into different banks.
 inline constexpr int kCandidates = 172;
 
 /// The best key blocks so far of each row block, ascending.
@@ -38,8 +38,8 @@ struct CandidateStorage {
   uint16_t blocks[kTileRows][kCandidates];
 };
 
-/// Histograms of one digit. By count a digit has 8 bits, by mass 6: what fits in the place of the
-/// candidates. One bin more, never used, shifts neighbouring rows to other banks.
+/// Histograms of one digit. A digit has 8 bits by count and 6 by mass, which fits in the memory of
+/// the candidates. An additional bin, never used, shifts neighbouring rows to other banks.
 struct CountBins {
   static constexpr int kDigitBits = 8;
   int32_t counts[kTileRows][(1 << kDigitBits) + 1];
@@ -57,7 +57,7 @@ struct RadixRow {
   bool settled;
 };
 
-/// Of the four warps that share a tile, which one this is. They are the thread block, or a
+/// The index of this warp among the four that share a tile. They are the thread block, or a
 /// warpgroup of it.
 __device__ inline int tile_warp() {
   return static_cast<int>(threadIdx.x) / device::kWarpThreads % (kTileRows / kWarpRows);
@@ -75,7 +75,7 @@ struct SelectionStorage {
 
 // ---- Pooled queries, and scores
 
-/// The pooled queries of a warp's 16 row blocks, as operand A: 4 * kSteps registers twice.
+/// The pooled queries of a warp's 16 row blocks, as operand A: 4 * kSteps registers, twice.
 template <typename Traits>
 struct QueryFragments {
   uint32_t high[Traits::kSteps][4];
@@ -108,8 +108,8 @@ __device__ inline void load_queries(QueryFragments<Traits>& queries, const Split
   }
 }
 
-/// A sum times `multiplier`, without negative zeros. What is not finite, for there was a NaN or an
-/// infinity in the row block or the key block, becomes the lowest score: the last choice.
+/// A sum times `multiplier`, without negative zeros. A sum that is not finite, because the row
+/// block or the key block had a NaN or an infinity, becomes the lowest score: the last choice.
 __device__ inline float score_of_sum(float sum, float multiplier) {
   const float score = __fmaf_rn(sum, multiplier, 0.0f);
   return fabsf(score) <= FLT_MAX ? score : -FLT_MAX;
@@ -117,12 +117,12 @@ __device__ inline float score_of_sum(float sum, float multiplier) {
 
 // ---- Row blocks
 
-/// The key blocks of a row block: [0, allowed) are in sight; 0 and [diagonal, allowed) are forced;
-/// [1, end) compete for `room` places.
+/// The key blocks of a row block: it sees [0, allowed); 0 and [diagonal, allowed) are forced; [1,
+/// end) compete for the remaining `room` places.
 struct BlockRow {
   int32_t allowed = 0;  // 0: no such row block.
   int32_t diagonal = 0;
-  int32_t end = 0;  // diagonal, or 0 where there is no room.
+  int32_t end = 0;  // diagonal, or 0 if no places remain.
   int32_t room = 0;
 
   __device__ int32_t candidates() const { return end > 1 ? end - 1 : 0; }
@@ -141,7 +141,7 @@ __device__ inline BlockRow block_row_of(const Lengths& lengths, int32_t row_bloc
   return result;
 }
 
-/// Place within the warpgroup's 64 row blocks of row block `half` of quad `quad` of this warp.
+/// Index within the warpgroup's 64 row blocks of row block `half` of quad `quad` of this warp.
 __device__ inline int tile_row(int half, int quad) {
   return tile_warp() * kWarpRows + half * 8 + quad;
 }
@@ -154,7 +154,7 @@ __device__ inline uint32_t candidate_bits(int32_t first, const BlockRow& row) {
 }
 
 struct QuadSum {
-  uint32_t before;  // Of the lower lanes of the quad.
+  uint32_t before;  // Sum over the lower lanes of the quad.
   uint32_t total;
 };
 
@@ -171,22 +171,22 @@ __device__ inline QuadSum quad_sum(uint32_t value) {
           .total = __shfl_sync(device::kFullWarp, sum, device::lane_index() | 3)};
 }
 
-// ---- Masses: 2^(score - max), where scores are multiplied by softmax_scale * log2(e).
+// ---- Masses: 2^(score - max), with scores multiplied by softmax_scale * log2(e)
 
-/// Masses are added in units of 2^-36: sums have one value in any order, and 2^24 of them fit.
+/// Masses are added in units of 2^-36, so that a sum has one value in any order; 2^24 of them fit.
 inline constexpr float kMassUnits = 68719476736.0f;
 
 __device__ inline uint64_t mass_of(uint32_t key, float max) {
   return static_cast<uint64_t>(arch::exp2_approx(device::score_of(key) - max) * kMassUnits);
 }
 
-/// The masses of a row block's blocks in sight, relative to the largest score so far.
+/// The masses of the blocks that a row block sees, relative to the largest score so far.
 struct RowMass {
   float max = -FLT_MAX;
   float total = 0;
   float forced = 0;
 
-  /// Scores of blocks [first, first + 4), of which those in sight count.
+  /// Adds the scores of blocks [first, first + 4), as far as the row block sees them.
   __device__ void add(const float (&scores)[kLaneKeys], int32_t first, const BlockRow& row) {
     float larger = max;
 #pragma unroll
@@ -204,7 +204,7 @@ struct RowMass {
     }
   }
 
-  /// Sums of the quad, the same in its lanes.
+  /// Sums over the quad; all its lanes get the result.
   __device__ void add_quad() {
 #pragma unroll
     for (int distance = 1; distance < 4; distance *= 2) {
@@ -214,7 +214,7 @@ struct RowMass {
     }
   }
 
-  /// Mass that candidates must reach, in kMassUnits, for the list to hold `share` of the total.
+  /// Mass, in kMassUnits, that candidates must reach for the list to hold `share` of the total.
   __device__ uint64_t wanted(double share) const {
     const double wanted = (share * total - forced) * kMassUnits;
     return wanted > 0 ? static_cast<uint64_t>(wanted) : 0;
@@ -229,7 +229,7 @@ struct RowMass {
   }
 };
 
-/// Of equal keys with `mass` each, how many reach `mass_left`; at most count_left.
+/// How many equal keys of `mass` each reach `mass_left`; at most count_left.
 __device__ inline int32_t ties_of(int32_t count_left, uint64_t mass_left, uint64_t mass) {
   if (mass == 0) return count_left;
   const uint64_t needed = (mass_left - 1) / mass + 1;
@@ -252,7 +252,8 @@ struct TileLists {
   }
 };
 
-/// Around the `count` candidates that stand from entry 1 on: the forced blocks, then -1. By a warp.
+/// Completes a list whose `count` candidates are at entry 1 and after: adds the forced blocks, then
+/// -1. One warp calls it.
 __device__ inline void finish_list(const TileLists& lists, int tile_row, int32_t count) {
   const BlockRow row = lists.row(tile_row);
   if (row.allowed == 0) return;

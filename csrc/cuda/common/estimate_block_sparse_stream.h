@@ -1,12 +1,11 @@
 // Selection in one pass over the keys, for short lists: each row block keeps its best candidates in
 // shared memory, and a threshold that only better ones pass.
 //
-// Scores come in ascending order of the key blocks, and what is kept stays in that order: a list is
-// ascending without a sort, and of equal scores the first one is there first. When a row block has
-// no room for another group, its warp raises the threshold until at least `room` and few more are
-// left: the threshold never passes the room-th largest score, so nothing is lost that the list may
-// hold. Of n blocks in random order some room * (1 + ln(n / room)) pass: 600 of 16384 for 100
-// places.
+// Scores come in ascending order of the key blocks, and candidates stay in that order: a list is
+// ascending without a sort, and of equal scores the first wins. When a row block lacks space for
+// another group, its warp raises the threshold until `room` candidates and a few more are left. The
+// threshold never passes the room-th largest score, so nothing is lost that the list may hold. If n
+// blocks come in random order, some room * (1 + ln(n / room)) pass: 600 of 16384 for 100 places.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -18,8 +17,8 @@ namespace minference::cuda::block_sparse {
 
 inline constexpr int kSlots = (kCandidates + device::kWarpThreads - 1) / device::kWarpThreads;
 
-/// The candidates of a row block in the registers of a warp: slot i of a lane is candidate
-/// 32 i + lane. Keys past the end are 0, which no score has.
+/// The candidates of a row block in the registers of a warp: slot i of a lane is candidate 32 i +
+/// lane. Keys past the end are 0, which no score has.
 struct WarpCandidates {
   uint32_t keys[kSlots];
   uint16_t blocks[kSlots];
@@ -28,10 +27,10 @@ struct WarpCandidates {
 /// How much a row block keeps.
 struct Budget {
   int32_t count;      // Candidates at most; more than 0.
-  int32_t slack = 0;  // As many more are kept if that is found sooner.
+  int32_t slack = 0;  // How many more may be kept if that is found sooner.
   bool by_mass = false;
-  uint64_t mass = 0;  // By mass: no more than reach this ...
-  float max = 0;      // ... where scores weigh relative to this.
+  uint64_t mass = 0;  // By mass: the kept candidates stop at this mass ...
+  float max = 0;      // ... relative to this score.
 };
 
 __device__ inline WarpCandidates load_candidates(const CandidateStorage& storage, int row,
@@ -74,7 +73,7 @@ __device__ inline uint32_t largest_key(const WarpCandidates& candidates) {
 }
 
 /// The largest threshold whose selection fills the budget, by bisection over the keys: 5 to 8 steps
-/// with slack, at most 32. {0, 0}, which selects all, where nothing does. No candidate is below
+/// with slack, at most 32. If nothing fills it, {0, 0}, which selects all. No candidate is below
 /// `low`.
 __device__ inline device::Threshold find_threshold(const WarpCandidates& candidates, uint32_t low,
                                                    const Budget& budget) {
@@ -83,7 +82,8 @@ __device__ inline device::Threshold find_threshold(const WarpCandidates& candida
            (budget.by_mass && mass_from(candidates, key, budget.max) >= budget.mass);
   };
   if (!fills(count_from(candidates, low), low)) return {.key = 0, .ties = 0};
-  uint32_t high = largest_key(candidates) + 1;  // Selecting from here on does not fill the budget.
+  uint32_t high =
+      largest_key(candidates) + 1;  // A selection from here on does not fill the budget.
   while (high - low > 1) {
     const uint32_t middle = low + (high - low) / 2;
     const int32_t count = count_from(candidates, middle);
@@ -131,7 +131,7 @@ class CandidateStream {
   __device__ CandidateStream(CandidateStorage& storage, const BlockRow (&rows)[2])
       : storage_(storage), rows_{rows[0], rows[1]} {}
 
-  /// Scores of the group of 16 key blocks at `first_block`. By the whole warp.
+  /// Adds the scores of the group of 16 key blocks at `first_block`. The whole warp calls it.
   __device__ void add(int32_t first_block, const LaneScores& scores) {
     const int lane = device::lane_index();
     const int32_t first = first_block + lane % 4 * kLaneKeys;
@@ -164,11 +164,11 @@ class CandidateStream {
     make_room();
   }
 
-  /// Writes the selected candidates of each row block to its list, and ends it. By the whole warp.
-  /// By mass, `mass` and `share` say how much a list need hold.
+  /// Writes the selected candidates of each row block to its list, and completes it. The whole warp
+  /// calls it. By mass, `mass` and `share` say how much a list need hold.
   __device__ void finish(const TileLists& lists, bool by_mass, const RowMass (&mass)[2],
                          double share) {
-    __syncwarp();  // Candidates of all lanes are there.
+    __syncwarp();  // Candidates of all lanes are written.
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const uint64_t wanted = by_mass ? mass[half].wanted(share) : 0;
@@ -200,18 +200,18 @@ class CandidateStream {
     return __shfl_sync(device::kFullWarp, value, quad * 4);
   }
 
-  /// The score s for which "score <= s" means "key <= `key`". Negative zero, which no score is,
-  /// would include zero: then the score below.
+  /// The score s for which "score <= s" means "key <= `key`". No score is negative zero; as s it
+  /// would include zero, so the next lower score is returned instead.
   __device__ static float score_up_to(uint32_t key) {
     constexpr uint32_t kNegativeZero = 0x7fffffffu;
     return device::score_of(key == kNegativeZero ? key - 1 : key);
   }
 
-  /// Thins out row blocks that lack room for another group.
+  /// Thins out row blocks that lack space for another group.
   __device__ void make_room() {
     constexpr int32_t kFull = kCandidates - kGroupKeys;
     if (!__any_sync(device::kFullWarp, max(count_[0], count_[1]) > kFull)) return;
-    __syncwarp();  // Candidates of all lanes are there.
+    __syncwarp();  // Candidates of all lanes are written.
     const int lane = device::lane_index();
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -224,7 +224,7 @@ class CandidateStream {
         const WarpCandidates candidates = load_candidates(storage_, row, count);
         const device::Threshold threshold = find_threshold(
             candidates, of_quad(beaten_[half], quad), {.count = room, .slack = (count - room) / 4});
-        __syncwarp();  // All have read what is overwritten now.
+        __syncwarp();  // All have read what is now overwritten.
         const int32_t kept = select_candidates(
             candidates, threshold, [&](int32_t place, uint32_t key, uint16_t block) {
               storage_.scores[row][place] = device::score_of(key);
@@ -232,23 +232,23 @@ class CandidateStream {
             });
         if (lane / 4 == quad) {
           count_[half] = kept;
-          // Of equal keys the later ones lose.
+          // Later ones of equal keys lose.
           beaten_[half] = threshold.ties > 0 ? threshold.key : threshold.key + 1;
           beaten_score_[half] = score_up_to(beaten_[half]);
         }
       }
     }
-    __syncwarp();  // Places are free, and candidates stand, for all lanes.
+    __syncwarp();  // All lanes see the freed places and the remaining candidates.
   }
 
   CandidateStorage& storage_;
   BlockRow rows_[2];
   int32_t count_[2] = {0, 0};
-  /// Keys up to this are passed over: the row block has enough that are as large, and first. None
-  /// that it has is smaller. At first less than the key of any score.
+  /// Keys up to this are skipped: the row block has enough that are as large and came first. It has
+  /// none that is smaller. It starts below the key of any score.
   uint32_t beaten_[2] = {1, 1};
-  /// The same as a score, for a comparison that needs no keys. Keys below those of scores are NaN,
-  /// which no score is less than or equal to.
+  /// The same as a score, for a comparison without keys. Keys below those of scores are NaN, and no
+  /// score is less than or equal to NaN.
   float beaten_score_[2] = {device::score_of(1), device::score_of(1)};
 };
 

@@ -27,7 +27,7 @@
 namespace minference::cuda {
 namespace {
 
-/// Shorter chunks would be mostly the loading of their queries, 64 rows a head.
+/// Shorter chunks would spend most of their time loading their queries, 64 rows a head.
 constexpr std::size_t kMinChunkKeys = 256;
 
 // ---- Combining chunks
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kCombineParts* kBlock)
     max = fmaxf(max, args.row_max[first + int64_t{chunk} * kBlock]);
   }
   storage.max[part][row] = max;
-  __syncthreads();  // Every part's maximum is there.
+  __syncthreads();  // Every part's maximum is written.
   for (int i = 0; i < kCombineParts; ++i) max = fmaxf(max, storage.max[i][row]);
 
   double sum = 0;
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kCombineParts* kBlock)
     sum += args.row_sum[i] * arch::exp2_approx(args.row_max[i] - max);
   }
   storage.sum[part][row] = sum;
-  __syncthreads();  // Every part's sum is there.
+  __syncthreads();  // Every part's sum is written.
   if (part != 0) return;
   for (int i = 1; i < kCombineParts; ++i) sum += storage.sum[i][row];
   const float log_sum = max + log2f(static_cast<float>(sum));
@@ -151,7 +151,7 @@ ScoreDivision::ScoreDivision(const EstimateVerticalSlashArgs& args, const ScoreK
   const std::size_t wave_targets = std::min(limits.wave_targets, limits.wave_bytes / target_bytes);
 
   for (std::size_t first = 0; first < args.targets.size();) {
-    // As few groups as can be, and balanced: 12 heads are 6 + 6, not 8 + 4.
+    // As few groups as possible, and balanced: 12 heads are 6 + 6, not 8 + 4.
     const std::size_t alike = count_alike(args, first);
     const std::size_t parts = ceil_div(alike, kernels.max_heads);
     for (std::size_t part = 0; part < parts; ++part) {

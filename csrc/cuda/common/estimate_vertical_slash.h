@@ -1,4 +1,4 @@
-// Stage 1 of vertical-slash, the inside: how a call is cut up, and the step that computes the
+// Stage 1 of vertical-slash, the inside: how a call is divided, and the step that computes the
 // scores. estimate_vertical_slash() selects from them afterwards; tests look at them. Each backend
 // brings kernels for the two passes over K and shares everything else.
 // SPDX-License-Identifier: Apache-2.0
@@ -13,11 +13,11 @@
 #include "core/pattern.h"
 #include "core/workspace.h"
 #include "cuda/arch/emulation.h"
-#include "cuda/device/query_scale.h"
+#include "cuda/device/online_softmax.h"
 
 namespace minference::cuda {
 
-/// Query heads of a group, at most, whatever the kernels.
+/// The largest number of query heads in a group, for all kernels.
 inline constexpr int kMaxGroupHeads = 8;
 
 /// Targets of one KV head that are estimated together.
@@ -48,7 +48,7 @@ struct ScoreArgs {
   float* row_max;     // [targets][chunks][64], log2 units.
   float* row_sum;     // [targets][chunks][64], of 2^(score - row_max).
   float* row_offset;  // [targets][64]: P = 2^(score - row_offset); kNoRow: P = 0.
-  float* overlap;     // [targets][chunks][64]: a chunk's sums that the next chunk's add to.
+  float* overlap;     // [targets][chunks][64]: a chunk's sums that the next chunk adds to its own.
   float* vertical;    // [targets][seqlen_k]
   float* slash;       // [targets][seqlen_k]
 
@@ -73,19 +73,19 @@ struct ScoreWave {
 using LaunchScorePass = void (*)(const Shape& shape, const ScoreArgs& args, dim3 grid,
                                  int num_heads, cudaStream_t stream);
 
-/// The two passes for a dtype and a padded head_dim, and how they want a call to be cut up.
+/// The two passes for a dtype and a padded head_dim, and how they want a call to be divided.
 struct ScoreKernels {
   LaunchScorePass row_statistics;
   LaunchScorePass score_sums;
-  std::size_t max_heads;  // Of a block, at most kMaxGroupHeads.
+  std::size_t max_heads;  // Most heads of a block, up to kMaxGroupHeads.
   std::size_t key_step;   // Chunks are multiples of it; itself one of kBlock.
-  std::size_t blocks;     // Of a pass, that a wave is cut into.
+  std::size_t blocks;     // Into which a pass over a wave is divided.
 };
 
 /// Bounds on a division; the defaults are production's.
 struct ScoreLimits {
-  /// Score rows of one wave: 32 heads at 1M keys would take 256 MiB at once. So much also stays in
-  /// the 50 MiB of an H200's L2 from pass 2 until it is selected from.
+  /// Score rows of one wave: 32 heads at 1M keys would take 256 MiB at once. A wave also stays in
+  /// the 50 MiB of an H200's L2 from pass 2 until the selection.
   std::size_t wave_bytes = std::size_t{48} << 20;
   /// Bounds tables on the host, and the grid's y axis.
   std::size_t wave_targets = 8192;
@@ -95,8 +95,8 @@ struct ScoreLimits {
   std::size_t max_chunks = 512;
 };
 
-/// How a call is cut up: heads of a KV head into groups, groups into waves, keys into chunks. From
-/// shapes and targets only, so that a result does not depend on the device.
+/// How a call is divided: heads of a KV head into groups, groups into waves, keys into chunks. It
+/// depends on shapes and targets only, so that a result does not depend on the device.
 struct ScoreDivision {
   ScoreDivision(const EstimateVerticalSlashArgs& args, const ScoreKernels& kernels,
                 const ScoreLimits& limits = {});
@@ -111,7 +111,7 @@ struct ScoreDivision {
 
 /// Device memory of one wave after the other. vertical and slash: [targets][seqlen_k].
 struct ScoreMemory {
-  /// Takes nothing but counts where the allocator does.
+  /// Only counts bytes if the allocator does.
   ScoreMemory(WorkspaceAllocator& memory, const ScoreDivision& division, int32_t seqlen_k);
 
   ScoreGroup* groups;
@@ -132,7 +132,7 @@ void launch_scores(const EstimateVerticalSlashArgs& args, const ScoreKernels& ke
                    const ScoreDivision& division, const ScoreWave& wave, const ScoreMemory& memory,
                    cudaStream_t stream);
 
-/// The stage with the given kernels, and its work memory.
+/// The stage with the given kernels, and the size of its work memory.
 std::size_t estimate_vertical_slash_bytes(const EstimateVerticalSlashArgs& args,
                                           const ScoreKernels& kernels);
 void estimate_vertical_slash(const EstimateVerticalSlashArgs& args, const ScoreKernels& kernels,

@@ -11,7 +11,7 @@
 namespace minference::cuda {
 namespace {
 
-/// Bound by memory: a thread has 16 bytes of a row under way at a time, a multiprocessor 32 KiB.
+/// Bound by memory: a thread has 16 bytes of a row in flight at a time, a multiprocessor 32 KiB.
 struct GatherTraits {
   static constexpr int kThreads = 256;
 };
@@ -30,7 +30,7 @@ struct GatherParams {
   int32_t num_tiles;  // Of 64 columns, of each head.
 };
 
-/// Copies the rows of columns [first, first + 64), as far as there is room; zeros behind the last
+/// Copies the rows of columns [first, first + 64), as far as there is space; zeros past the last
 /// column.
 template <typename Traits>
 __device__ inline void gather_rows(const HeadRows& from, const GatheredRows& to,

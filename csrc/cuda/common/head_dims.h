@@ -1,4 +1,4 @@
-// The head_dims that kernels are compiled for; others are served padded. This is the one list:
+// The head_dims that kernels are compiled for; others are padded. This is the only list:
 // sources.cmake reads the two arrays below and makes a translation unit for each entry.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -14,7 +14,7 @@ namespace minference::cuda {
 /// Dims of q and k, for estimates. Ascending.
 inline constexpr int32_t kHeadDims[] = {64, 96, 128, 192, 256};
 
-/// Dims of q and k, and of v and out. The least padded ones come first.
+/// Dims of q and k, and of v and out. The smallest padding comes first.
 struct AttentionDims {
   int32_t dim;
   int32_t dim_v;
@@ -24,8 +24,8 @@ inline constexpr AttentionDims kAttentionDims[] = {{64, 64},   {96, 96},   {128,
 inline constexpr int32_t kMaxDimV = std::end(kAttentionDims)[-1].dim_v;
 
 /// Returns what visit.operator()<kDim>() returns for the first of kHeadDims that holds head_dim.
-/// api/ admits no dims beyond the last one's. Lambdas capture by [&]: nvcc warns of the conversion
-/// to a function pointer that those without a capture have.
+/// api/ admits no dims beyond the last one. Lambdas capture by [&]: a lambda without a capture
+/// converts to a function pointer, and nvcc warns of the conversion.
 template <std::size_t kIndex = 0, typename Visit>
 auto with_head_dim(int32_t head_dim, const Visit& visit) {
   constexpr int32_t kDim = kHeadDims[kIndex];

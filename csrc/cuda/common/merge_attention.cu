@@ -2,12 +2,12 @@
 //
 //     lse = log(exp(lse_a) + exp(lse_b))      out = out_a exp(lse_a - lse) + out_b exp(lse_b - lse)
 //
-// A block takes a tile of rows in two steps: a thread per row weighs the parts, then all threads
-// merge 16 bytes at a time. So lse is read and written by one thread alone, and out 16 bytes by 16
-// bytes: both may be in place.
+// A block takes a tile of rows in two steps: one thread per row weighs the parts, then all threads
+// merge 16 bytes at a time. So a single thread reads and writes each lse, and each 16 bytes of out:
+// both may be in place.
 //
-// Bound by memory: two rows read, one written. With 128 dims, 32 heads and 1M tokens that are 26
-// GB, 6 ms at 4.3 TB/s, 90 % of what an H200 has.
+// Bound by memory: two rows read, one written. With 128 dims, 32 heads and 1M tokens that is 26 GB,
+// 6 ms at 4.3 TB/s, 90 % of what an H200 has.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
@@ -18,7 +18,7 @@
 #include "cuda/arch/launch.h"
 #include "cuda/arch/shared.h"
 #include "cuda/common/stages.h"
-#include "cuda/device/row_piece.h"
+#include "cuda/device/rows.h"
 
 namespace minference::cuda {
 namespace {
@@ -36,9 +36,9 @@ template <typename Element_>
 struct MergeTraits {
   using Element = Element_;
   static constexpr int kThreads = 256;
-  // Of each thread, loaded before the first is stored: up to 128 bytes in flight. The five blocks
-  // that 48 registers allow have 160 KiB in flight per SM if all merge; 29 are what an H200's 36
-  // GB/s per SM ask for at 800 ns, so that most of their time may go into weighing.
+  // Vectors of each thread, all loaded before the first is stored: up to 128 bytes in flight. The
+  // five blocks that 48 registers allow have 160 KiB in flight per SM if all merge. An H200's 36
+  // GB/s per SM at 800 ns need only 29, so that blocks may spend most of their time weighing.
   static constexpr int kPieces = 4;
   static constexpr int kMaxRows = kThreads;
 
@@ -47,8 +47,8 @@ struct MergeTraits {
   };
 };
 
-/// Which of tokens and heads is which is decided per call: `inner` is closer together in out, so
-/// that a tile of rows is one piece of memory wherever there is such an order.
+/// Each call decides which of tokens and heads is `inner`: the one that is closer together in out,
+/// so that a tile of rows is contiguous memory if any such order exists.
 struct RowIndex {
   int64_t batch, outer, inner;
 };
@@ -71,7 +71,7 @@ struct MergeParams {
   int64_t num_rows;  // batch * num_outer * num_inner
   int32_t num_outer, num_inner;
   int32_t pieces_per_row;
-  int32_t rows_per_tile;    // Of at most kMaxRows rows and kThreads * kPieces pieces.
+  int32_t rows_per_tile;    // At most kMaxRows rows and kThreads * kPieces vectors.
   uint32_t pieces_inverse;  // 2^16 / pieces_per_row, rounded up.
 };
 
@@ -90,7 +90,7 @@ __device__ Weights weigh(float lse_a, float lse_b) {
   const float max = fmaxf(lse_a, lse_b);
   const float a = expf(lse_a - max), b = expf(lse_b - max);
   const float sum = a + b;
-  // One of them is 1: the product is the other, where the sum has lost its low bits.
+  // One of them is 1: the product is the other one, while the sum has lost its low bits.
   return {a / sum, b / sum, max + log1pf(a * b)};
 }
 
@@ -127,7 +127,7 @@ __device__ void weigh_rows(const MergeParams& params, int64_t first_row, int32_t
   __syncthreads();  // The rows of the tile are listed.
 }
 
-/// A piece of the tile: of which row, and its first dim.
+/// A 16-byte vector of the tile: its row, and its first dim.
 struct PiecePlace {
   uint32_t row;
   int64_t dim;
@@ -141,7 +141,7 @@ __device__ PiecePlace place_of(const MergeParams& params, uint32_t piece) {
 /// Adds nothing, not even a sign.
 constexpr uint32_t kNegativeZeros = 0x80008000u;
 
-/// Step 2: 16 bytes at a time, all threads. What has no weight is not read: it may hold NaN.
+/// Step 2: 16 bytes at a time, all threads. A part without weight is not read: it may hold NaN.
 template <typename Traits>
 __device__ void merge_rows(const MergeParams& params, int32_t num_rows,
                            const typename Traits::SharedStorage& storage) {

@@ -1,15 +1,15 @@
 // Stage 2 of vertical-slash: a head's ascending distances -> runs, one block per (batch, head). On
-// valid lists the same runs as core/runs.h; on any list in bounds, see below.
+// valid lists it makes the same runs as core/runs.h; on any list it stays in bounds, see below.
 //
-// plan_runs is a chain: whether a distance joins a run depends on where the run began, for its far
-// end is rounded from there. But [d, d + 64) always touches a distance at most 64 on, and even
+// plan_runs is a chain: whether a distance joins a run depends on where the run began, because its
+// far end is rounded from there. But [d, d + 64) always touches a distance at most 64 on, and even
 // rounded (by at most 63) never one 128 on. So the list falls into clusters (gaps of at most 64)
-// and the clusters into stretches (gaps of at most 127), and only within a stretch, over its
-// clusters, is there a chain, which one thread walks.
+// and the clusters into stretches (gaps of at most 127). Only within a stretch is there a chain
+// over its clusters, which one thread walks.
 //
-// Untrusted lists: only entries in [0, seqlen_k) count, and only those beyond the largest before
-// them (a running maximum). So runs begin more than 64 apart whatever the list holds, and
-// max_runs() entries hold them.
+// Untrusted lists: only entries in [0, seqlen_k) count, and only those above the largest before
+// them (a running maximum). So runs begin more than 64 apart in any list, and max_runs() entries
+// hold them.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdint>
 
@@ -18,7 +18,6 @@
 #include "cuda/arch/launch.h"
 #include "cuda/arch/shared.h"
 #include "cuda/common/stages.h"
-#include "cuda/device/scan.h"
 #include "cuda/device/thread_group.h"
 
 namespace minference::cuda {
@@ -30,8 +29,8 @@ using device::Max;
 using device::ScanStorage;
 using device::Sum;
 
-/// One entry per thread and step: 6K distances take 6 steps. A block fills an SM's 2048 threads
-/// by half; there are only batch * num_heads_q blocks.
+/// One entry per thread and step: 6K distances take 6 steps. A block fills half of an SM's 2048
+/// threads; there are only batch * num_heads_q blocks.
 struct PlanTraits {
   static constexpr int kThreads = 1024;
   using Group = BlockGroup<kThreads>;
@@ -42,20 +41,20 @@ struct PlanTraits {
     // Clusters that begin in this step, in order.
     int32_t first[kThreads];        // Smallest distance.
     int32_t last_before[kThreads];  // Largest distance before the cluster; -1: none.
-    int32_t hi_before[kThreads];    // If a run begins here: the far end of the run before.
+    int32_t hi_before[kThreads];    // If a run begins here: the far end of the previous run.
     uint8_t begins_run[kThreads];
     int32_t lo;  // Where the last run begins.
   };
 };
 
-/// What a step leaves to the next. The same in all threads.
+/// What a step passes to the next one. The same in all threads.
 struct Carry {
   int32_t max_distance = -1;
-  int32_t lo = 0;  // Of the last run, if there is one.
+  int32_t lo = 0;  // Start of the last run, if there is one.
   int32_t num_runs = 0;
 };
 
-/// Gap to the cluster before from which on a run begins whatever came before.
+/// Gap to the previous cluster from which on a run always begins.
 constexpr int32_t kSurelyApart = 2 * kBlock;
 
 __device__ bool begins_stretch(const PlanTraits::SharedStorage& storage, int32_t cluster) {
@@ -81,18 +80,18 @@ __device__ int32_t find_clusters(PlanTraits::SharedStorage& storage, int32_t dis
   return position.total;
 }
 
-/// Decides which clusters begin a run: the threads of the first clusters of stretches walk theirs.
+/// Decides which clusters begin a run: the thread of a stretch's first cluster walks the stretch.
 /// `lo` is where the last run before this step begins.
 __device__ void chain_clusters(PlanTraits::SharedStorage& storage, int32_t num_clusters,
                                int32_t lo) {
   const auto thread = static_cast<int32_t>(threadIdx.x);
-  // The step's first cluster may continue a stretch of the step before.
+  // The step's first cluster may continue a stretch of the previous step.
   const bool walks = thread < num_clusters && (thread == 0 || begins_stretch(storage, thread));
   if (walks) {
     int32_t cluster = thread;
     if (begins_stretch(storage, cluster)) {
-      // The far end of the run before: written by who walks the stretch before, or if that lies in
-      // the step before, here.
+      // The far end of the previous run. The thread that walks the previous stretch writes it, or
+      // this one does if that stretch was in the previous step.
       if (cluster == 0) {
         storage.hi_before[0] = round_far_end(lo, storage.last_before[0] + kBlock);
       }
@@ -103,7 +102,7 @@ __device__ void chain_clusters(PlanTraits::SharedStorage& storage, int32_t num_c
       const int32_t hi = round_far_end(lo, storage.last_before[cluster] + kBlock);
       const bool apart = storage.first[cluster] > hi;
       if (apart) storage.hi_before[cluster] = hi;
-      if (begins_stretch(storage, cluster)) break;  // Another thread walks on.
+      if (begins_stretch(storage, cluster)) break;  // Another thread walks from here.
       storage.begins_run[cluster] = apart ? 1 : 0;
       if (apart) lo = storage.first[cluster];
     }
@@ -112,7 +111,7 @@ __device__ void chain_clusters(PlanTraits::SharedStorage& storage, int32_t num_c
   PlanTraits::Group::sync();  // All clusters are decided.
 }
 
-/// Appends the runs that begin in this step, and ends those before them.
+/// Appends the runs that begin in this step, and completes the runs before them.
 __device__ void write_runs(PlanTraits::SharedStorage& storage, int32_t num_clusters, Run* runs,
                            Carry& carry) {
   const auto thread = static_cast<int32_t>(threadIdx.x);
@@ -184,7 +183,7 @@ void plan_vertical_slash(const PlanArgs& args, const Executor& executor) {
 }
 
 void fill_lists(std::span<int32_t> lists, const Executor& executor) {
-  constexpr int kAllOnes = 0xff;  // Of each byte.
+  constexpr int kAllOnes = 0xff;  // In each byte.
   MINF_CUDA(cudaMemsetAsync(lists.data(), kAllOnes, lists.size_bytes(),
                             static_cast<cudaStream_t>(executor.stream)));
 }

@@ -1,11 +1,11 @@
-// Mean of each 64 rows of a head, split in two bf16 numbers, in the order in which tensor cores
-// take it. One read of the rows; the means of q and of k come from one launch.
+// Mean of each 64 rows of a head, split into two bf16 numbers, in the order in which tensor cores
+// take it. The rows are read once; one launch makes the means of q and of k.
 //
 // Why split: mean = high + low, both bf16, is right to 2^-17 of itself at any magnitude (fp16 would
-// run out of exponent). high * high + high * low + low * high then is a product that selects like
-// fp32 sums do, where means rounded to bf16 once would be off by 2^-8, and trade neighbours among
-// thousands of close scores. It costs three products for one: 3.3 instead of 1.1 TFLOP at 1M tokens
-// and 32 heads of 128 dims. Both element types come out alike.
+// run out of exponent). high * high + high * low + low * high then selects as fp32 sums do. Means
+// rounded once to bf16 would be off by 2^-8, and would swap neighbours among thousands of close
+// scores. The split costs three products instead of one: 3.3 instead of 1.1 TFLOP at 1M tokens and
+// 32 heads of 128 dims. Both element types give the same precision.
 //
 // Layout: 8 means and 16 dims make a fragment group of 512 bytes: lane 4 r + t of a warp finds its
 // part of mean r there, 16 bytes at once, as operand of mma.m16n8k16 (arch/matrix.h). Groups:
@@ -33,7 +33,7 @@ struct alignas(16) SplitFragment {
 inline constexpr int kGroupMeans = 8;
 inline constexpr int kGroupDims = 16;
 
-/// Slots of a head are padded to this many: whole tiles for whoever reads them.
+/// Slots of a head are padded to a multiple of this, so that readers get whole tiles.
 inline constexpr int32_t kPoolPadding = 64;
 
 MINF_HOST_DEVICE constexpr int64_t padded_slots(int64_t blocks, int64_t multiple) {
@@ -45,7 +45,7 @@ MINF_HOST_DEVICE constexpr int64_t num_fragments(int64_t slots, int padded_dim) 
   return slots / kGroupMeans * (padded_dim / kGroupDims) * device::kWarpThreads;
 }
 
-/// Where mean `block` stands among the slots.
+/// At which slot mean `block` is stored.
 enum class SlotOrder : int32_t {
   kAscending,  // At its own place.
   /// Of 16 blocks 4 t + 2 j + e at slot 8 j + 2 t + e: as columns of two products, they give lane t

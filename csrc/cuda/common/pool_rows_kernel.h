@@ -8,7 +8,7 @@
 
 #include "cuda/arch/launch.h"
 #include "cuda/common/pool_rows.h"
-#include "cuda/device/row_piece.h"
+#include "cuda/device/rows.h"
 
 namespace minference::cuda {
 
@@ -25,8 +25,8 @@ struct PoolTraits {
   // A lane takes 8 dims of a row: a warp reads 4 rows of 64 dims at a time, 2 of up to 128.
   static constexpr int kLanesPerRow = kPaddedDim / 8;
   static constexpr int kRowsPerLoad = kLanesPerRow <= 8 ? 4 : kLanesPerRow <= 16 ? 2 : 1;
-  // Up to 128 bytes in flight per lane: half of that in the 32 warps that 64 registers allow is 64
-  // KiB per SM, where an H200's 36 GB/s per SM, at 800 ns, ask for 29.
+  // Up to 128 bytes in flight per lane. Half of that in the 32 warps that 64 registers allow is 64
+  // KiB per SM; an H200's 36 GB/s per SM at 800 ns need 29.
   static constexpr int kLoads = 8;
 };
 
@@ -64,7 +64,7 @@ __device__ inline void sum_rows(const HeadRows& rows, int64_t first, int32_t num
       }
     }
   }
-  // Rows that other lanes summed: always the same tree.
+  // Adds the rows that other lanes summed, always in the same tree.
 #pragma unroll
   for (int rows_left = Traits::kRowsPerLoad / 2; rows_left > 0; rows_left /= 2) {
 #pragma unroll
@@ -93,7 +93,7 @@ __device__ inline SplitMeans split_means(const float (&mean)[8]) {
 }
 
 /// Writes 8 means per lane as fragments. Neighbouring lanes hold the two halves of 16 dims and
-/// trade, so that each writes whole ones.
+/// swap, so that each writes whole ones.
 template <typename Traits>
 __device__ inline void store_means(const SplitMeans& means, SplitFragment* pooled, int64_t slot) {
   const auto& high = means.high;
@@ -117,7 +117,7 @@ __device__ inline void store_means(const SplitMeans& means, SplitFragment* poole
   }
 }
 
-/// One warp per block and head, padding included; heads of a block beside each other, for their
+/// One warp per block and head, padding included. Heads of one block are neighbours, because their
 /// rows are.
 template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads)

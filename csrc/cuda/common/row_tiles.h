@@ -4,19 +4,19 @@
 
 #include <cstdint>
 
-#include "cuda/common/work_table.h"
+#include "cuda/common/attention_launch.h"
 #include "cuda/device/tile_walk.h"
 
 namespace minference::cuda {
 
-/// Of the item that begins at `row_block` of `head`.
+/// Tiles of the item that begins at `row_block` of `head`.
 __device__ inline RowBlockTiles tiles_of(const WorkTable& table, const Lengths& lengths,
                                          int32_t head, int32_t row_block) {
   return {table.tiles[int64_t{head} * lengths.row_blocks() + row_block]};
 }
 
-/// Item number `item`, with all its tiles. num_row_blocks is 0 past the last item, and where the
-/// row block belongs to the item of the one before it: such entries are the table's last.
+/// Item number `item`, with all its tiles. num_row_blocks is 0 past the last item, and for a row
+/// block that belongs to the previous one's item: such entries are the table's last.
 __device__ inline device::RowTile row_tile(const WorkTable& table, const Lengths& lengths,
                                            int64_t item) {
   if (item >= table.num_items) return {};

@@ -16,7 +16,7 @@
 
 namespace minference::cuda {
 
-/// One row to select from. Pointers are to device memory, aligned as their types are.
+/// One row to select from. Pointers are to device memory, aligned for their types.
 struct SelectRow {
   const float* scores = nullptr;  // [num_scores], not negative, not NaN, finite.
   int32_t* index = nullptr;       // [size], written whole: ascending indices, then -1.
@@ -33,15 +33,16 @@ std::size_t select_rows_bytes(std::size_t num_rows, int32_t num_scores, bool by_
 /// all; of equal scores the smaller index first.
 ///
 /// With share < 1 (read only if `by_mass`) the selection ends as soon as the scores kept, forced
-/// ones included, sum to share * (sum of all scores of the row). Sums are in fixed point, units of
-/// 2^-52, so that they have one value in any order; that is exact for scores of at least 2^-29, and
-/// needs rows that sum to less than 4096.
+/// ones included, sum to share * (sum of all scores of the row). Sums are in fixed point, in units
+/// of 2^-52, so that they have one value in any order. That is exact for scores of at least 2^-29,
+/// and needs rows that sum to less than 4096.
 ///
-/// Scores that break what is said above select other entries, but nothing is read or written out
-/// of bounds. Only enqueues on `stream`: 2 kernels for rows of at most 16K scores, else 6 and a
-/// memset; rows go over by value, 120 to a launch more. Deterministic. `rows` may be empty and need
-/// not outlive the call. `workspace`: select_rows_bytes(rows.size(), num_scores, by_mass), free
-/// again once the stream has passed.
+/// Scores that break these rules select other entries, but nothing is read or written out of
+/// bounds. Only enqueues on `stream`: 2 kernels for rows of at most 16K scores, else 6 and a
+/// memset. Rows are passed by value, 120 per launch; more rows take further launches.
+/// Deterministic. `rows` may be empty and need not outlive the call. `workspace` holds
+/// select_rows_bytes(rows.size(), num_scores, by_mass), and is free again once the stream has
+/// passed this work.
 /// @throws Error{MINF_ERROR_LAUNCH_FAILED}
 void select_rows(std::span<const SelectRow> rows, int32_t num_scores, bool by_mass,
                  Workspace workspace, cudaStream_t stream);

@@ -1,6 +1,6 @@
-// Small tables from host to device memory, carried by value in kernel parameters: unlike a copy
-// from the caller's memory this needs no pinned buffer, does not wait, and a captured graph replays
-// it with the same contents.
+// Small tables from host to device memory, carried by value in kernel parameters. Unlike a copy
+// from the caller's memory this needs no pinned buffer and does not wait, and a captured graph
+// replays it with the same contents.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -12,12 +12,12 @@
 
 namespace minference::cuda {
 
-/// Of the 4 KiB of parameters that every driver accepts; some are left to pointers and counts.
+/// Part of the 4 KiB of parameters that every driver accepts; the rest is for pointers and counts.
 inline constexpr std::size_t kTableChunkBytes = 3840;
 
-/// Enqueues the copy of `num_words` words to `table` in device memory.
-/// Its kernel is one for all architectures: a header's would be built into objects for different
-/// ones, of which the linker keeps any.
+/// Enqueues the copy of `num_words` words to `table` in device memory. Its kernel is in table.cu,
+/// one for all architectures: a header's would be built into objects for different ones, and the
+/// linker keeps any of them.
 void store_table_words(const void* words, std::size_t num_words, uint32_t* table,
                        cudaStream_t stream);
 

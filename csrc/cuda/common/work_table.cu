@@ -1,7 +1,9 @@
-// The work table: memory and launches. See work_table.h.
+// The work table: memory and launches; and the prologue of attention launchers: see
+// attention_launch.h.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <bit>
+#include <cstddef>
 #include <limits>
 
 #include "core/check.h"
@@ -9,13 +11,14 @@
 #include "core/key_tiles.h"
 #include "core/workspace.h"
 #include "cuda/arch/launch.h"
-#include "cuda/common/work_table.h"
+#include "cuda/check.h"
+#include "cuda/common/attention_launch.h"
 #include "cuda/common/work_table_kernels.h"
 
 namespace minference::cuda {
 namespace {
 
-/// How a call's items are sorted: by its shape alone.
+/// How a call's items are sorted, which depends on its shape only.
 struct SortPlan {
   int64_t num_items;
   int64_t items_per_block;
@@ -28,8 +31,8 @@ struct SortPlan {
 
 constexpr int kMaxSectionBits = 8;
 
-/// KV heads of a section, for a shape that has items. head_dim_v is not known where memory is asked
-/// for: as if it were head_dim.
+/// KV heads of a section, for a shape that has items. head_dim_v is not known when memory is asked
+/// for, so this assumes head_dim.
 int64_t section_kv_heads(const Shape& shape, const SectionLimits& limits) {
   constexpr int64_t kElementBytes = 2;
   const int64_t num_heads = int64_t{shape.batch} * shape.num_heads_kv;
@@ -62,7 +65,7 @@ SortPlan make_sort_plan(const Shape& shape, const SectionLimits& limits) {
 struct TableMemory {
   int32_t* tiles;
   WorkItem* items;
-  WorkItem* other;  // What passes write that are followed by an odd number of passes.
+  WorkItem* other;  // Written by passes that an odd number of passes follows.
   int32_t* tallies;
 };
 
@@ -133,6 +136,24 @@ WorkTable build_work_table(const Shape& shape, const HeadKeys* heads, Joining jo
   count_items(shape, heads, joining, memory.tiles, stream);
   sort_items(shape, plan, memory, stream);
   return {.items = memory.items, .tiles = memory.tiles, .num_items = plan.num_items};
+}
+
+// ---- Prologue -----------------------------------------------------------------------------------
+
+AttentionMemory::AttentionMemory(WorkspaceAllocator& allocator, const Shape& shape)
+    : heads(allocator
+                .take<HeadKeys>(static_cast<std::size_t>(shape.batch) *
+                                static_cast<std::size_t>(shape.num_heads_q))
+                .data()),
+      table(allocator.take<std::byte>(work_table_bytes(shape))),
+      next_item(allocator.take<unsigned long long>(1).data()) {}
+
+WorkTable prepare_attention(const AttentionArgs& args, const AttentionMemory& memory,
+                            Joining joining, cudaStream_t stream) {
+  prepare_head_keys(args.shape, args.patterns, args.index, memory.heads, stream);
+  const WorkTable table = build_work_table(args.shape, memory.heads, joining, memory.table, stream);
+  MINF_CUDA(cudaMemsetAsync(memory.next_item, 0, sizeof(*memory.next_item), stream));
+  return table;
 }
 
 }  // namespace minference::cuda

@@ -1,7 +1,7 @@
-// Kernels of work_table.h: tile counts per row block, and which are joined, then a stable radix
-// sort of the items by them, least significant digit first. A pass tallies the digits of each
-// block's part of the items, then every block adds up where its items of each digit go, and places
-// them in order.
+// Kernels of the work table (attention_launch.h): tile counts per row block, and which row blocks
+// are joined; then a stable radix sort of the items by count, least significant digit first. A pass
+// makes a histogram of the digits of each block's part of the items; then every block sums up where
+// its items of each digit go, and places them in order.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -9,15 +9,14 @@
 
 #include "core/key_tiles.h"
 #include "cuda/arch/shared.h"
-#include "cuda/common/work_table.h"
+#include "cuda/common/attention_launch.h"
 #include "cuda/device/row_block_tiles.h"
-#include "cuda/device/scan.h"
 #include "cuda/device/thread_group.h"
 
 namespace minference::cuda {
 
 /// 256 row blocks a block: 2048 blocks for 32 heads of 1M tokens, 256 for 128K. 6 on an SM, which
-/// are all the threads of sm_86: at most 40 registers, for the searches wait for loads.
+/// are all threads of sm_86: at most 40 registers, because the searches wait for loads.
 struct CountRowsTraits {
   static constexpr int kThreads = 256;
   static constexpr int kBlocksPerSm = 6;
@@ -43,14 +42,14 @@ __device__ inline int32_t count_merged_blocks(const HeadKeys& head, int32_t row_
   return count + static_cast<int32_t>((a_end - a) + (b_end - b));
 }
 
-/// Tiles that row blocks `row_block` and the next one, of count_a and count_b tiles, attend
-/// together: about. Of column tiles and of a window's it may be one or few off.
+/// About how many tiles row blocks `row_block` and the next one, of count_a and count_b tiles,
+/// attend together. For column tiles and window tiles it may be off by one or a few.
 __device__ inline int32_t count_pair_tiles(const HeadKeys& head, const Lengths& lengths,
                                            int32_t row_block, int32_t count_a, int32_t count_b) {
   switch (head.form) {
     case Form::kRuns: {
-      // Runs: the second's tiles, and the farthest one of each run that the first reaches.
-      // Columns: those of the one with more.
+      // Runs: the second row block's tiles, and the farthest tile of each run that the first
+      // reaches. Columns: the tiles of the row block with more.
       const RowBlock row(lengths, row_block), next(lengths, row_block + 1);
       const int32_t columns_a = count_column_tiles(head, row);
       const int32_t columns_b = count_column_tiles(head, next);
@@ -60,13 +59,12 @@ __device__ inline int32_t count_pair_tiles(const HeadKeys& head, const Lengths& 
     case Form::kBlocks:
       return count_merged_blocks(head, row_block, count_a, count_b);
     default:
-      return max_of(count_a, count_b) + 1;  // A window moves on by a tile.
+      return max_of(count_a, count_b) + 1;  // A window moves on by one tile.
   }
 }
 
-/// What the table holds for a row block of `count` tiles; by the whole warp, lanes of row blocks
-/// 2 i and 2 i + 1 being neighbours. Heads of Form::kShape
-/// share all but a tile.
+/// What the table holds for a row block of `count` tiles. The whole warp calls it; row blocks 2 i
+/// and 2 i + 1 are in neighbouring lanes. Heads of Form::kShape share all but one tile.
 __device__ inline RowBlockTiles join_row_blocks(const HeadKeys& head, const Lengths& lengths,
                                                 int32_t row_block, int32_t count, Joining joining) {
   const bool second = row_block % 2 != 0;
@@ -107,7 +105,7 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
   }
 }
 
-/// What an item counts in the order: more the longer it takes, 0 if it is joined to another.
+/// The weight of an item in the order: larger the longer it takes, 0 if it is joined to another.
 MINF_HOST_DEVICE inline int32_t item_weight(RowBlockTiles tiles) {
   if (tiles.is_joined()) return 0;
   return min_of((tiles.is_pair() ? 2 : 1) * tiles.count() + 1, (1 << 16) - 1);
@@ -126,7 +124,7 @@ struct SortTraits {
   static constexpr int kDigits = 1 << kDigitBits;
   static constexpr int kItemsPerThread = 16;
   static constexpr int kTile = kThreads * kItemsPerThread;
-  /// Every block reads the tallies of all blocks: 256 KiB at most with this many.
+  /// Every block reads the histograms of all blocks: 256 KiB at most with this many.
   static constexpr int kMaxBlocks = 256;
   using Group = device::BlockGroup<kThreads>;
   static_assert(kDigits == kThreads);  // Thread d serves digit d.
@@ -134,12 +132,13 @@ struct SortTraits {
   struct SharedStorage {
     device::ScanStorage<Group, device::Sum<int64_t>> scan;
     int32_t tally[kDigits];
-    int64_t tile_base[kDigits];                   // Where the tile's items of a digit go.
-    int32_t warp_counts[Group::kWarps][kDigits];  // Of the warp's items; then, of warps before.
+    int64_t tile_base[kDigits];  // Where the tile's items of each digit go.
+    int32_t warp_counts[Group::kWarps]
+                       [kDigits];  // Counts of the warp's items; then, of the warps before it.
   };
 };
 
-/// One pass. Items are those of `from`, or, where that is null, all in the order of ties.
+/// One pass. Items are those of `from`, or, if that is null, all items in the order of ties.
 struct SortParams {
   const WorkItem* from;
   WorkItem* to;
@@ -150,7 +149,7 @@ struct SortParams {
   int32_t group_size;
   int32_t row_blocks;
   int32_t max_weight;
-  int weight_bits;        // Of max_weight.
+  int weight_bits;        // Bits of max_weight.
   int32_t section_heads;  // Query heads of a section.
   int32_t last_section;
   int32_t digit_shift;
@@ -158,13 +157,13 @@ struct SortParams {
 
 __device__ inline WorkItem item_at(const SortParams& params, int64_t idx) {
   if (params.from != nullptr) return params.from[idx];
-  const int64_t row = idx / params.group_size;  // Of (batch, KV head, row block).
+  const int64_t row = idx / params.group_size;  // Index of (batch, KV head, row block).
   const int64_t kv_head = row / params.row_blocks;
   return {.head = static_cast<int32_t>(kv_head * params.group_size + idx % params.group_size),
           .row_block = static_cast<int32_t>(row % params.row_blocks)};
 }
 
-/// Items [begin, end), a block's part.
+/// Items [begin, end) are a block's part.
 struct ItemRange {
   int64_t begin;
   int64_t end;
@@ -176,8 +175,8 @@ __device__ inline ItemRange block_items(const SortParams& params) {
   return {begin, begin + (left < params.items_per_block ? left : params.items_per_block)};
 }
 
-/// A digit of the key: section, then descending weights; joined items behind all others, as the
-/// last section's only ones of weight 0.
+/// A digit of the key: section, then descending weights. Joined items come last of all: they are
+/// the only items of weight 0 in the last section.
 __device__ inline int32_t digit_of(const SortParams& params, const WorkItem& item) {
   const RowBlockTiles tiles{params.tiles[int64_t{item.head} * params.row_blocks + item.row_block]};
   const int32_t weight = min_of(item_weight(tiles), params.max_weight);
@@ -195,7 +194,7 @@ __global__ void __launch_bounds__(Traits::kThreads)
   const auto thread = static_cast<int32_t>(threadIdx.x);
   const auto [begin, end] = block_items(params);
   storage.tally[thread] = 0;
-  __syncthreads();  // The tally is zero.
+  __syncthreads();  // The histogram is zero.
   for (int64_t idx = begin + thread; idx < end; idx += Traits::kThreads) {
     atomicAdd(&storage.tally[digit_of(params, item_at(params, idx))], 1);
   }
@@ -222,7 +221,7 @@ template <typename Traits>
 struct TileItems {
   WorkItem item[Traits::kItemsPerThread];
   int32_t digit[Traits::kItemsPerThread];  // -1: no item.
-  int32_t rank[Traits::kItemsPerThread];   // Among the warp's items of this digit.
+  int32_t rank[Traits::kItemsPerThread];   // Rank among the warp's items of this digit.
 
   __device__ void load(const SortParams& params, int64_t tile_begin, int64_t end) {
     const int64_t first =
@@ -247,7 +246,7 @@ struct TileItems {
       rank[step] = exists ? counts[digit[step]] + below : 0;
       __syncwarp(device::kFullWarp);  // All have read the count.
       if (exists && below == 0) counts[digit[step]] += __popc(peers);
-      __syncwarp(device::kFullWarp);  // It is counted on.
+      __syncwarp(device::kFullWarp);  // The count is updated.
     }
   }
 };
@@ -269,9 +268,9 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
     TileItems<Traits> items;
     items.load(params, tile, end);
     items.rank_in_warp(counts);
-    __syncthreads();  // All counts are there.
+    __syncthreads();  // All counts are complete.
 
-    // 2. Thread d places digit d: warp after warp, behind the tiles before.
+    // 2. Thread d places digit d: warp after warp, after the tiles before.
     storage.tile_base[thread] = place;
     int32_t before = 0;
 #pragma unroll
@@ -281,7 +280,7 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
       before += count;
     }
     place += before;
-    __syncthreads();  // All places are there.
+    __syncthreads();  // All places are known.
 
     // 3. Items go where their digit, warp and rank say.
 #pragma unroll

@@ -1,4 +1,4 @@
-// Two 16-bit elements in a word: where they are NaN or infinite, and products that such elements
+// Two 16-bit elements in a word: which of them are NaN or infinite, and products that such elements
 // must not spoil.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -21,18 +21,19 @@ struct ElementPair {
   static constexpr uint32_t kBoth = 0x00010001u;
   static constexpr uint32_t kSigns = 0x8000u * kBoth;
 
-  /// The sign bit of each half whose exponent is all ones: one more carries there.
+  /// The sign bit of each half whose exponent is all ones: adding one to the exponent carries into
+  /// it.
   __device__ static uint32_t nonfinite(uint32_t pair) {
     constexpr uint32_t kExponentStep = kIsBFloat16 ? 0x0080u : 0x0400u;
     return ((pair & kInfinity * kBoth) + kExponentStep * kBoth) & kSigns;
   }
 
-  /// 0 in place of what is not finite.
+  /// The word with 0 in place of each element that is not finite.
   __device__ static uint32_t finite(uint32_t pair) {
     return pair & ~((nonfinite(pair) >> 15) * 0xffffu);
   }
 
-  /// 1 where there is a NaN, or the infinity of this sign; else 0.
+  /// 1 for a NaN or an infinity of this sign, else 0.
   __device__ static uint32_t ones(uint32_t pair, bool negative) {
     uint32_t result = 0;
 #pragma unroll
@@ -46,8 +47,8 @@ struct ElementPair {
   }
 };
 
-/// Eight dims of O += P V over 16 keys, where no bad element of V reaches a row that does not
-/// attend it.
+/// Eight dims of O += P V over 16 keys, in which no NaN or infinity of V reaches a row that does
+/// not attend its key.
 template <typename Element>
 __device__ inline void add_nonfinite(float (&out)[4], const uint32_t (&p)[4],
                                      const uint32_t (&b)[2]) {

@@ -1,5 +1,5 @@
 // K from global to shared memory: 64-key tiles of one KV head, fetched by the whole block ahead of
-// their use (cp.async), zeros past the sequence's end and past head_dim.
+// their use (cp.async), with zeros past the sequence's end and past head_dim.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -10,7 +10,7 @@
 #include "core/pattern.h"
 #include "cuda/arch/async_copy.h"
 #include "cuda/arch/element.h"
-#include "cuda/device/row_piece.h"
+#include "cuda/device/rows.h"
 
 namespace minference::device {
 
@@ -34,9 +34,9 @@ struct KeyHead {
   int32_t head_dim;
 };
 
-/// Issues the block's copies of keys [first_key, first_key + 64). A thread keeps its piece of the
-/// rows it copies: blockDim.x is a multiple of 32. (At kHeadDim 96 and 192 a quarter of them idle;
-/// dividing by 12 or 24 would take longer.)
+/// Issues the block's copies of keys [first_key, first_key + 64). A thread copies the same 16-byte
+/// vector of each of its rows: blockDim.x is a multiple of 32. (At kHeadDim 96 and 192 a quarter of
+/// the threads idle; dividing by 12 or 24 would take longer.)
 template <typename Element, int kHeadDim>
 __device__ inline void load_key_tile(KeyTile<Element, kHeadDim>& tile, const KeyHead& head,
                                      int32_t first_key) {
@@ -58,9 +58,9 @@ __device__ inline void load_key_tile(KeyTile<Element, kHeadDim>& tile, const Key
 
 /// Tiles of consecutive keys through kStages buffers. All threads of the block take part.
 ///
-/// One barrier per tile, in wait(): before it, every thread has waited for its own copies of the
-/// tile and has read the tile before; after it, the tile is whole, and the buffer of the tile
-/// before may be overwritten.
+/// One barrier per tile, in wait(). Before it, every thread has waited for its own copies of the
+/// tile and has read the previous tile; after it, the tile is complete and the previous tile's
+/// buffer may be overwritten.
 template <typename Element, int kHeadDim, int kStages>
 class KeyStream {
  public:

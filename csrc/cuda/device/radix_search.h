@@ -1,5 +1,6 @@
-// The key of the k-th largest score of a row, digit by digit: a histogram of the next digit over
-// the scores that share the digits known so far, then the bin in which the k-th largest lies.
+// The largest scores of a row: first the key of the k-th largest, digit by digit, then the
+// positions of all selected ones. Each digit takes a histogram over the scores that share the
+// digits known so far, and the bin in which the k-th largest lies.
 //
 // Use, by one group, with histogram and storage in shared memory:
 //     RadixSearch search = start_search(count);            // or with a budget by mass
@@ -10,18 +11,17 @@
 //       search = settle_digit<Group>(storage, histogram, digit, search);
 //     }
 //     Threshold threshold = threshold_of<Histogram>(search);
-// Several blocks may share a row: each tallies its part into shared memory and adds that to one
-// histogram in global memory, which settle_digit reads as well in the next kernel.
+// Several blocks may share a row: each counts its part in shared memory and adds that to one
+// histogram in global memory, which settle_digit reads in the next kernel.
 //
-// A budget by mass stops at the first score, from the largest, with which the sum reaches it.
-// Masses are integers, so that sums do not depend on the order of the atomics. Source of the
-// method: radix selection as in cpu/top_k.cpp.
+// With a budget by mass the search stops at the first score, from the largest, at which the sum
+// reaches the budget. Masses are integers, so that sums do not depend on the order of the atomics.
+// Source of the method: radix selection as in cpu/top_k.cpp.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
 
-#include "cuda/device/scan.h"
 #include "cuda/device/thread_group.h"
 
 namespace minference::device {
@@ -48,22 +48,22 @@ __device__ inline float score_of(uint32_t key) {
   return __uint_as_float((key >> 31) != 0 ? key & 0x7fffffffu : ~key);
 }
 
-/// A score in units of 2^-52, rounded down: exact from 2^-29 on. Scores above 64, the sum of 64
-/// rows of probabilities, count as 64, NaN as 0.
+/// A score in units of 2^-52, rounded down: exact from 2^-29 on. A score above 64 counts as 64, the
+/// sum of 64 rows of probabilities; NaN counts as 0.
 __device__ inline uint64_t mass_of(float score) {
   if (!(score > 0)) return 0;
   constexpr float kUnits = 4503599627370496.0f;  // 2^52
   return static_cast<uint64_t>((score < 64.0f ? score : 64.0f) * kUnits);
 }
 
-/// Scores of a digit, per bin.
+/// Number of scores in each bin of a digit.
 struct CountHistogram {
   static constexpr bool kByMass = false;
   int32_t counts[kRadixBins];
 };
 
-/// The same, and their masses. In two halves, for shared memory adds 32 bits natively but 64 bits
-/// only in a loop of compare-and-swap, which lanes on one bin would go through one by one.
+/// The same, and the masses of the bins. Each mass is in two halves: shared memory adds 32 bits
+/// natively, but 64 bits only in a compare-and-swap loop, in which lanes on one bin take turns.
 struct MassHistogram {
   static constexpr bool kByMass = true;
   int32_t counts[kRadixBins];
@@ -71,11 +71,12 @@ struct MassHistogram {
   uint32_t high[kRadixBins];
 };
 
-/// The k-th largest score while it is being found. Aligned to be loaded and stored in one piece.
+/// The k-th largest score while the search is under way. Aligned for one 16-byte load or store.
 struct alignas(16) RadixSearch {
-  uint32_t prefix = 0;     // Its digits so far, in place.
-  int32_t count_left = 0;  // It is the count_left-th largest of the scores with this prefix,
-  uint64_t mass_left = 0;  // unless their sum reaches this before.
+  uint32_t prefix = 0;  // The digits found so far, in place.
+  int32_t count_left =
+      0;  // The result is the count_left-th largest of the scores with this prefix, ...
+  uint64_t mass_left = 0;  // ... unless their sum reaches this first.
 };
 
 /// The largest `count` scores, or fewer, if fewer sum to `mass`.
@@ -93,7 +94,7 @@ __device__ inline void clear(Histogram& histogram) {
 
 __device__ inline void add_mass(MassHistogram& histogram, int bin, uint64_t mass) {
   const auto low = static_cast<uint32_t>(mass);
-  // The add that wraps around carries: the 64-bit sum is right whatever the order.
+  // The add that wraps around carries, so the 64-bit sum is right in any order.
   const bool carry = atomicAdd(&histogram.low[bin], low) > ~low;
   const uint32_t high = static_cast<uint32_t>(mass >> 32) + (carry ? 1u : 0u);
   if (high != 0) atomicAdd(&histogram.high[bin], high);
@@ -108,7 +109,7 @@ __device__ inline void tally(Histogram& histogram, int digit, uint32_t prefix, u
   if constexpr (Histogram::kByMass) add_mass(histogram, bin, mass_of(score_of(key)));
 }
 
-/// Adds a part's histogram to the row's.
+/// Adds a block's part of a histogram to the row's.
 template <typename Group, typename Histogram>
 __device__ inline void add_histogram(const Histogram& part, Histogram& row, int digit) {
   for (int bin = Group::thread(); bin < digit_bins(digit); bin += Group::kThreads) {
@@ -142,7 +143,7 @@ struct RadixStorage {
   RadixSearch found;
 };
 
-/// The mass of all tallied scores, for shares of it.
+/// The mass of all counted scores, from which a budget is taken.
 template <typename Group>
 __device__ inline uint64_t total_mass(RadixStorage<Group>& storage,
                                       const MassHistogram& histogram) {
@@ -171,8 +172,8 @@ __device__ inline RadixSearch settle_digit(RadixStorage<Group>& storage, const H
     own.count += bin.count;
     own.mass += bin.mass;
   }
-  // Where masses overflow 64 bits, no thread may find the end: then it is somewhere. The barriers
-  // of the scan put this before what is found.
+  // If masses overflow 64 bits, no thread may find the end; this is the result then. The barriers
+  // of the scan order this write before the real result.
   if (Group::thread() == 0) storage.found = {.prefix = search.prefix};
   Tally above{.count = exclusive_scan<Group>(storage.counts, own.count).exclusive};
   if constexpr (Histogram::kByMass) {
@@ -191,19 +192,19 @@ __device__ inline RadixSearch settle_digit(RadixStorage<Group>& storage, const H
                      .count_left = search.count_left - above.count,
                      .mass_left = search.mass_left - above.mass};
   }
-  Group::sync();  // The result is there.
+  Group::sync();  // The result is written.
   const RadixSearch found = storage.found;
-  Group::sync();  // All have it: the storage may be written again.
+  Group::sync();  // All have read it: the storage may be written again.
   return found;
 }
 
-/// Selected are all keys above `key`, and the first `ties` that equal it.
+/// Selects all keys above `key`, and the first `ties` keys that equal it.
 struct Threshold {
   uint32_t key;
   int32_t ties;
 };
 
-/// What the search found once all digits are settled.
+/// The search's result once all digits are settled.
 template <typename Histogram>
 __device__ inline Threshold threshold_of(const RadixSearch& search) {
   Threshold threshold{.key = search.prefix, .ties = search.count_left};
@@ -219,6 +220,112 @@ __device__ inline Threshold threshold_of(const RadixSearch& search) {
     }
   }
   return threshold;
+}
+
+// ---- Ordered compaction -------------------------------------------------------------------------
+//
+// Places the selected scores of a row in its ascending list of indices, without a sort.
+//
+// Each thread gets 32 consecutive scores as two words of flags (above the threshold, equal to it),
+// which its warp loads in whole lines. Prefix sums over the group then give the position of its
+// selected scores and how many of its ties are still selected. Use, by one group:
+//     Passed passed{};                                     // or the counts of earlier parts of the
+//     row for (begin = 0; begin < end; begin += kCompactionTile<Group>) {
+//       const KeyFlags flags = flag_keys<Group>(keys, begin, end, threshold);
+//       const Placement placement = place_selected<Group>(scan_storage, flags, threshold, passed);
+//       for_each_selected<Group>(placement, begin, [&](position, index) { list[position] = index;
+//       });
+//     }
+// where keys(i) is the order key of score i, from any memory.
+
+/// Scores that a group flags and places at a time.
+template <typename Group>
+inline constexpr int32_t kCompactionTile = Group::kThreads * 32;
+
+/// Bit t is set if score t of the thread's 32 scores is above the threshold, or equals it.
+struct KeyFlags {
+  uint32_t above = 0;
+  uint32_t ties = 0;
+};
+
+/// Counts of the scores above the threshold and at it.
+struct Passed {
+  int32_t above = 0;
+  int32_t ties = 0;
+
+  /// Both in one word, so that one scan sums both.
+  __device__ uint64_t packed() const {
+    return static_cast<uint64_t>(above) << 32 | static_cast<uint32_t>(ties);
+  }
+  __device__ static Passed unpacked(uint64_t word) {
+    return {static_cast<int32_t>(word >> 32), static_cast<int32_t>(static_cast<uint32_t>(word))};
+  }
+};
+
+/// Flags of the thread's scores: score 32 * thread + t of the tile that starts at `begin`. Scores
+/// from `end` on are in neither word.
+template <typename Group, typename Keys>
+__device__ inline KeyFlags flag_keys(const Keys& keys, int32_t begin, int32_t end,
+                                     const Threshold& threshold) {
+  constexpr int kBatch = 8;  // Loads in flight per thread.
+  const int lane = lane_index();
+  const int32_t left = end - begin - Group::warp() * 1024;  // Scores from this warp's first on.
+  KeyFlags flags;
+#pragma unroll 1
+  for (int first = 0; first < 32 && first * 32 < left; first += kBatch) {
+    uint32_t key[kBatch];
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int32_t offset = (first + i) * 32 + lane;
+      key[i] = offset < left ? keys(end - left + offset) : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const bool exists = (first + i) * 32 + lane < left;
+      const uint32_t above = __ballot_sync(kFullWarp, exists && key[i] > threshold.key);
+      const uint32_t ties = __ballot_sync(kFullWarp, exists && key[i] == threshold.key);
+      if (lane == first + i) flags = {.above = above, .ties = ties};
+    }
+  }
+  return flags;
+}
+
+/// Counts a thread's flags.
+__device__ inline Passed count_flags(const KeyFlags& flags) {
+  return {.above = __popc(flags.above), .ties = __popc(flags.ties)};
+}
+
+/// Where a thread's selected scores go.
+struct Placement {
+  int32_t first;      // Position of the first one in the row's list.
+  uint32_t selected;  // Bit t: score t is selected.
+};
+
+/// Places the tile's selected scores after those that `passed` counts, and adds the tile to
+/// `passed`.
+template <typename Group>
+__device__ inline Placement place_selected(ScanStorage<Group, Sum<uint64_t>>& storage,
+                                           const KeyFlags& flags, const Threshold& threshold,
+                                           Passed& passed) {
+  const auto scan = exclusive_scan<Group>(storage, count_flags(flags).packed());
+  const Passed before = Passed::unpacked(passed.packed() + scan.exclusive);
+  passed = Passed::unpacked(passed.packed() + scan.total);
+  const int32_t ties_before = before.ties < threshold.ties ? before.ties : threshold.ties;
+  uint32_t ties = flags.ties;
+  int32_t surplus = __popc(ties) - (threshold.ties - ties_before);
+  // Clears the last ties, because the first ones are selected.
+  for (; surplus > 0; --surplus) ties &= ~(0x80000000u >> __clz(static_cast<int>(ties)));
+  return {.first = before.above + ties_before, .selected = flags.above | ties};
+}
+
+/// Calls store(position, index) for the thread's selected scores of the tile at `begin`, ascending.
+template <typename Group, typename Store>
+__device__ inline void for_each_selected(const Placement& placement, int32_t begin,
+                                         const Store& store) {
+  int32_t position = placement.first;
+  for (uint32_t left = placement.selected; left != 0; left &= left - 1) {
+    store(position++, begin + Group::thread() * 32 + __ffs(static_cast<int>(left)) - 1);
+  }
 }
 
 }  // namespace minference::device

@@ -1,18 +1,17 @@
-// The number of key tiles (core/key_tiles.h) of many neighbouring row blocks of a head: a block of
-// threads counts one row block each, together.
+// The number of key tiles (core/key_tiles.h) of many neighbouring row blocks of a head. A block of
+// threads counts them together, one row block each.
 //
-// A run has one tile more with each row block from the first that it reaches on, until it is whole
-// (core/key_tiles.h). So runs are counted for all row blocks at once: each adds +1 and -1 where
-// its growth begins and ends, and two prefix sums over the row blocks give the counts, for a few
-// operations per run instead of a search per row block. Columns take a binary search over the runs
-// for every entry that is looked at, most often one of 64.
+// From the first row block that a run reaches, each further row block has one more tile of it,
+// until the run is complete (core/key_tiles.h). So runs are counted for all row blocks at once:
+// each adds +1 where its growth begins and -1 where it ends, and two prefix sums over the row
+// blocks give the counts. That takes a few operations per run instead of a search per row block.
+// Columns take a binary search over the runs for every entry that is looked at, mostly one in 64.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
 
 #include "core/key_tiles.h"
-#include "cuda/device/scan.h"
 #include "cuda/device/thread_group.h"
 
 namespace minference::device {
@@ -20,7 +19,7 @@ namespace minference::device {
 template <typename Group>
 struct RowBlockStorage {
   ScanStorage<Group, Sum<int32_t>> scan;
-  int32_t growth[Group::kThreads];  // Change at a row block of how many runs grow.
+  int32_t growth[Group::kThreads];  // Change in the number of growing runs at a row block.
 };
 
 /// Tiles of the runs in row block `first` + thread.
@@ -31,14 +30,14 @@ __device__ inline int32_t count_tiles_of_runs(RowBlockStorage<Group>& storage, c
   storage.growth[Group::thread()] = 0;
   Group::sync();       // All are zero.
   int32_t before = 0;  // Tiles in row block first - 1.
-  // `head` may be in device memory, to be read again after every atomic.
+  // If `head` is in device memory, it would be read again after every atomic.
   const Run* const runs = head.runs;
   const int32_t num_runs = head.num_runs;
   for (int32_t i = Group::thread(); i < num_runs; i += Group::kThreads) {
     const RunGrowth run = run_growth(runs[i], lengths);
     const int32_t begin = max_of(run.first - first, 0);
     const int32_t end = run.first - first + run.full;
-    if (begin >= Group::kThreads) break;  // So do all farther runs.
+    if (begin >= Group::kThreads) break;  // All runs farther away begin later still.
     before += count_run_tiles(run, first - 1);
     if (begin < end) {
       atomicAdd(&storage.growth[begin], 1);

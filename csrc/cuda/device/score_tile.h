@@ -1,10 +1,9 @@
-// S^T = K q^T on the tensor cores, 16 keys by 32 query rows a warp: keys are the A operand, read
-// from shared memory; queries are the B operand and stay in registers for as many keys as there
-// are.
+// S^T = K q^T on the tensor cores, 16 keys by 32 query rows per warp. Keys are the A operand, read
+// from shared memory; queries are the B operand and stay in registers for all keys.
 //
 // Keys lie along M, so a thread (lane = 4 g + t) has few keys and many rows: keys g and g + 8, and
-// of each 8-row tile n the rows 8 n + 2 t and 8 n + 2 t + 1. Sums over rows are mostly its own;
-// sums over keys stay its own until the end.
+// rows 8 n + 2 t and 8 n + 2 t + 1 of each 8-row tile n. So it forms most of a sum over rows by
+// itself; sums over keys stay per thread until the end.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -13,7 +12,7 @@
 
 #include "cuda/arch/matrix.h"
 #include "cuda/device/key_stream.h"
-#include "cuda/device/query_scale.h"
+#include "cuda/device/online_softmax.h"
 #include "cuda/device/thread_group.h"
 
 namespace minference::device {
@@ -26,10 +25,10 @@ inline constexpr int kThreadRows = 2 * kRowTiles;
 __device__ inline int lane_key() { return lane_index() / 4; }      // g
 __device__ inline int lane_row() { return lane_index() % 4 * 2; }  // 2 t
 
-/// Row of the warp's that a thread's i-th row is.
+/// The warp's row that the thread's i-th row is.
 __device__ inline int row_of(int i) { return i / 2 * 8 + lane_row() + i % 2; }
 
-/// One step's scores as mma.sync leaves them: of row tile n, [n][0..1] are those of key g,
+/// One step's scores as mma.sync leaves them. Of row tile n, [n][0..1] are those of key g and
 /// [n][2..3] those of key g + 8.
 struct ScoreTile {
   static constexpr int kRowTiles = device::kRowTiles;
@@ -46,8 +45,9 @@ struct QueryFragments {
   static constexpr int kSteps = kHeadDim / 16;
   uint32_t pairs[kRowTiles][kSteps][2];
 
-  /// Rows past `num_rows` and dimensions past `head_dim` are 0. `rows` is 4-byte aligned, the
-  /// stride in pairs of elements. Each word is read once per block: no detour by shared memory.
+  /// Rows past `num_rows` and dimensions past `head_dim` are 0. `rows` is 4-byte aligned; the
+  /// stride is in pairs of elements. Each word is read once per block, so it does not go through
+  /// shared memory.
   __device__ void load(const uint32_t* rows, int64_t row_stride_pairs, int32_t num_rows,
                        int32_t head_dim, QueryBits bits) {
 #pragma unroll
@@ -84,14 +84,14 @@ __device__ inline ScoreTile score_keys(const KeyTile<Element, kHeadDim>& tile, i
   return scores;
 }
 
-// ---- Of tiles of 16 keys in this layout with any number of rows: kRowTiles, kThreadRows, at()
-// ----
+// ---- Tiles of 16 keys in this layout with any number of rows: kRowTiles, kThreadRows, at()
+// --------
 
-/// Offset of rows that do not exist or are not finite: FLT_MAX.
+/// FLT_MAX, the offset of rows that do not exist or are not finite.
 inline constexpr float kNoRow = 3.402823466e+38f;
 
-/// -inf where the key lies after the row. `ahead` is how far the step's first key lies after the
-/// position of the warp's first row; may be negative.
+/// Sets scores to -inf where the key lies after the row. `ahead` is how far the step's first key
+/// lies after the position of the warp's first row; it may be negative.
 template <typename Tile>
 __device__ inline void mask_causal(Tile& scores, int32_t ahead) {
   const int32_t thread_ahead = ahead + lane_key() - lane_row();

@@ -1,15 +1,17 @@
-// The key tiles of a row tile (one row block, or two neighbouring ones), in order, found by the
-// threads of a group together and queued in shared memory ahead of their use.
+// The key tiles of a row tile (one row block, or two neighbouring ones), in order, and which of a
+// tile's keys a row attends. The threads of a group find tiles together and queue them in shared
+// memory ahead of their use.
 //
 // A walk of core/key_tiles.h is a chain of dependent steps, far too slow for one thread of a GPU.
-// Instead each of 16 lanes passes over as many tiles as lanes are before it and takes the next one,
-// for both row blocks at once; the two sequences, ascending both, are merged by rank. Columns: a
-// lane per entry of the list, a search over the runs each, votes give the tile's `keep`.
+// Instead each of 16 lanes skips one tile for each lane before it and takes the next one, for both
+// row blocks at once; the two ascending sequences are merged by rank. For column tiles each lane
+// takes one entry of the list and searches the runs for it; votes give the tile's `keep`.
 //
-// Cost, by the machine code's stalls and latencies assumed: about 1500 cycles for 16 contiguous
-// tiles; for 16 column tiles (four searches over the runs for each of a warp's) 8,000 without runs,
-// 20,000 and more with many. A multiprocessor multiplies 16 joined tiles in 29,000 on sm_80; its
-// other block, or on sm_90 finding four batches ahead, fills them.
+// Cost, from the stalls in the machine code and assumed latencies: about 1500 cycles for 16
+// contiguous tiles; for 16 column tiles (each warp searches the runs for four of them) 8,000
+// without runs, 20,000 and more with many. A multiprocessor multiplies 16 joined tiles in 29,000
+// cycles on sm_80. That time is hidden by its other block, or on sm_90 by finding four batches
+// ahead.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -22,21 +24,21 @@ namespace minference::device {
 
 /// 64 keys or fewer, loaded once for both row blocks of a row tile.
 struct alignas(8) PairTile {
-  int32_t begin;  // First key; of a column tile, first entry of the column list.
+  int32_t begin;  // First key; first entry of the column list if it is a column tile.
   uint8_t columns;
-  uint8_t mask[2];   // TileMask, of each row block.
-  uint8_t whole;     // Contiguous keys, 64 of them, each attended by all rows of the row tile.
-  uint64_t keep[2];  // Keys that each row block attends; 0: it passes over the tile.
+  uint8_t mask[2];   // TileMask of each row block.
+  uint8_t whole;     // 64 contiguous keys, each attended by all rows of the row tile.
+  uint64_t keep[2];  // Keys that each row block attends; 0: it skips the tile.
 
   __device__ uint64_t loaded() const { return keep[0] | keep[1]; }
-  /// Whether a row block attends 64 keys, with all its rows.
+  /// Whether all rows of a row block attend all 64 keys.
   __device__ static bool is_whole(uint64_t keep, int mask) {
     return keep == low_bits(kBlock) && mask == 0;
   }
 };
 
 /// A row tile of a head, and which of its tiles are wanted: [first_tile, end_tile) of those that
-/// TileWalk finds; of a row tile of two row blocks, all.
+/// TileWalk finds. A row tile of two row blocks always wants all.
 struct RowTile {
   int32_t head_idx;  // batch * num_heads_q + query head.
   int32_t row_block;
@@ -48,19 +50,19 @@ struct RowTile {
 
 inline constexpr int kBatchTiles = 16;
 
-/// Written by refill() between its barriers, and read after them by all. The state of a walk is
-/// here too, and not in registers, of which products need all there are. At least two batches: one
-/// is found while the tile before it is still in use.
+/// refill() writes it between its barriers, and all threads read it after them. The state of a walk
+/// is here too, because the products need all registers. It has at least two batches: one is found
+/// while the last tile of the previous one is still in use.
 template <int kBatches = 2>
 struct TileQueue {
   RowTile row_tile;
   PairTile tiles[kBatches * kBatchTiles];
-  KeyTiles walk[2];       // Of each row block, behind the tiles already queued.
-  int32_t last_begin[2];  // Of the tile that each walk yielded last.
+  KeyTiles walk[2];       // Of each row block, past the tiles already queued.
+  int32_t last_begin[2];  // Start of the tile that each walk yielded last.
   int32_t next_column;    // First entry of the column tile to look at next; -1: none.
   int32_t to_skip;        // Tiles before the first one wanted.
   int32_t wanted;         // Tiles still to be queued.
-  int32_t batch;          // Tiles of the batch found last. 0: there are no more.
+  int32_t batch;          // Tiles of the last batch found. 0: there are no more.
 
   /// The place of tile number `number`.
   __device__ PairTile& operator[](uint32_t number) {
@@ -74,7 +76,7 @@ class TileWalk {
  public:
   using Queue = TileQueue<kQueueBatches>;
 
-  /// Of queue.row_tile, which is there. Tiles are numbered from `first` on.
+  /// Walks queue.row_tile, which must be set. Tiles are numbered from `first` on.
   __device__ TileWalk(Queue& queue, const HeadKeys* heads, const Lengths& lengths,
                       uint32_t first = 0)
       : queue_(queue), heads_(heads), lengths_(lengths), queued_(first) {
@@ -94,21 +96,22 @@ class TileWalk {
       queue_.wanted = tile.end_tile - tile.first_tile;
       queue_.batch = kBatchTiles;
     }
-    Group::sync();  // The walks stand.
+    Group::sync();  // The walks are initialised.
   }
 
-  /// Whether there is a tile number `tile`; if so, it can be read from the queue. Ascending, at
-  /// most kBatchTiles ahead of the oldest tile in use. Has barriers where it finds another batch.
+  /// Whether there is a tile number `tile`; if so, it can be read from the queue. Numbers ascend
+  /// and are at most kBatchTiles ahead of the oldest tile in use. Has barriers if it finds another
+  /// batch.
   __device__ bool has(uint32_t tile) {
     if (!has_queued(tile)) find();
     return has_queued(tile);
   }
 
-  /// The same for a tile that has() was asked for before.
+  /// The same for a tile that has() was called for before.
   __device__ bool has_queued(uint32_t tile) const { return warp_uniform(tile < queued_); }
 
-  /// Queues the next batch, at most kBatchTiles; how many tiles it has, 0 at the end. Has barriers;
-  /// the batch kQueueBatches before is overwritten.
+  /// Queues the next batch, at most kBatchTiles, and returns how many tiles it has: 0 at the end.
+  /// Has barriers; overwrites the batch kQueueBatches before.
   __device__ int32_t find() {
     if (warp_uniform(queue_.batch == 0)) return 0;
     int32_t found = 0;
@@ -136,7 +139,7 @@ class TileWalk {
     if (warp_uniform(first >= head.num_columns || head.columns[first] > last_visible)) {
       Group::sync();  // All have read next_column.
       if (Group::thread() == 0) queue_.next_column = -1;
-      Group::sync();  // It says that there are none.
+      Group::sync();  // It says that there are none left.
       return 0;
     }
     // 1. A few tiles for each warp.
@@ -148,7 +151,7 @@ class TileWalk {
     }
     Group::sync();  // The batch is complete.
 
-    // 2. Empty ones, and those before the first one wanted, are closed up.
+    // 2. Remove empty tiles and those before the first one wanted.
     if (warp_uniform(warp == 0)) {
       const int i = lane_index() % kBatchTiles;
       const PairTile tile = queue_[queued_ + i];
@@ -172,7 +175,7 @@ class TileWalk {
     return queue_.batch;
   }
 
-  /// The column tile of entries [begin, begin + 64), by a warp.
+  /// The column tile of entries [begin, begin + 64), found by a warp.
   __device__ PairTile column_tile(const HeadKeys& head, int32_t begin) const {
     PairTile tile{.begin = begin, .columns = 1, .mask = {0, 0}, .whole = 0, .keep = {0, 0}};
 #pragma unroll
@@ -198,7 +201,7 @@ class TileWalk {
   // ---- Contiguous tiles
 
   __device__ int32_t refill_contiguous() {
-    Group::sync();  // All have read the size of the batch before.
+    Group::sync();  // All have read the size of the previous batch.
     if (warp_uniform(Group::warp() == 0)) {
       skip_unwanted();
       merge_walks();
@@ -218,8 +221,8 @@ class TileWalk {
     __syncwarp();  // It is 0 for all.
   }
 
-  /// Queues the next kBatchTiles tiles of both walks, merged. By a warp: lane 16 r + i finds tile i
-  /// of row block r.
+  /// Queues the next kBatchTiles tiles of both walks, merged. One warp calls it: lane 16 r + i
+  /// finds tile i of row block r.
   __device__ void merge_walks() {
     const int lane = lane_index();
     const int r = lane / kBatchTiles, i = lane % kBatchTiles;
@@ -238,7 +241,7 @@ class TileWalk {
     const int other_count = first_bit(of_half(descents, 1 - r));
     const bool valid = i < own_count;
 
-    // 2. Its rank among the tiles of both.
+    // 2. Its rank among the tiles of both walks.
     const int others_below = count_below(tile.begin, 1 - r, other_count);
     const int twin = (1 - r) * kBatchTiles + min(others_below, kBatchTiles - 1);
     const bool same = __shfl_sync(kFullWarp, tile.begin, twin) == tile.begin && valid &&
@@ -248,7 +251,7 @@ class TileWalk {
     const uint64_t twin_keep = __shfl_sync(kFullWarp, tile.keep, twin);
     const int twin_mask = __shfl_sync(kFullWarp, int{tile.mask}, twin);
 
-    // 3. The first ones are queued; a tile of both by the first row block's lane.
+    // 3. Queue the first ones; the first row block's lane queues a tile that both have.
     const int32_t limit = min(kBatchTiles, queue_.wanted);
     const bool taken = valid && rank < limit;
     const bool writes = taken && !(same && r == 1);
@@ -298,6 +301,60 @@ class TileWalk {
   const HeadKeys* const heads_;
   const Lengths& lengths_;
   uint32_t queued_;
+};
+
+// ---- Masks --------------------------------------------------------------------------------------
+
+struct KeyMask {
+  uint64_t keep;           // Keys of the tile, from bit 0 on.
+  int32_t first_key;       // Key of bit 0; its entry if it is a column tile.
+  bool contiguous;         // Otherwise keys are entries of the column list.
+  const int32_t* columns;  // The list, if some kept entry is after some row; else null.
+  int32_t sink;            // Window: rows before dense_from attend keys before sink and ...
+  int32_t window;          // ... the last `window` keys up to their own. INT32_MAX: no window.
+  int32_t dense_from;
+
+  /// The mask of a tile for row block `r` of its row tile.
+  __device__ static KeyMask of(const PairTile& tile, int r, const HeadKeys& head,
+                               const Lengths& lengths) {
+    const bool by_column = tile.columns != 0 && (tile.mask[r] & kMaskCausal) != 0;
+    const bool windowed = (tile.mask[r] & kMaskWindow) != 0;
+    return {.keep = tile.keep[r],
+            .first_key = tile.begin,
+            .contiguous = tile.columns == 0,
+            .columns = by_column ? head.columns : nullptr,
+            .sink = windowed ? head.sink : 0,
+            .window = windowed ? head.window : INT32_MAX,
+            .dense_from = windowed ? minference::dense_from(head, lengths) : 0};
+  }
+
+  /// Bits of the keys that the row at `position` attends.
+  __device__ uint64_t attended(int32_t position) const {
+    if (!contiguous) return columns == nullptr ? keep : keep & lowest(count_columns(position));
+    uint64_t bits = keep & lowest(position - first_key + 1);
+    if (window != INT32_MAX && position < dense_from) {
+      bits &= ~lowest(position - window + 1 - first_key) | lowest(sink - first_key);
+    }
+    return bits;
+  }
+
+ private:
+  __device__ static uint64_t lowest(int32_t count) { return count <= 0 ? 0 : low_bits(count); }
+
+  /// Number of columns up to `position`, counted up to the last one kept: later ones need not
+  /// exist.
+  __device__ int32_t count_columns(int32_t position) const {
+    int32_t lo = 0, hi = 64 - __clzll(static_cast<long long>(keep));
+    while (lo < hi) {
+      const int32_t mid = (lo + hi) / 2;
+      if (columns[first_key + mid] <= position) {
+        lo = mid + 1;
+      } else {
+        hi = mid;
+      }
+    }
+    return lo;
+  }
 };
 
 }  // namespace minference::device

@@ -1,9 +1,9 @@
 // Stage 3 on sm80, the host side: key sets, the work table, the kernel, and, in small calls, the
-// combination of parts.
+// combination of splits.
 //
-//     prepare_attention    key sets and items          common/attention_prologue.h
-//     attention            persistent blocks           attention_kernel.h
-//     combine_splits       only where keys were split  common/combine_splits.h
+//     prepare_attention    key sets and items           common/attention_launch.h
+//     attention            persistent blocks            attention_kernel.h
+//     combine_splits       only if keys were split      common/attention_launch.h
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
@@ -12,18 +12,17 @@
 #include "core/host_device.h"
 #include "core/workspace.h"
 #include "cuda/arch/element.h"
-#include "cuda/common/attention_prologue.h"
-#include "cuda/common/combine_splits.h"
+#include "cuda/common/attention_launch.h"
 #include "cuda/common/head_dims.h"
-#include "cuda/device/query_scale.h"
+#include "cuda/device/online_softmax.h"
 #include "cuda/machine.h"
-#include "cuda/sm80/attention.h"
+#include "cuda/sm80/kernels.h"
 #include "cuda/sm80/stages.h"
 
 namespace minference::sm80 {
 namespace {
 
-/// At most, by registers; what *_bytes reckons with, which knows no instance.
+/// Registers allow no more; *_bytes uses it, because it knows no instance.
 constexpr int32_t kMaxResidentBlocks = 2;
 
 template <typename Element>
@@ -42,9 +41,9 @@ int64_t num_row_blocks(const Shape& shape) {
   return int64_t{shape.batch} * shape.num_heads_q * shape.lengths.row_blocks();
 }
 
-/// Parts of its keys that each row block may be split into; no fewer with more blocks. Two rounds
-/// of parts at most, each of 4 tiles at least: shorter ones would be mostly their beginning and
-/// end.
+/// Parts into which each row block's keys may be split; with more resident blocks, at least as
+/// many. Two rounds of parts at most, each of 4 tiles at least: shorter parts would be mostly
+/// beginning and end.
 int32_t most_splits(const Shape& shape, int64_t resident) {
   constexpr int64_t kMinTiles = 4, kMaxRounds = 2;
   const int64_t by_tiles = shape.lengths.key_blocks() / kMinTiles;
@@ -54,18 +53,18 @@ int32_t most_splits(const Shape& shape, int64_t resident) {
 
 /// How the row blocks of a call are dealt out to `resident` blocks that run at a time.
 struct Division {
-  int32_t num_splits = 1;  // Parts of a row block's keys that are items of their own.
-  bool joins = false;      // Whether row blocks may be joined; not where keys are split.
+  int32_t num_splits = 1;  // Parts of a row block's keys, each an item of its own.
+  bool joins = false;      // Whether row blocks may be joined; never if keys are split.
 
   Division(const Shape& shape, const AttentionInstance& instance, int64_t resident) {
     const int64_t items = num_row_blocks(shape);
     if (shape.lengths.seqlen_q > shape.lengths.seqlen_k / 2 && items >= resident) {
-      // Row blocks of all lengths: the short ones fill the last round.
+      // Row blocks of all lengths: the short ones fill up the last round.
       joins = instance.pairs && items >= 2 * resident;
       return;
     }
-    // Row blocks much alike: what counts is how many rounds they take. Of numbers of splits the
-    // smallest within 15 % of the least time, as in FlashAttention.
+    // Row blocks of similar length: what counts is how many rounds they take. It takes the smallest
+    // number of splits within 15 % of the least time, as in FlashAttention.
     const int32_t most = most_splits(shape, resident);
     const auto time = [&](int64_t splits) {
       return static_cast<double>(ceil_div(items * splits, resident)) / static_cast<double>(splits);
@@ -73,7 +72,7 @@ struct Division {
     double least = time(1);
     for (int32_t splits = 2; splits <= most; ++splits) least = std::min(least, time(splits));
     while (time(num_splits) * 0.85 > least) ++num_splits;
-    // A joined tile costs 4 where a single one costs 3: work_table.h.
+    // A joined tile costs 4 where a single one costs 3: kPairShareOf4.
     const auto joined = static_cast<double>(ceil_div(ceil_div(items, 2), resident));
     joins = instance.pairs && items > resident && 4 * joined < 3 * time(num_splits);
     if (joins) num_splits = 1;

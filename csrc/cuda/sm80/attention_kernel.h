@@ -1,5 +1,5 @@
 // Stage 3 on sm80: exact softmax attention over the tiles that each row block attends, all patterns
-// and heads in one launch. The kernel knows tiles; which, is core/key_tiles.h's to say.
+// and heads in one launch. The kernel sees tiles only; core/key_tiles.h decides which.
 //
 // Blocks are persistent: each takes items from the work table, longest first, and draws the number
 // of the next one while it computes. An item is a row tile of one head, or, in small calls, a part
@@ -14,26 +14,25 @@
 #include <cstdint>
 
 #include "cuda/arch/launch.h"
-#include "cuda/arch/opaque.h"
+#include "cuda/arch/math.h"
 #include "cuda/arch/shared.h"
 #include "cuda/common/row_tiles.h"
-#include "cuda/sm80/attention.h"
-#include "cuda/sm80/attention_finish.h"
+#include "cuda/sm80/attention_epilogue.h"
 #include "cuda/sm80/attention_load.h"
-#include "cuda/sm80/attention_nonfinite.h"
-#include "cuda/sm80/attention_softmax.h"
+#include "cuda/sm80/attention_mainloop.h"
 #include "cuda/sm80/attention_traits.h"
+#include "cuda/sm80/kernels.h"
 
 namespace minference::sm80 {
 
-/// floor(count / parts) for each part before `part`, and one more for each of the first remainder:
-/// where that part begins.
+/// Where part `part` of `count` begins: each part before it has floor(count / parts), and the first
+/// ones one more, until the remainder is used up.
 __device__ inline uint32_t part_of(uint32_t count, uint32_t part, uint32_t parts) {
   return count / parts * part + min(part, count % parts);
 }
 
-/// The row tile of item number `item`, and its part of the tiles where keys are split: items are
-/// few then. num_row_blocks is 0 where there is no more to do.
+/// The row tile of item number `item`, and its part of the tiles if keys are split (then items are
+/// few). num_row_blocks is 0 if there is no more to do.
 __device__ inline device::RowTile load_item(const AttentionParams& params, int64_t item) {
   if (params.num_splits == 1) return cuda::row_tile(params.table, params.sequences.max, item);
   const auto num_splits = static_cast<uint32_t>(params.num_splits);
@@ -49,14 +48,14 @@ __device__ inline device::RowTile load_item(const AttentionParams& params, int64
   return tile;
 }
 
-/// Which rows of a row tile, and which keys of each fill, are a warp's. The keys of a fill are one
-/// or two steps. Two row blocks: each warp has its rows, and takes both steps. One row block on
-/// 32-row warps: two warps have the same rows and take a step each.
+/// Which rows of a row tile, and which keys of each fill (a stage), belong to a warp. The keys of a
+/// fill are one or two steps. With two row blocks each warp has its own rows and takes both steps.
+/// With one row block on 32-row warps, two warps have the same rows and take a step each.
 template <typename Traits>
 struct WarpShare {
-  int first_row;   // Of the row tile.
-  int row_block;   // Of the row tile's one or two.
-  int first_step;  // Of a fill's.
+  int first_row;   // Index in the row tile.
+  int row_block;   // 0 or 1: which of the row tile's row blocks.
+  int first_step;  // Index in a fill.
   int num_steps;
   bool is_shared;  // Another warp has the same rows and the other steps.
 
@@ -79,13 +78,13 @@ struct WarpShare {
   }
 };
 
-/// Keys that row block `r` attends of the step that begins at a tile's `first_key`, from bit 0 on.
+/// Keys that row block `r` attends in the step that begins at a tile's `first_key`, from bit 0 on.
 template <typename Traits>
 __device__ inline uint64_t step_keep(const device::PairTile& tile, int r, int first_key) {
   return tile.keep[r] >> first_key & low_bits(Traits::kStepKeys);
 }
 
-/// S of a step, masked, and of the sign of the scale. first_key: of the tile's.
+/// S of a step, masked, with the sign of the scale. first_key: the tile's first key.
 template <typename Traits>
 __device__ inline void finish_scores(Scores<Traits>& scores, const AttentionParams& params,
                                      const Lengths& lengths,
@@ -112,7 +111,7 @@ __device__ inline void finish_scores(Scores<Traits>& scores, const AttentionPara
               walk.row_tile().row_block * kBlock + share.first_row + lengths.offset());
 }
 
-/// Computes the queue's row tile. What is not needed in step 2 is read anew after it.
+/// Computes the queue's row tile. Values not needed in step 2 are read again after it.
 template <typename Traits>
 __device__ inline void attend(typename Traits::SharedStorage& storage,
                               const AttentionParams& params) {
@@ -133,7 +132,7 @@ __device__ inline void attend(typename Traits::SharedStorage& storage,
                      min(row_tile.num_row_blocks * kBlock, lengths.seqlen_q - first_row));
   Ring ring(storage, walk, params, sequence, head_q / params.group_size);
 
-  // Behind the copies, whose latency this one's hides in.
+  // After the copies, so that its latency is hidden by theirs.
   if (threadIdx.x == 0) {
     storage.next_item = gridDim.x + static_cast<int64_t>(atomicAdd(params.next_item, 1ull));
   }
@@ -190,17 +189,17 @@ __device__ inline void attend(typename Traits::SharedStorage& storage,
     }
   }
 
-  // 3. Results. Without a fill the queries are still on their way.
+  // 3. Results. If there was no fill, the queries are still in flight.
   arch::cp_async_wait<0>();
   rows.complete_sums();
   const WarpShare<Traits> last_share(row_tile.num_row_blocks);
-  __syncthreads();  // All have left the fills and the queries, which have landed.
+  __syncthreads();  // All have finished with the fills and the queries, which have landed.
   if constexpr (Traits::kPairs) {
     if (device::warp_uniform(last_share.is_shared)) {
       auto* const sums = reinterpret_cast<WarpSums<Traits>*>(storage.fills);
       const int pair = last_share.first_row / Traits::kWarpRows;
       if (last_share.first_step > 0) give_sums(sums[pair], rows);
-      __syncthreads();  // The sums over the other keys are there.
+      __syncthreads();  // The sums over the other keys are written.
       if (last_share.first_step > 0) return;
       take_sums(rows, sums[pair]);
     }
@@ -230,7 +229,7 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kMinBlocks)
 #pragma unroll 1
   while (device::warp_uniform(storage.queue.row_tile.num_row_blocks > 0)) {
     attend<Traits>(storage, params);
-    __syncthreads();  // All have left the item's shared memory.
+    __syncthreads();  // All have finished with the item's shared memory.
     if (threadIdx.x == 0) {
       const device::RowTile next = load_item(params, storage.next_item);
       storage.queue.row_tile = next;

@@ -1,8 +1,8 @@
 // Stage 3 on sm80: queries, keys and values from global to shared memory by cp.async.
 //
-// Keys and values of a tile pass through the same ring of buffers, K0 V0 K1 V1 ..., each fill
-// started kFills - 1 fills before its use: so many are on their way while one is used.
-// Rows that no row block attends are zeros, and are not read; so are dims past head_dim.
+// Keys and values of a tile pass through the same ring of buffers, K0 V0 K1 V1 ... Each fill (a
+// stage of the ring) is started kFills - 1 fills before its use: that many are in flight while one
+// is used. Rows that no row block attends are zeros, and are not read; so are dims past head_dim.
 //
 //     barrier                who arrives    before it            after it
 //     of fill f, in wait()   all threads    own copies of fill   fill f is whole
@@ -16,13 +16,13 @@
 
 #include "core/kv_rows.h"
 #include "cuda/arch/async_copy.h"
-#include "cuda/arch/opaque.h"
+#include "cuda/arch/math.h"
 #include "cuda/device/tile_walk.h"
-#include "cuda/sm80/attention.h"
+#include "cuda/sm80/kernels.h"
 
 namespace minference::sm80 {
 
-/// Which 16 bytes of which rows a thread copies: piece `piece` of rows first, first + kStep, ...
+/// Which 16 bytes of which rows a thread copies: vector `piece` of rows first, first + kStep, ...
 template <typename Rows, int kThreads>
 struct CopyShare {
   static constexpr int kStep = kThreads / Rows::kRowThreads;
@@ -36,7 +36,7 @@ struct CopyShare {
     piece = static_cast<int>(thread % Rows::kRowThreads);
   }
 
-  /// Some threads have no piece where a row's are no power of two.
+  /// Some threads have no vector if a row's number of them is not a power of two.
   __device__ bool has_piece() const {
     return Rows::kPieces == Rows::kRowThreads || piece < Rows::kPieces;
   }
@@ -52,9 +52,10 @@ struct CopyShare {
   }
 };
 
-/// Issues a thread's copies of kRows rows, each `step` bytes after the one before it: bytes(i)
-/// bytes, 16 or 0, and zeros, of row first + i. Nothing is read where that is 0. A pointer that
-/// moves on: a product of 64 bits for every row was a third of all instructions of a tile.
+/// Issues a thread's copies of kRows rows, each `step` bytes after the previous one: bytes(i)
+/// bytes, 16 or 0, and zeros, of row first + i. If bytes(i) is 0, nothing is read. The pointer
+/// moves on from row to row: a 64-bit product for every row was a third of all instructions of a
+/// tile.
 template <typename Rows, int kRows, int kStep, int kUnroll, typename Bytes>
 __device__ inline void copy_rows(uint32_t to, const std::byte* from, int64_t step,
                                  const Bytes& bytes) {
@@ -86,7 +87,7 @@ class KeyValueRing {
  public:
   using Element = typename Traits::Element;
   using Walk = device::TileWalk<typename Traits::Group>;
-  /// Parts of a tile that pass one after the other.
+  /// Parts of a tile that follow one another in the ring.
   static constexpr int kParts = kBlock / Traits::kFillKeys;
 
   __device__ KeyValueRing(typename Traits::SharedStorage& storage, Walk& walk,
@@ -141,8 +142,8 @@ class KeyValueRing {
   }
 
   /// Every thread closes one group per fill, empty or not, so that wait() can count groups. The
-  /// first one has the queries in it. Values come after the keys of the same part: whether it
-  /// exists has been found out.
+  /// first one includes the queries. Values follow the keys of the same part, so it is already
+  /// known whether the part exists.
   __device__ void start(int32_t part, bool is_values, uint32_t to) {
     const int32_t number = part / kParts;
     if (is_values ? walk_.has_queued(number) : walk_.has(number)) {
@@ -157,8 +158,8 @@ class KeyValueRing {
     arch::cp_async_commit();
   }
 
-  /// Entries of the column list were read when the tile was found, a batch ago, and lie in L1: the
-  /// gather waits for no memory before it can start.
+  /// Entries of the column list were read when the tile was found, a batch ago, and are in L1: the
+  /// gather waits for no memory before it starts.
   template <typename Rows>
   __device__ void copy_part(uint32_t to, const Source<Rows>& from, const device::PairTile& tile,
                             int first_key) const {
@@ -169,7 +170,7 @@ class KeyValueRing {
     }
     to += from.place;
     const int32_t begin = tile.begin + first_key;
-    // Of 32 bits by 64, without signs: a multiplication less.
+    // 32 bits by 64, unsigned: that saves a multiplication.
     const std::byte* const source = from.begin + uint64_t{static_cast<uint32_t>(begin)} *
                                                      static_cast<uint64_t>(from.steps.next);
     if (tile.whole != 0) {

@@ -1,15 +1,12 @@
 // The sm80 backend's table, and on which GPUs it can be used.
 // SPDX-License-Identifier: Apache-2.0
-#include "cuda/sm80/backend.h"
-
 #include <algorithm>
 #include <string>
 
 #include "core/check.h"
+#include "cuda/backends.h"
 #include "cuda/common/stages.h"
 #include "cuda/machine.h"
-#include "cuda/on_device.h"
-#include "cuda/resources.h"
 #include "cuda/sm80/stages.h"
 
 #ifndef MINF_CUDA_ARCHITECTURES

@@ -1,7 +1,7 @@
 // Stage 1 of block-sparse on sm80, the host side: the kernels of the least padded head_dim.
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/common/head_dims.h"
-#include "cuda/sm80/estimate_block_sparse.h"
+#include "cuda/sm80/kernels.h"
 #include "cuda/sm80/stages.h"
 
 namespace minference::sm80 {

@@ -1,10 +1,10 @@
 // Stage 1 of block-sparse on sm80, second kernel: scores of pooled queries against pooled keys, and
-// the blocks selected by them. No score reaches device memory.
+// the blocks that they select. No score reaches device memory.
 //
-// A thread block takes 64 row blocks of one head, a warp 16 of them, queries in registers; pooled
-// keys stream through shared memory, and what a row block selects stays in its warp. At head_dim
-// 128, bf16, 32 query and 8 KV heads, 1M tokens (16384 row and key blocks, half of the pairs in
-// sight, 4.3e9 scores):
+// A thread block takes 64 row blocks of one head, each warp 16 of them, with the queries in
+// registers. Pooled keys stream through shared memory, and what a row block selects stays in its
+// warp. At head_dim 128, bf16, 32 query and 8 KV heads, 1M tokens (16384 row and key blocks, half
+// of the pairs in sight, 4.3e9 scores):
 //   tensor cores   3.3 TFLOP as split products: 7 ms if mma.sync reaches 450 TFLOP/s
 //   L2             512 bytes per key block and 64 row blocks: 34 GB, 6 ms at 5.5 TB/s
 //   shared memory  every warp reads every key: 5/6 of the cycles of the products at 128 bytes/cycle
@@ -26,7 +26,7 @@
 #include "cuda/arch/shared.h"
 #include "cuda/common/estimate_block_sparse_selection.h"
 #include "cuda/common/pool_rows_kernel.h"
-#include "cuda/sm80/estimate_block_sparse.h"
+#include "cuda/sm80/kernels.h"
 
 namespace minference::sm80::block_sparse {
 
@@ -51,10 +51,10 @@ struct SelectBlocksTraits {
   static constexpr int kWarps = kTileRows / kWarpRows;
   static constexpr int kThreads = kWarps * device::kWarpThreads;
 
-  // What shared memory leaves room for: it is no use to save registers for more.
+  // As many as shared memory allows: saving registers for more would not help.
   static constexpr int kMinBlocks = 2;
 
-  // 16 KiB a stage, 12 KiB at 96 and 192 dims; the next tile is under way while one is used.
+  // 16 KiB a stage, 12 KiB at 96 and 192 dims; the next tile is in flight while one is used.
   static constexpr int kTileKeys = kPaddedDim <= 64 ? 64 : kPaddedDim <= 128 ? 32 : 16;
   static constexpr int kStages = 2;
   static constexpr int kTileFragments =
@@ -89,7 +89,7 @@ template <typename Traits>
 __device__ inline LaneScores score_group(const QueryFragments<Traits>& queries,
                                          const cuda::SplitFragment* group, float multiplier) {
   const int lane = device::lane_index();
-  // Three sums per product of 16 x 8, for independent work: one waits 18 to 33 cycles for itself.
+  // Three sums per product of 16 x 8 make independent work: each alone waits 18 to 33 cycles.
   float high[2][4] = {}, cross[2][4] = {}, cross_low[2][4] = {};
 #pragma unroll
   for (int step = 0; step < Traits::kSteps; ++step) {
@@ -128,7 +128,7 @@ __device__ inline void stream_scores(typename Traits::Storage& storage,
 #pragma unroll 1
   for (int32_t tile = 0; tile < num_tiles; ++tile) {
     arch::cp_async_wait<0>();
-    // The tile has landed for all, and all have left the other stage.
+    // The tile has landed for all threads, and all have finished with the other stage.
     __syncthreads();
     if (tile + 1 < num_tiles) {
       load_key_tile<Traits>(storage.keys[(tile + 1) % Traits::kStages], keys, tile + 1);
@@ -140,7 +140,7 @@ __device__ inline void stream_scores(typename Traits::Storage& storage,
               score_group<Traits>(queries, stage + group * kGroupFragments, multiplier));
     }
   }
-  __syncthreads();  // All have left both stages: another pass may load.
+  __syncthreads();  // All have finished with both stages: another pass may load.
 }
 
 // ---- The kernel ---------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kMinBlocks)
   auto& storage = arch::shared_storage<typename Traits::Storage>();
   const bool by_mass = params.share < 1;
 
-  // 1. Which head and row blocks: late ones, which see most, first.
+  // 1. Which head and row blocks: late ones first, because they see most.
   const auto num_tiles =
       static_cast<int32_t>((int64_t{params.lengths.row_blocks()} + kTileRows - 1) / kTileRows);
   const auto slot = static_cast<int32_t>(blockIdx.x % static_cast<unsigned>(params.num_targets));

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/arch/element.h"
 #include "cuda/common/head_dims.h"
-#include "cuda/sm80/estimate_vertical_slash.h"
+#include "cuda/sm80/kernels.h"
 #include "cuda/sm80/stages.h"
 
 namespace minference::sm80 {

@@ -3,7 +3,6 @@
 //     row_statistics    each estimating row's maximum and sum of exponentials, per chunk of keys
 //     score_sums        the probabilities, of which only the sums over columns and over diagonals
 //                       are kept
-//
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -12,12 +11,104 @@
 
 #include "cuda/arch/launch.h"
 #include "cuda/arch/shared.h"
-#include "cuda/device/row_statistics.h"
-#include "cuda/device/score_sums.h"
-#include "cuda/sm80/estimate_vertical_slash.h"
-#include "cuda/sm80/estimate_vertical_slash_traits.h"
+#include "cuda/common/estimate_vertical_slash.h"
+#include "cuda/device/key_stream.h"
+#include "cuda/device/score_statistics.h"
+#include "cuda/device/score_tile.h"
+#include "cuda/sm80/kernels.h"
 
 namespace minference::sm80 {
+
+// ---- Traits -------------------------------------------------------------------------------------
+
+using cuda::ScoreArgs;
+using cuda::ScoreGroup;
+
+/// Query heads that may share one reading of K, for a head_dim padded to kHeadDim. Two warps each:
+/// 512 threads leave 128 registers a thread, of which queries take kHeadDim / 2.
+constexpr int heads_per_group(int head_dim) { return head_dim <= 128 ? 8 : 4; }
+static_assert(heads_per_group(0) <= cuda::kMaxGroupHeads);
+
+/// The query heads of a KV head are computed together, so K is read twice in all; nothing of size
+/// heads x 64 x seqlen is stored. With 4 heads at head_dim 128 a pass makes 2 * 4 * 64 * 128 FLOP
+/// from the 256 bytes of a key: 256 FLOP/byte. An A100 balances at 156 (312 TFLOP/s, 2.0 TB/s), an
+/// H200 at some 125 (mma.sync reaches about 60 % of its 989 TFLOP/s; 4.8 TB/s): tensor-bound.
+/// Without GQA it is 64, memory-bound. A warp's 16 keys are 32 mma.sync (256 cycles of an A100's
+/// tensor core, shared by 4 warps) and about 120 other instructions (1 cycle each of the same 4
+/// warps' scheduler).
+///
+/// Blocks of 4 heads per multiprocessor (sm_80 86 89 90), 8 warps each:
+///
+///     head_dim    row_statistics    score_sums    bound by
+///     64          2 2 2 2           2 2 2 2       registers
+///     96          2 2 2 2           2 1 1 2       registers; shared memory on 86 and 89
+///     128         2 1 1 2           2 1 1 2       registers; shared memory on 86 and 89
+///     192, 256    1 1 1 1           1 1 1 1       registers: queries alone take 96, 128
+///
+/// A multiprocessor holds one block of 8 heads, with 16 warps.
+template <typename Element_, int kHeadDim_>
+struct VerticalSlashTraits {
+  using Element = Element_;
+  static constexpr int kHeadDim = kHeadDim_;
+  static constexpr int kGroupHeads = heads_per_group(kHeadDim);
+  static constexpr int kMaxThreads = kGroupHeads * kBlock;
+
+  // 64 keys are 9 KiB (head_dim 64) to 33 KiB (256); score_sums takes 4.5 KiB more per head. Three
+  // buffers keep two tiles in flight; at 256 they would pass the 99 KiB of sm_86.
+  static constexpr int kStages = kHeadDim <= 192 ? 3 : 2;
+
+  using Keys = device::KeyStream<Element, kHeadDim, kStages>;
+  using Query = device::QueryFragments<Element, kHeadDim>;
+};
+
+/// What a block works on: grid (chunks, groups), 64 threads per head of the largest group.
+struct ScoreBlock {
+  int32_t chunk;
+  int32_t first_key;
+  int32_t num_tiles;
+
+  __device__ explicit ScoreBlock(const ScoreArgs& args)
+      : chunk(static_cast<int32_t>(blockIdx.x)), first_key(chunk * args.chunk_keys) {
+    const int32_t left = args.seqlen_k - first_key;
+    const int32_t num_keys = left < args.chunk_keys ? left : args.chunk_keys;
+    num_tiles = (num_keys - 1) / kBlock + 1;
+  }
+};
+
+/// What a warp works on: rows [first_row, first_row + 32) of the 64 of one target. Warps past the
+/// group's heads only help to fetch keys.
+struct ScoreWarp {
+  int32_t slot;  // The head's index in the group.
+  int32_t first_row;
+  bool active;
+  int32_t target;  // Counted from the wave's first.
+
+  __device__ explicit ScoreWarp(const ScoreGroup& group)
+      : slot(static_cast<int32_t>(threadIdx.x) / kBlock),
+        first_row(static_cast<int32_t>(threadIdx.x) % kBlock / 32 * 32),
+        active(slot < group.num_heads),
+        target(group.first_target + slot) {}
+};
+
+template <typename Traits>
+__device__ inline device::KeyHead key_head(const ScoreArgs& args, const ScoreGroup& group) {
+  const int32_t kv_head = group.heads[0] / args.heads_per_kv_head;
+  return {.rows = args.k.head(args.sequences.at(group.batch), kv_head,
+                              sizeof(typename Traits::Element)),
+          .seqlen_k = args.seqlen_k,
+          .head_dim = args.head_dim};
+}
+
+/// The warp's 32 of the last rows. Strides are multiples of 8 elements, and so whole words.
+template <typename Traits>
+__device__ inline void load_queries(typename Traits::Query& query, const ScoreArgs& args,
+                                    const ScoreGroup& group, const ScoreWarp& warp) {
+  const int64_t first_row = args.seqlen_q - args.last_q + warp.first_row;
+  const HeadRows rows = query_rows(args.q, args.sequences.at(group.batch), group.heads[warp.slot],
+                                   sizeof(typename Traits::Element));
+  query.load(reinterpret_cast<const uint32_t*>(rows.row(first_row)), args.q.token_stride / 2,
+             args.last_q - warp.first_row, args.head_dim, args.query_bits);
+}
 
 // ---- Pass 1 -------------------------------------------------------------------------------------
 
@@ -66,13 +157,13 @@ __global__ void __launch_bounds__(Traits::kMaxThreads)
 using device::kHalfKeys;
 static_assert(kBlock == 2 * kHalfKeys);
 
-/// Sums over one warp's rows: of a tile's 64 columns, and of 64 distances that ascend.
+/// Sums over one warp's rows: of a tile's 64 columns, and of 64 ascending distances.
 struct TileSums {
   float columns[kBlock];
   float distances[kBlock];
 };
 
-/// Shared memory of one head's two warps, behind the key buffers.
+/// Shared memory of one head's two warps, after the key buffers.
 ///
 ///     what          written by      read by         ordered by
 ///     skew[w]       warp w          warp w          __syncwarp
@@ -82,8 +173,8 @@ struct HeadSums {
   TileSums sums[2][2];
 };
 
-/// A block has a HeadSums per head of the wave's largest group, behind the Buffers, not for 8 heads
-/// always: without GQA, at head_dim 128, an SM of sm_90 holds 3 blocks so, else 2.
+/// A block has one HeadSums per head of the wave's largest group, after the Buffers, rather than
+/// always 8: so without GQA, at head_dim 128, an SM of sm_90 holds 3 blocks instead of 2.
 template <typename Traits>
 constexpr std::size_t score_sums_shared_bytes(int num_heads) {
   return sizeof(typename Traits::Keys::Buffers) +
@@ -96,10 +187,10 @@ __device__ inline HeadSums& head_sums(typename Traits::Keys::Buffers& buffers, i
   return *(reinterpret_cast<HeadSums*>(&buffers + 1) + slot);
 }
 
-/// One warp's sums of P, tile after tile. From the chunk's first key to the head's first row, half
-/// tile h of the warp with rows 32 w completes distances 32 (w - h) + [0, 32). Half h of the upper
-/// rows' warp is of the same distances as half h - 1 of the lower rows'; each tile finishes 64 of a
-/// head.
+/// One warp's sums of P, tile after tile. Counted from the chunk's first key to the head's first
+/// row, half tile h completes distances 32 (w - h) + [0, 32) in the warp with rows 32 w. Half h of
+/// the upper rows' warp has the same distances as half h - 1 of the lower rows'; each tile finishes
+/// 64 distances of a head.
 class WarpSums {
  public:
   __device__ WarpSums(const ScoreArgs& args, const ScoreWarp& warp, HeadSums& head)
@@ -107,7 +198,7 @@ class WarpSums {
         blocks_(head.skew[warp.first_row / kHalfKeys]),
         upper_(warp.first_row != 0) {}
 
-  /// Half a tile of 64 keys. `ahead`: as mask_causal() has it.
+  /// Half a tile of 64 keys. `ahead`: as in mask_causal().
   template <typename Traits>
   __device__ void add(const typename Traits::Keys::Tile& keys, const typename Traits::Query& query,
                       int half, int32_t ahead, float scale_log2, TileSums& sums) {
@@ -133,7 +224,7 @@ class WarpSums {
   }
 
  private:
-  /// Lower rows hand out their sums one half later: then both warps' are of the same distances.
+  /// Lower rows store their sums one half later: then both warps' sums have the same distances.
   __device__ void store_half(int half, float sum, TileSums& sums) {
     sums.distances[(1 - half) * kHalfKeys + device::lane_index()] = upper_ ? sum : before_;
     before_ = sum;
@@ -142,11 +233,11 @@ class WarpSums {
   device::Probabilities<device::ScoreTile> p_;
   device::DiagonalBlocks<device::ScoreTile> blocks_;
   bool upper_;
-  float before_ = 0;  // The half before.
+  float before_ = 0;  // Of the previous half.
 };
 
-/// What both warps of a head have summed up of tile `tile`. One past the last is what the chunk's
-/// end left over: distances that belong to the next chunk too.
+/// Stores the sums that both warps of a head have made of tile `tile`. The tile past the last one
+/// holds what remains at the chunk's end: distances that belong to the next chunk too.
 __device__ inline void store_sums(const ScoreArgs& args, const ScoreBlock& block,
                                   const ScoreWarp& warp, const HeadSums& head, int32_t tile) {
   const TileSums& lower = head.sums[tile % 2][0];

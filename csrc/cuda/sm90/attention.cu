@@ -1,7 +1,7 @@
 // Stage 3 on sm90, the host side: key sets, the work table, gathered columns, tensor maps, the
 // kernel; and which calls it refuses, or yields to the implementation behind it.
 //
-//     prepare_attention    key sets and items        common/attention_prologue.h
+//     prepare_attention    key sets and items        common/attention_launch.h
 //     gather_columns       if some head has columns  common/gather_columns.h
 //     attention            persistent blocks         attention_kernel.h
 //
@@ -11,19 +11,19 @@
 
 #include "core/workspace.h"
 #include "cuda/arch/element.h"
-#include "cuda/common/attention_prologue.h"
+#include "cuda/common/attention_launch.h"
 #include "cuda/common/gather_columns.h"
 #include "cuda/common/head_dims.h"
-#include "cuda/device/query_scale.h"
+#include "cuda/device/online_softmax.h"
 #include "cuda/machine.h"
-#include "cuda/sm90/attention.h"
+#include "cuda/sm90/kernels.h"
 #include "cuda/sm90/stages.h"
 #include "cuda/tma/attention_maps.h"
 
 namespace minference::sm90 {
 namespace {
 
-/// More are not gathered: at 128 dims they would take 270 MB of work memory for 32 heads.
+/// More columns are not gathered: at 128 dims they would take 270 MB of work memory for 32 heads.
 constexpr int32_t kMaxColumns = 16384;
 
 template <typename Element>
@@ -38,7 +38,7 @@ AttentionInstance instance_of(const Shape& shape) {
                                          : instance_of<arch::Float16>(shape);
 }
 
-/// Items: two row blocks, or the last one of an odd number.
+/// Number of items: two row blocks each; if their number is odd, the last item has one.
 int64_t num_row_tiles(const Shape& shape) {
   return int64_t{shape.batch} * shape.num_heads_q * ((shape.lengths.row_blocks() + 1) / 2);
 }
@@ -56,7 +56,7 @@ int64_t resident_blocks(const Executor& executor, const AttentionLimits& limits)
   return cuda::num_multiprocessors(executor.device_index);
 }
 
-/// Columns of a head that there is room for; calls with more are refused.
+/// Columns of a head that the work memory holds; calls with more are refused.
 int32_t num_columns(const AttentionArgs& args) {
   return std::min(args.index.columns.size, kMaxColumns);
 }

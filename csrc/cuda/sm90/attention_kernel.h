@@ -1,43 +1,41 @@
 // Stage 3 on sm90: exact softmax attention over the tiles that each row block attends, all patterns
-// and heads in one launch. The kernel knows tiles; which, is core/key_tiles.h's to say.
+// and heads in one launch. The kernel sees tiles only; core/key_tiles.h decides which.
 //
 // Blocks are persistent: each takes items, two neighbouring row blocks of a head, longest first.
-// One warpgroup loads (tma/attention_load.h), two consume, a row block each, stage by stage:
+// One warpgroup loads (tma/attention_load.h); two consume, one row block each, stage by stage:
 //
-//     products    S = q K^T of this stage, then O += P V of the stage before, in turns: one
-//                 warpgroup's products are issued while the other is at its softmax
-//     softmax     of S, while O += P V is under way
-//     release     K once S is there, V once O is
+//     products    S = q K^T of this stage, then O += P V of the previous stage, in ping-pong: one
+//                 warpgroup issues products while the other is at its softmax
+//     softmax     of S, while O += P V is in flight
+//     release     K once S is complete, V once O is
 //
-//     barrier               threads   who                           then
-//     kTurnBarrier + w      256       w waits, the other passes on  w may issue products
-//     kConsumerBarrier + w  128       all of w, before and after    its queries are read; its rows
-//                                     it writes rows of out, and    of out stand
-//                                     where it votes
+//     barrier                    threads   who                          then
+//     kWarpSchedulerBarrier + w  256       w waits, the other arrives   w may issue products
+//     kConsumerBarrier + w       128       all of w, before and after   its queries are read; its
+//                                          it writes rows of out, and   rows of out are written
+//                                          where it votes
 //
-// The last turn leaves an arrival that nobody waits for, as FlashAttention-3's does.
+// The last arrival at kWarpSchedulerBarrier has no waiter, as in FlashAttention-3.
 //
 // The mbarriers are tma/attention_load.h's.
 //
-// A warpgroup passes over the tiles that its row block does not attend, so each row attends the
-// keys that every other backend gives it; both pass through all stages, and take as many turns.
+// A warpgroup skips the tiles that its row block does not attend, so each row attends the same keys
+// as on every other backend. Both warpgroups pass through all stages, and alternate equally often.
 //
-// Source: FlashAttention-3 (arXiv:2407.08608): warp specialisation, turns, softmax beside products;
-// MInference (arXiv:2407.02490), Appendix C.4, for the sparse sets.
+// Source: FlashAttention-3 (arXiv:2407.08608): warp specialisation, ping-pong, softmax beside
+// products; MInference (arXiv:2407.02490), Appendix C.4, for the sparse sets.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
 
-#include "cuda/arch/elect.h"
 #include "cuda/arch/launch.h"
-#include "cuda/arch/opaque.h"
-#include "cuda/arch/register_allocation.h"
+#include "cuda/arch/math.h"
 #include "cuda/arch/shared.h"
-#include "cuda/sm90/attention.h"
-#include "cuda/sm90/attention_finish.h"
-#include "cuda/sm90/attention_nonfinite.h"
-#include "cuda/sm90/attention_softmax.h"
+#include "cuda/arch/warp_specialization.h"
+#include "cuda/sm90/attention_epilogue.h"
+#include "cuda/sm90/attention_mainloop.h"
+#include "cuda/sm90/kernels.h"
 #include "cuda/tma/attention_load.h"
 
 namespace minference::sm90 {
@@ -50,7 +48,7 @@ class Consumer {
 
   __device__ Consumer(Storage& storage, const AttentionParams& params, int warpgroup)
       : storage_(storage), params_(params), warpgroup_(warpgroup) {
-    if (warpgroup_ == 1) pass_turn();  // The first turn is warpgroup 0's.
+    if (warpgroup_ == 1) warp_scheduler_barrier_arrive();  // Warpgroup 0 is first.
   }
 
   __device__ void attend_all() {
@@ -64,7 +62,7 @@ class Consumer {
       if (device::warp_uniform(warpgroup_ < num_row_blocks)) {
         finish(rows);
       } else if (is_first()) {
-        // The turns of the item lie behind all reads of its description.
+        // The item's barriers come after all reads of its description.
         arch::mbarrier_arrive(storage_.query_empty[query_.stage]);
       }
     }
@@ -86,15 +84,16 @@ class Consumer {
     return (item().row_block + warpgroup_) * kBlock + thread / 32 * 16 + thread % 32 / 4;
   }
 
-  __device__ void wait_for_turn() const {
-    arch::named_barrier_sync(kTurnBarrier + warpgroup_, kConsumers * device::kWarpgroupThreads);
+  __device__ void warp_scheduler_barrier_sync() const {
+    arch::named_barrier_sync(kWarpSchedulerBarrier + warpgroup_,
+                             kConsumers * device::kWarpgroupThreads);
   }
-  __device__ void pass_turn() const {
-    arch::named_barrier_arrive(kTurnBarrier + 1 - warpgroup_,
+  __device__ void warp_scheduler_barrier_arrive() const {
+    arch::named_barrier_arrive(kWarpSchedulerBarrier + 1 - warpgroup_,
                                kConsumers * device::kWarpgroupThreads);
   }
 
-  /// All lanes of the warp are done with the buffer.
+  /// All lanes of the warp have finished with the buffer.
   __device__ static void release(arch::Mbarrier& empty) {
     __syncwarp();
     if (device::lane_index() == 0) arch::mbarrier_arrive(empty);
@@ -108,10 +107,11 @@ class Consumer {
     values_.advance();
   }
 
-  /// All stages of the item, and the one that says that they are over, whose tiles nobody attends.
+  /// Passes through all stages of the item, and the stage that ends them, whose tiles nobody
+  /// attends.
   __device__ void attend(RowState<Traits>& rows) {
     Probabilities<Traits> p;
-    AttendedTiles before;  // Of the stage before, whose values are still to be added.
+    AttendedTiles before;  // Of the previous stage, whose values are still to be added.
     bool has_before = false, is_end = false;
 #pragma unroll 1
     while (!is_end) {
@@ -127,7 +127,7 @@ class Consumer {
     }
   }
 
-  /// Looks at the values of the stage before where some need care; adds them here if so.
+  /// Looks at the values of the previous stage if some need care; if so, adds them here.
   __device__ void prepare_values(RowState<Traits>& rows, Probabilities<Traits>& p,
                                  AttendedTiles& before) {
     if (!before.exposed) return;
@@ -137,21 +137,21 @@ class Consumer {
     before = {};
   }
 
-  /// Scores of this stage become P, the values of the one before are added: side by side where both
-  /// are whole. wgmma leaves no room for branches between its issue and its end (the compiler would
-  /// wait after every instruction), so whatever else may come goes one after the other.
+  /// Turns this stage's scores into P and adds the previous stage's values, side by side if both
+  /// are whole. wgmma allows no branches between its issue and its end (the compiler would wait
+  /// after every instruction), so all other cases run one after the other.
   __device__ void attend_stage(RowState<Traits>& rows, Probabilities<Traits>& p,
                                const StageTiles& stage, const AttendedTiles& attended,
                                const AttendedTiles& before, bool has_before) {
     constexpr int kWhole = Traits::kStageTiles;
     const bool beside = device::warp_uniform(attended.count == kWhole && before.count == kWhole);
     if (!beside && has_before) wait_for_values();
-    wait_for_turn();
+    warp_scheduler_barrier_sync();
     if (beside) return attend_beside(rows, p, stage, attended.exposed);
-    // Without products of its own after them the values need not be waited for within the turn.
+    // If it has no products of its own after them, it waits for the values outside the barrier.
     const bool is_last = device::warp_uniform(attended.count == 0);
     const auto pass_if_last = [&] {
-      if (is_last) pass_turn();
+      if (is_last) warp_scheduler_barrier_arrive();
     };
     if (device::warp_uniform(before.count > 0)) {
       add_values(rows, p, storage_, values_.stage, before, pass_if_last);
@@ -169,8 +169,8 @@ class Consumer {
     }
   }
 
-  /// Softmax runs beside the product of P with the values of the stage before, which are waited for
-  /// once the product before it is under way, and handed back before the second tile's
+  /// The softmax runs beside the product of P with the previous stage's values. It waits for those
+  /// values once the product before is in flight, and releases them before the second tile's
   /// exponentials.
   __device__ void attend_beside(RowState<Traits>& rows, Probabilities<Traits>& p,
                                 const StageTiles& stage, bool exposed) {
@@ -180,16 +180,16 @@ class Consumer {
     multiply_keys<Traits>(scores, query(), storage_, keys_.stage, /*first_tile=*/0);
     arch::wgmma_commit_group();
     wait_for_values();
-    arch::wgmma_fence(rows.out, p.p);  // Behind the branches of the wait.
+    arch::wgmma_fence(rows.out, p.p);  // After the branches of the wait.
     multiply_values<Traits, kTiles>(rows, p, storage_, values_.stage, /*first_tile=*/0);
     arch::wgmma_commit_group();
-    pass_turn();
+    warp_scheduler_barrier_arrive();
     release_query_before();
     arch::wgmma_wait<1>();
     arch::keep_registers(scores.s);
     const Rescale rescale = find_maxima(rows, scores, stage, /*first_tile=*/0, exposed);
     exponentiate<Traits, 0, 1>(rows, scores, params_.scale_log2);
-    arch::finish_before(fminf(rows.sum[0], rows.sum[1]));  // The exponentials are in them.
+    arch::finish_before(fminf(rows.sum[0], rows.sum[1]));  // The sums depend on the exponentials.
     arch::wgmma_wait<0>();
     arch::keep_registers(rows.out);
     release_values();
@@ -206,7 +206,7 @@ class Consumer {
     arch::wgmma_fence(scores.s);
     multiply_keys<Traits>(scores, query(), storage_, keys_.stage, first_tile);
     arch::wgmma_commit_group();
-    pass_turn();
+    warp_scheduler_barrier_arrive();
     release_query_before();
     arch::wgmma_wait<0>();
     arch::keep_registers(scores.s);
@@ -215,7 +215,7 @@ class Consumer {
     pack_probabilities(p, scores);
   }
 
-  /// Of scores that are there: signed and masked, their maxima taken; hands the keys back.
+  /// Takes complete scores: applies sign and mask, takes their maxima, and releases the keys.
   template <int kTiles>
   __device__ Rescale find_maxima(RowState<Traits>& rows, Scores<kTiles>& scores,
                                  const StageTiles& stage, int first_tile, bool exposed) {
@@ -223,8 +223,8 @@ class Consumer {
 #pragma unroll
       for (float& score : scores.s) score *= params_.score_sign;
     }
-    // What the tiles say of it is in a register: read anew it would be four loads, one after the
-    // other, with nothing else to do.
+    // What the tiles say about it is in a register. Reading it again would be four dependent loads,
+    // with nothing else to do.
     if (device::warp_uniform(exposed)) {
       mask_scores(scores, lengths(), params_.heads[item().head_idx], stage, first_tile, warpgroup_,
                   first_row() + lengths().offset());
@@ -233,7 +233,7 @@ class Consumer {
     return raise_maxima(rows, scores, params_.scale_log2);
   }
 
-  /// Rows of out.
+  /// Stores rows of out.
   __device__ void finish(RowState<Traits>& rows) {
     const device::RowTile& tile = item();
     rows.complete_sums();
@@ -243,9 +243,10 @@ class Consumer {
     auto& out = reinterpret_cast<typename Traits::OutTile&>(query());
     const int barrier = kConsumerBarrier + warpgroup_;
     const int32_t block_row = (tile.row_block + warpgroup_) * kBlock;
-    arch::named_barrier_sync(barrier, device::kWarpgroupThreads);  // All are done with the queries.
+    arch::named_barrier_sync(barrier,
+                             device::kWarpgroupThreads);  // All have finished with the queries.
     stage_out<Traits>(out, rows);
-    arch::fence_proxy_async();  // Before the stores of lse, which it would wait for.
+    arch::fence_proxy_async();  // Before the stores of lse, for which it would wait.
     arch::named_barrier_sync(barrier, device::kWarpgroupThreads);  // The rows of out are complete.
     if (is_first()) store_out<Traits>(params_, out, batch, head, block_row);
     store_lse(params_, rows, batch, head, row);
@@ -254,11 +255,11 @@ class Consumer {
     if (Traits::kQueryStages == 1) release_query_before();
   }
 
-  /// Hands the buffer of the item before back to the loader once its rows of out have been read.
-  /// Not at the end of that item, but behind the first products of the next one, which has a buffer
-  /// of its own: nobody waits for the reading.
+  /// Releases the previous item's query buffer to the loader once its rows of out have been read.
+  /// This happens after the first products of the next item, which has a buffer of its own, so
+  /// nobody waits for the reading.
   __device__ void release_query_before() {
-    if (query_before_ < 0) return;  // In all threads but the first.
+    if (query_before_ < 0) return;  // True in all threads but the first.
     arch::cp_async_bulk_wait_read<0>();
     arch::mbarrier_arrive(storage_.query_empty[query_before_]);
     query_before_ = -1;
@@ -284,11 +285,11 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
     tma::init_barriers<Traits>(storage);
     tma::prefetch_maps(params.maps);
   }
-  __syncthreads();  // The mbarriers stand.
+  __syncthreads();  // The mbarriers are initialised.
   if (warp < device::kWarpgroupThreads / device::kWarpThreads) {
     arch::setmaxnreg_dec<Traits::kProducerRegisters>();
     if (warp > 0) {
-      tma::Finder<Traits>(storage, params).find_all();
+      tma::TileProducer<Traits>(storage, params).find_all();
     } else if (arch::elect_one()) {
       tma::Loader<Traits>(storage, params).load_all();
     }

@@ -6,8 +6,8 @@
 #include <cstdint>
 
 #include "core/pattern.h"
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/element.h"
-#include "cuda/arch/mbarrier.h"
 #include "cuda/arch/swizzle.h"
 #include "cuda/tma/attention_load.h"
 
@@ -16,10 +16,10 @@ namespace minference::sm90 {
 using tma::kConsumers;
 using tma::StageTiles;
 
-/// Numbers of the named barriers, besides tma::kFindersBarrier.
+/// Numbers of the named barriers, in addition to tma::kTileProducerBarrier.
 enum NamedBarrier : int {
-  kTurnBarrier = 2,      // + warpgroup: it may issue products (attention_kernel.h).
-  kConsumerBarrier = 4,  // + warpgroup: all its warps are here.
+  kWarpSchedulerBarrier = 2,  // + warpgroup: it may issue products (attention_kernel.h).
+  kConsumerBarrier = 4,       // + warpgroup: all its warps have arrived.
 };
 
 /// A block computes two row blocks against stages of 128 keys (64 beyond 128 dims), with three
@@ -36,9 +36,9 @@ enum NamedBarrier : int {
 /// row blocks attends alone costs the same load for 512 cycles.
 ///
 /// Registers of a consumer thread, of kConsumerRegisters: scores 64 (32), P half as many, sums of O
-/// 32 to 128; the rest are statistics, addresses and masks. The loader's warpgroup has what it
-/// needs to find tiles without spilling: (65536 / 128 - 2 kConsumerRegisters) at most. FlashMLA's
-/// sparse prefill divides 384 threads' registers the same way.
+/// 32 to 128; the rest are statistics, addresses and masks. The producer warpgroup gets enough to
+/// find tiles without spilling: (65536 / 128 - 2 kConsumerRegisters) at most. FlashMLA's sparse
+/// prefill divides 384 threads' registers the same way.
 ///
 /// Shared memory, KiB, of 227:
 ///
@@ -50,9 +50,9 @@ enum NamedBarrier : int {
 ///     192       64        1 x 48    4 x 24     3 x 24     216
 ///     256       64        1 x 64    3 x 32     2 x 32     224
 ///
-/// Two buffers of q: the next item's queries and first keys land while the last products, and the
-/// stores, of the one before are under way. K has more stages than V: the keys of a stage are
-/// multiplied together with the values of the one before.
+/// Two buffers of q: the next item's queries and first keys land while the previous item's last
+/// products and stores are in flight. K has more stages than V: the keys of a stage are multiplied
+/// together with the values of the previous one.
 ///
 /// Not 96 dims in panels of 64: the second would be half empty, and MN-major wgmma reads panels
 /// whole.
@@ -87,13 +87,13 @@ struct AttentionTraits {
   using OutTile = Element[kValuePanels][kBlock][kPanelDims];
 
   struct SharedStorage {
-    // Of each row block its queries; then its rows of out.
+    // The queries of each row block; then its rows of out.
     alignas(1024) QueryTile query[kQueryStages][kConsumers];
     alignas(1024) Element keys[kKeyStages][kPanels][kStageKeys][kPanelDims];
     alignas(1024) Element values[kValueStages][kValuePanels][kStageKeys][kPanelDims];
 
     StageTiles stage_tiles[kKeyStages];
-    device::RowTile items[kQueryStages];  // num_row_blocks 0: there are no more.
+    device::RowTile items[kQueryStages];  // num_row_blocks == 0: there are no more.
     device::TileQueue<tma::kTileBatches> queue;
     tma::TileBatch batches[tma::kTileBatches];
 

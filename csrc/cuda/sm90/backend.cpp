@@ -1,14 +1,11 @@
 // The sm90 backend's table, and on which GPUs it can be used.
 // SPDX-License-Identifier: Apache-2.0
-#include "cuda/sm90/backend.h"
-
 #include <algorithm>
 #include <string>
 
 #include "core/check.h"
+#include "cuda/backends.h"
 #include "cuda/machine.h"
-#include "cuda/on_device.h"
-#include "cuda/sm80/backend.h"
 #include "cuda/sm90/stages.h"
 
 namespace minference::sm90 {
@@ -17,7 +14,7 @@ namespace {
 using cuda::Architecture;
 using cuda::Machine;
 
-/// wgmma is in no GPU before, and in none after.
+/// No GPU before it has wgmma, and none after it.
 constexpr Architecture kArchitecture = 90;
 
 /// By arithmetic (docs/hopper.md), 32 heads: at 4096 keys dense attention takes 0.23 ms (0.137

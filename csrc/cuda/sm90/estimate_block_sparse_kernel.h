@@ -1,37 +1,37 @@
 // Stage 1 of block-sparse on sm90, second kernel: scores of pooled queries against pooled keys by
-// wgmma, and the blocks selected by them, as on sm80 (common/estimate_block_sparse_selection.h).
+// wgmma, and the blocks that they select, as on sm80 (common/estimate_block_sparse_selection.h).
 //
-// A thread block takes 128 row blocks of one head, each of two warpgroups 64, with the queries in
-// registers; one thread brings pooled keys by bulk copies, for both. The products of the next tile
-// run while a warpgroup selects by those of this one. At 128 dims, 32 heads, 1M tokens:
+// A thread block takes 128 row blocks of one head, 64 for each of two warpgroups, with the queries
+// in registers; one thread loads pooled keys by bulk copies, for both. The products of the next
+// tile run while a warpgroup selects from this one. At 128 dims, 32 heads, 1M tokens:
 // docs/hopper.md.
 //
-// One accumulator: small products first, so that roundings are those of the large ones alone.
+// There is one accumulator: small products come first, so that only the large ones decide the
+// roundings.
 //
 // Storage is 227 KiB or less: one thread block per SM, 240 registers a consumer.
 //
 //     barrier    arrivals per phase  by                        waited for by   then
-//     full[u]    1, and the bytes    the producing thread      consumers       unit u is there
-//     empty[u]   8                   a lane of each consumer   the producing   unit u may be
+//     full[s]    1, and the bytes    the producing thread      consumers       stage s is there
+//     empty[s]   8                   a lane of each consumer   the producing   stage s may be
 //                                    warp, after its products  thread          overwritten
 //     request    1                   thread 0, at each pass    the producing   num_tiles is the
 //                                                              thread          next pass's
-//     named 1    256                 consumers                 consumers       unsettled[] stands
+//     named 1    256                 consumers                 consumers       unsettled[] is
+//                                                                              written
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
 
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/bulk_copy.h"
-#include "cuda/arch/elect.h"
 #include "cuda/arch/launch.h"
-#include "cuda/arch/mbarrier.h"
-#include "cuda/arch/named_barrier.h"
-#include "cuda/arch/register_allocation.h"
 #include "cuda/arch/shared.h"
+#include "cuda/arch/warp_specialization.h"
 #include "cuda/arch/wgmma.h"
 #include "cuda/common/estimate_block_sparse_selection.h"
-#include "cuda/sm90/estimate_block_sparse.h"
+#include "cuda/sm90/kernels.h"
 #include "cuda/tma/pool_panels.h"
 #include "cuda/tma/ring_position.h"
 
@@ -58,43 +58,44 @@ struct WgmmaSelectTraits {
   static constexpr int kBlockRows = kWarpgroups * shared::kTileRows;
   static constexpr int kConsumers = kWarpgroups * 128;
   static constexpr int kConsumerWarps = kConsumers / device::kWarpThreads;
-  // And the producing warpgroup, of which one thread works: setmaxnreg gives the others' registers
-  // to the consumers.
+  // Plus the producer warpgroup, of which one thread works: setmaxnreg gives the other threads'
+  // registers to the consumers.
   static constexpr int kThreads = kConsumers + 128;
   static constexpr int kProducerRegisters = 24;
   static constexpr int kConsumerRegisters = 240;
 
-  // A unit of the ring is a part of a tile: 8 to 16 KiB. What the candidates leave room for.
-  static constexpr int kUnits = kPaddedDim == 128 || kPaddedDim == 256 ? 5 : 6;
+  // A stage of the ring holds a part of a tile, 8 to 16 KiB. The number fills what the candidates
+  // leave.
+  static constexpr int kStages = kPaddedDim == 128 || kPaddedDim == 256 ? 5 : 6;
 
   struct Storage {
-    alignas(1024) unsigned char keys[kUnits][Panels::kPartBytes];
+    alignas(1024) unsigned char keys[kStages][Panels::kPartBytes];
     shared::SelectionStorage selection[kWarpgroups];
-    arch::Mbarrier full[kUnits];
-    arch::Mbarrier empty[kUnits];
+    arch::Mbarrier full[kStages];
+    arch::Mbarrier empty[kStages];
     arch::Mbarrier request;
-    int32_t num_tiles;                     // Of the pass that is requested; -1: no more.
+    int32_t num_tiles;                     // Of the requested pass; -1: no more.
     int32_t unsettled[2][kConsumerWarps];  // By vote: [vote % 2][warp]
   };
   static_assert(sizeof(Storage) <= 227 * 1024);
-  static_assert(Panels::kPartBytes % 1024 == 0, "units start where the swizzle's pattern does");
+  static_assert(Panels::kPartBytes % 1024 == 0, "stages start where the swizzle's pattern does");
 };
 
 // ---- Producer: one thread -----------------------------------------------------------------------
 
-/// Brings the tiles of each pass that consumers ask for, and one more: the low part, then the high
-/// one.
+/// Loads the tiles of each pass that consumers request, and one more: the low part, then the high
+/// part.
 template <typename Traits>
 __device__ inline void produce(typename Traits::Storage& storage, const unsigned char* keys) {
   constexpr uint32_t kPartBytes = Traits::Panels::kPartBytes;
   const arch::CachePolicy policy = arch::l2_evict_last();
-  tma::RingPosition<Traits::kUnits> ring;
+  tma::RingPosition<Traits::kStages> ring;
   for (uint32_t pass = 0;; ++pass) {
     arch::mbarrier_wait(storage.request, pass & 1);
     const int32_t num_tiles = storage.num_tiles;
     if (num_tiles < 0) return;
     for (int32_t i = 0; i < 2 * num_tiles + 2; ++i) {
-      // The tile after the last is multiplied as well, and may be any.
+      // The tile after the last is multiplied as well, and may be any tile.
       const int64_t part = min(i, 2 * num_tiles - 2 + i % 2) ^ 1;
       arch::mbarrier_wait(storage.empty[ring.stage], ring.parity ^ 1);
       arch::mbarrier_arrive_expect_tx(storage.full[ring.stage], kPartBytes);
@@ -116,21 +117,21 @@ struct WgmmaStream {
   typename Traits::Storage& storage;
   float multiplier;
   shared::QueryFragments<Traits> queries;
-  tma::RingPosition<Traits::kUnits> ring;
+  tma::RingPosition<Traits::kStages> ring;
   int votes = 0;
 
-  /// The producer has taken the request before: tiles that it asked for have come.
+  /// The producer has taken the previous request: tiles that it asked for have arrived.
   __device__ void request(int32_t num_tiles) {
     if (threadIdx.x != 0) return;
     storage.num_tiles = num_tiles;
     arch::mbarrier_arrive(storage.request);
   }
 
-  /// d (+)= a times the unit's panels.
-  __device__ void multiply(float (&d)[kSums], const uint32_t (&a)[Traits::kSteps][4], int unit,
+  /// d (+)= a times the stage's panels.
+  __device__ void multiply(float (&d)[kSums], const uint32_t (&a)[Traits::kSteps][4], int stage,
                            bool accumulate) {
     using Panels = typename Traits::Panels;
-    const auto panel = arch::k_major_descriptor(storage.keys[unit], Panels::kSwizzle);
+    const auto panel = arch::k_major_descriptor(storage.keys[stage], Panels::kSwizzle);
     constexpr int kPanelSteps = Panels::kPanelDims / cuda::kGroupDims;
 #pragma unroll
     for (int step = 0; step < Traits::kSteps; ++step) {
@@ -143,7 +144,7 @@ struct WgmmaStream {
 
   /// Starts the products of the next tile.
   __device__ void start(float (&d)[kSums]) {
-    tma::RingPosition<Traits::kUnits> high = ring;
+    tma::RingPosition<Traits::kStages> high = ring;
     high.advance();
     arch::mbarrier_wait(storage.full[ring.stage], ring.parity);
     arch::mbarrier_wait(storage.full[high.stage], high.parity);
@@ -154,7 +155,7 @@ struct WgmmaStream {
     arch::wgmma_commit_group();
   }
 
-  /// Waits for them and gives the tile's two units back.
+  /// Waits for them and releases the tile's two stages.
   __device__ void finish(float (&d)[kSums]) {
     arch::wgmma_wait<0>();
     arch::keep_registers(d);
@@ -178,25 +179,25 @@ struct WgmmaStream {
       float scores[kSums];
 #pragma unroll
       for (int i = 0; i < kSums; ++i) scores[i] = shared::score_of_sum(d[i], multiplier);
-      // Also after the last tile: behind a condition, the compiler waits for each product.
+      // After the last tile too: behind a condition, the compiler waits for each product.
       start(d);
 #pragma unroll 1
       for (int group = 0; group < kTileKeys / kGroupKeys; ++group) {
         LaneScores lane;
 #pragma unroll
         for (int i = 0; i < 8; ++i) lane.of[i / 2 % 2][i / 4 * 2 + i % 2] = scores[i];
-        // The next group's to the front: registers have no index, and the selection four times
-        // over would be too much code.
+        // Moves the next group's scores to the front: registers cannot be indexed, and four copies
+        // of the selection would be too much code.
 #pragma unroll
         for (int i = 0; i + 8 < kSums; ++i) scores[i] = scores[i + 8];
         consume(tile * kTileKeys + group * kGroupKeys, lane);
       }
     }
-    finish(d);  // Of the tile after the last: nobody looks at it.
+    finish(d);  // The tile after the last, which nobody looks at.
   }
 
-  /// Two rows of flags in turn: a warp writes one again after a vote that all came to from reading
-  /// it.
+  /// Two rows of flags alternate: a warp writes one again only after a vote that all warps reached
+  /// after reading it.
   __device__ bool any(bool condition) {
     int32_t(&unsettled)[Traits::kConsumerWarps] = storage.unsettled[votes++ % 2];
     const bool in_warp = __any_sync(device::kFullWarp, condition) != 0;
@@ -215,14 +216,14 @@ struct WgmmaStream {
 template <typename Traits>
 __device__ inline void initialize(typename Traits::Storage& storage) {
   if (threadIdx.x == 0) {
-    for (int unit = 0; unit < Traits::kUnits; ++unit) {
-      arch::mbarrier_init(storage.full[unit], /*arrivals=*/1);
-      arch::mbarrier_init(storage.empty[unit], Traits::kConsumerWarps);
+    for (int stage = 0; stage < Traits::kStages; ++stage) {
+      arch::mbarrier_init(storage.full[stage], /*arrivals=*/1);
+      arch::mbarrier_init(storage.empty[stage], Traits::kConsumerWarps);
     }
     arch::mbarrier_init(storage.request, /*arrivals=*/1);
     arch::fence_mbarrier_init();
   }
-  __syncthreads();  // Barriers stand.
+  __syncthreads();  // The barriers are initialised.
 }
 
 template <typename Traits>
@@ -230,7 +231,7 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
     select_blocks_wgmma_kernel(const __grid_constant__ SelectBlocksParams params) {
   auto& storage = arch::shared_storage<typename Traits::Storage>();
 
-  // 1. Which head and row blocks: late ones, which see most, first.
+  // 1. Which head and row blocks: late ones first, because they see most.
   const auto num_tiles = static_cast<int32_t>(
       (int64_t{params.lengths.row_blocks()} + Traits::kBlockRows - 1) / Traits::kBlockRows);
   const auto slot = static_cast<int32_t>(blockIdx.x % static_cast<unsigned>(params.num_targets));

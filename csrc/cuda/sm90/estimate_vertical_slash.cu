@@ -1,14 +1,14 @@
-// Stage 1 of vertical-slash on sm90: sm80's, but for the two passes over K, which are products on
-// wgmma of keys that TMA fetches; docs/hopper.md has the arithmetic. sm80's passes
-// serve what TMA cannot address. No head_dim or number of heads is left to them: with few heads
-// both are bound by memory, and by exponentials at 64 dims, of which there are equally many.
+// Stage 1 of vertical-slash on sm90: sm80's stage with other passes over K, which are products on
+// wgmma of keys that TMA loads; docs/hopper.md has the arithmetic. sm80's passes serve calls that
+// TMA cannot address. No head_dim or number of heads is left to them: with few heads both are bound
+// by memory, and at 64 dims by exponentials, of which both have equally many.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
 #include "cuda/arch/element.h"
 #include "cuda/common/head_dims.h"
 #include "cuda/sm80/stages.h"
-#include "cuda/sm90/estimate_vertical_slash.h"
+#include "cuda/sm90/kernels.h"
 #include "cuda/sm90/stages.h"
 
 namespace minference::sm90 {
@@ -27,7 +27,7 @@ cuda::ScoreKernels score_kernels(const Shape& shape) {
                                          : kernels_for<arch::Float16>(shape);
 }
 
-/// Enough whatever the strides of K.
+/// Enough for any strides of K.
 std::size_t estimate_vertical_slash_bytes(const EstimateVerticalSlashArgs& args,
                                           const Executor& executor) {
   return std::max(cuda::estimate_vertical_slash_bytes(args, score_kernels(args.shape)),

@@ -10,10 +10,9 @@
 #include <cmath>
 
 #include "cuda/arch/launch.h"
-#include "cuda/device/row_statistics.h"
-#include "cuda/device/score_sums.h"
-#include "cuda/sm90/estimate_vertical_slash.h"
+#include "cuda/device/score_statistics.h"
 #include "cuda/sm90/estimate_vertical_slash_scores.h"
+#include "cuda/sm90/kernels.h"
 #include "cuda/tma/tensor_maps.h"
 
 namespace minference::sm90::vertical_slash {
@@ -24,12 +23,14 @@ namespace minference::sm90::vertical_slash {
 template <typename Traits>
 struct WarpgroupStatistics {
   typename Traits::Queries queries;
-  // Of each warp's range of keys. By the warp; read by the warpgroup, behind the named barrier.
+  // Of each warp's range of keys. The warp writes it; the warpgroup reads it after the named
+  // barrier.
   alignas(1024) float max[kWarpgroupWarps][kWarpgroupHeads * kBlock];
   float sum[kWarpgroupWarps][kWarpgroupHeads * kBlock];
 };
 
-/// Joins the four warps' ranges, in their order, and stores the chunk's statistics: a row a thread.
+/// Joins the four warps' ranges, in their order, and stores the chunk's statistics: one row per
+/// thread.
 template <typename Traits>
 __device__ inline void store_statistics(const cuda::ScoreArgs& args, const cuda::ScoreGroup& group,
                                         const KeyRanges& ranges, const Consumer& consumer,
@@ -84,7 +85,7 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
     }
   });
 
-  // 3. The chunk's.
+  // 3. Statistics of the chunk.
 #pragma unroll
   for (int head = 0; head < kWarpgroupHeads; ++head) {
     rows[head].combine();
@@ -136,7 +137,7 @@ class HeadSums {
         p_(args.row_offset + int64_t{target} * kBlock),
         blocks_(sums.skew) {}
 
-  /// The tile's 16 keys, of which a half has two: `step` is 0 or 1.
+  /// Adds the tile's 16 keys; a half has two such tiles: `step` is 0 or 1.
   __device__ void add(HeadScores& scores, int32_t tile, int step) {
     const int32_t key = first_key_ + tile * kStepKeys;
     const int32_t ahead = key - args_.first_position();
@@ -150,7 +151,7 @@ class HeadSums {
     if (step == 1) store_half(tile / 2, blocks_.finish_half(done));
   }
 
-  /// After the last tile.
+  /// Called after the last tile.
   __device__ void finish() {
     store_half(num_halves_, blocks_.finish_zeros());
     store_half(num_halves_ + 1, blocks_.finish_zeros());
@@ -172,14 +173,15 @@ class HeadSums {
   const cuda::ScoreArgs& args_;
   int32_t first_key_;
   int32_t num_halves_;
-  int64_t row_;  // Of vertical and slash.
+  int64_t row_;  // Row of vertical and slash.
   RangeSums& sums_;
   bool has_range_before_;
   device::Probabilities<HeadScores> p_;
   device::DiagonalBlocks<HeadScores> blocks_;
 };
 
-/// Distances at the ends of a head's four ranges. The last one's belong to the next chunk too.
+/// Distances at the ends of a head's four ranges. Those of the last range belong to the next chunk
+/// too.
 __device__ inline void store_edges(const cuda::ScoreArgs& args, const KeyRanges& ranges, int thread,
                                    int32_t target, const RangeSums (&sums)[kWarpgroupWarps]) {
   const int i = thread % kBlock;

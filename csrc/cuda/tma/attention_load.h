@@ -1,38 +1,37 @@
-// Stage 3 with TMA: the producer warpgroup. Three warps find the tiles of items, batch by batch;
-// one thread fills queries, keys and values with TMA.
+// Stage 3 with TMA: the producer warpgroup. Three tile-producer warps find the tiles of items,
+// batch by batch; one thread, the loader, loads queries, keys and values with TMA.
 //
-// The finders work up to four batches ahead: the next item's first tiles are found while those of
-// the item before are loaded. A row tile is loaded as the tiles of core/key_tiles.h come, two to a
+// The tile producers work up to four batches ahead: they find the next item's first tiles while the
+// current item's are loaded. A row tile is loaded in the order of core/key_tiles.h, two tiles to a
 // stage: 64 keys from wherever they begin (TMA asks for no alignment), or 64 gathered columns. So a
-// stage is whatever two tiles follow each other, and each consumer multiplies those that its row
-// block attends. Rows outside the tensor arrive as zeros.
+// stage is any two consecutive tiles, and each consumer multiplies those that its row block
+// attends. Rows outside the tensor arrive as zeros.
 //
-//     barrier          arrivals  by                       waited for by  then
-//     batch_full[b]    1         a finder, behind the     loader         batch b can be read
-//                                finders' barrier
-//     batch_empty[b]   1         loader                   finders        ... may be overwritten
-//     query_full[i]    1, bytes  loader                   consumers      queries and items[i]
-//                                                                        are there
-//     query_empty[i]   2         a thread of each         loader         ... may be overwritten:
-//                                consumer                                rows of out were read
-//     key_full[s]      1, bytes  loader                   consumers      keys and stage_tiles[s]
-//                                                                        are there
-//     key_empty[s]     8         a lane of each           loader         ... may be overwritten
+//     barrier          arrivals  by                       waited for by   then
+//     batch_full[b]    1         a tile producer, after   loader          batch b can be read
+//                                the producers' barrier
+//     batch_empty[b]   1         loader                   tile producers  ... may be overwritten
+//     query_full[i]    1, bytes  loader                   consumers       queries and items[i]
+//                                                                         are there
+//     query_empty[i]   2         a thread of each         loader          ... may be overwritten:
+//                                consumer                                 rows of out were read
+//     key_full[s]      1, bytes  loader                   consumers       keys and stage_tiles[s]
+//                                                                         are there
+//     key_empty[s]     8         a lane of each           loader          ... may be overwritten
 //                                consumer warp
-//     value_full[s]    1, bytes  loader                   consumers      values are there
-//     value_empty[s]   8         a lane of each           loader         ... may be overwritten
+//     value_full[s]    1, bytes  loader                   consumers       values are there
+//     value_empty[s]   8         a lane of each           loader          ... may be overwritten
 //                                consumer warp
 //
-// Values are read by ordinary loads as well (attention_nonfinite.h), whose threads fence behind
-// them: TMA writes by another proxy.
+// Consumers also read values with ordinary loads (attention_mainloop.h). Those threads fence after
+// the loads, because TMA writes by another proxy.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
 
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/bulk_copy.h"
-#include "cuda/arch/mbarrier.h"
-#include "cuda/arch/named_barrier.h"
 #include "cuda/common/row_tiles.h"
 #include "cuda/device/tile_walk.h"
 #include "cuda/tma/attention_params.h"
@@ -40,38 +39,39 @@
 
 namespace minference::tma {
 
-/// Row blocks of an item: a consumer warpgroup each.
+/// Row blocks of an item: one for each consumer warpgroup.
 inline constexpr int kConsumers = 2;
 
-/// Number of the named barrier at which the warps that find tiles meet.
-inline constexpr int kFindersBarrier = 1;
+/// Number of the named barrier at which the tile-producer warps meet.
+inline constexpr int kTileProducerBarrier = 1;
 
-/// The producer warpgroup's warps but the first, as a group that finds tiles.
-struct FinderGroup {
+/// The producer warpgroup's warps except the first, as a group that finds tiles.
+struct TileProducerGroup {
   static constexpr int kWarps = 3;
   static constexpr int kThreads = kWarps * device::kWarpThreads;
   static constexpr int kFirstThread = device::kWarpThreads;
 
   __device__ static int thread() { return static_cast<int>(threadIdx.x) - kFirstThread; }
   __device__ static int warp() { return thread() / device::kWarpThreads; }
-  __device__ static void sync() { arch::named_barrier_sync(kFindersBarrier, kThreads); }
+  __device__ static void sync() { arch::named_barrier_sync(kTileProducerBarrier, kThreads); }
 };
 
-/// A stage: up to kStageTiles tiles of 64 keys, each its own copy from wherever its keys begin.
+/// A stage: up to kStageTiles tiles of 64 keys, each copied by itself from wherever its keys begin.
 struct StageTiles {
-  device::PairTile tiles[2];  // One that is not there has no keys to keep.
-  bool is_end;                // No tiles: the item is over.
+  device::PairTile tiles[2];  // A missing tile keeps no keys.
+  bool is_end;                // The item is over; the stage has no tiles.
 };
 
-/// Batches that the finders may be ahead of the loader; an item's end is one too, an empty one.
-/// Columns take 8,000 cycles a batch and more to find (device/tile_walk.h), a stage 2,000 to 3,000
-/// to multiply: with two batches the first of an item were looked for when three stages of the
-/// item before were left.
+/// How many batches the tile producers may be ahead of the loader; the empty batch that ends an
+/// item counts too. Finding a batch of columns takes 8,000 cycles and more (device/tile_walk.h);
+/// multiplying a stage takes 2,000 to 3,000. With two batches the search for an item's first batch
+/// began when only three stages of the previous item were left.
 inline constexpr int kTileBatches = 4;
 
-/// What the finders hand to the loader: tiles number [first, first + count) of the queue.
+/// What the tile producers pass to the loader: tiles [first, first + count) of the queue, by
+/// number.
 struct TileBatch {
-  device::RowTile row_tile;  // num_row_blocks 0: there are no more items.
+  device::RowTile row_tile;  // num_row_blocks == 0: there are no more items.
   uint32_t first;
   int32_t count;  // 0: the item is over.
   bool starts_item;
@@ -98,33 +98,33 @@ __device__ inline void prefetch_maps(const AttentionMaps& maps) {
   }
 }
 
-// ---- Finders ------------------------------------------------------------------------------------
+// ---- Tile producers -----------------------------------------------------------------------------
 
 template <typename Traits>
-class Finder {
+class TileProducer {
  public:
-  __device__ Finder(typename Traits::SharedStorage& storage, const AttentionParams& params)
+  __device__ TileProducer(typename Traits::SharedStorage& storage, const AttentionParams& params)
       : storage_(storage), params_(params) {}
 
   __device__ void find_all() {
-    int64_t item = blockIdx.x;  // Of the first thread.
+    int64_t item = blockIdx.x;  // Used by the first thread.
     for (;;) {
       if (is_first()) {
         storage_.queue.row_tile = cuda::row_tile(params_.table, params_.sequences.max, item);
         item = gridDim.x + static_cast<int64_t>(atomicAdd(params_.next_item, 1ull));
       }
-      FinderGroup::sync();  // The item is visible to all finder warps.
+      TileProducerGroup::sync();  // The item is visible to all tile-producer warps.
       const bool exists = device::warp_uniform(storage_.queue.row_tile.num_row_blocks > 0);
       find_item(exists);
       if (!exists) return;
-      FinderGroup::sync();  // All have left the item.
+      TileProducerGroup::sync();  // All have finished with the item.
     }
   }
 
  private:
-  __device__ static bool is_first() { return FinderGroup::thread() == 0; }
+  __device__ static bool is_first() { return TileProducerGroup::thread() == 0; }
 
-  /// Batches up to one that is empty.
+  /// Finds all batches of an item, up to and including an empty one.
   __device__ void find_item(bool exists) {
     if (!exists) {
       wait_for_room();
@@ -132,8 +132,8 @@ class Finder {
     }
     const int32_t batch = storage_.queue.row_tile.head_idx / params_.num_heads_q;
     const Lengths lengths = params_.sequences.at(batch).lengths;
-    device::TileWalk<FinderGroup, kTileBatches> walk(storage_.queue, params_.heads, lengths,
-                                                     num_found_);
+    device::TileWalk<TileProducerGroup, kTileBatches> walk(storage_.queue, params_.heads, lengths,
+                                                           num_found_);
     bool starts_item = true;
     int32_t count = 0;
     do {
@@ -150,7 +150,8 @@ class Finder {
   }
 
   __device__ void publish(int32_t count, bool starts_item) {
-    FinderGroup::sync();  // All have seen the room, which may end now, and queued their tiles.
+    TileProducerGroup::sync();  // All have seen the free batch, which may be taken now, and queued
+                                // their tiles.
     if (is_first()) {
       storage_.batches[batch_.stage] = {.row_tile = storage_.queue.row_tile,
                                         .first = num_found_,
@@ -217,7 +218,7 @@ class Loader {
     query_.advance();
   }
 
-  /// The stage's next tile: its keys at once, the values once the next stage is complete.
+  /// Adds the stage's next tile: loads its keys now, its values once the next stage is complete.
   __device__ void add_tile(const device::PairTile& tile) {
     if (num_tiles_ == 0) wait_for_stage();
     storage_.stage_tiles[keys_.stage].tiles[num_tiles_] = tile;
@@ -239,13 +240,14 @@ class Loader {
     arch::mbarrier_wait(storage_.key_empty[keys_.stage], keys_.parity ^ 1);
   }
 
-  /// Values follow the keys of the stage after them, which are needed first: the wait for room for
-  /// values must not hold keys back.
+  /// Values are loaded after the keys of the next stage, which are needed first: waiting for a free
+  /// value buffer must not hold keys back.
   __device__ void complete_stage() {
     StageTiles& stage = storage_.stage_tiles[keys_.stage];
     if (num_tiles_ < Traits::kStageTiles) stage.tiles[Traits::kStageTiles - 1] = {};
     stage.is_end = false;
-    // Copies may have landed before: the phase lacks this arrival. (DeepGEMM, too, announces last.)
+    // Copies may have landed already: the phase still lacks this arrival. (DeepGEMM announces last,
+    // too.)
     arch::mbarrier_arrive_expect_tx(
         storage_.key_full[keys_.stage],
         static_cast<uint32_t>(num_tiles_ * kBlock * Traits::kDim) * sizeof(Element));
@@ -256,7 +258,7 @@ class Loader {
     keys_.advance();
   }
 
-  /// The values of the stage before, whose description is still valid.
+  /// Loads the values of the previous stage, whose description is still valid.
   __device__ void load_held_values() {
     if (num_held_ == 0) return;
     arch::mbarrier_wait(storage_.value_empty[values_.stage], values_.parity ^ 1);
@@ -272,7 +274,7 @@ class Loader {
     values_.advance();
   }
 
-  /// A tile's rows of K or of V, where the stage's tile number `place` lies.
+  /// Loads a tile's rows of K or of V to the place of tile number `place` of the stage.
   template <int kNumPanels>
   __device__ void load_rows(Element (&to)[kNumPanels][Traits::kStageKeys][Traits::kPanelDims],
                             int place, device::PairTile tile, const CUtensorMap& map,
@@ -291,9 +293,9 @@ class Loader {
   RingPosition<Traits::kQueryStages> query_;
   RingPosition<Traits::kKeyStages> keys_;
   RingPosition<Traits::kValueStages> values_;
-  int num_tiles_ = 0;   // Of the stage that is being filled.
-  int num_held_ = 0;    // Of the stage before: its values are still to be loaded.
-  int held_stage_ = 0;  // Where it is.
+  int num_tiles_ = 0;   // Of the stage that is being loaded.
+  int num_held_ = 0;    // Of the previous stage: its values are still to be loaded.
+  int held_stage_ = 0;  // Index of that stage.
   int32_t batch_ = 0, head_q_ = 0, head_kv_ = 0;
 };
 

@@ -6,7 +6,7 @@
 
 #include "core/backend.h"
 #include "cuda/arch/tensor_map.h"
-#include "cuda/common/work_table.h"
+#include "cuda/common/attention_launch.h"
 
 namespace minference::tma {
 

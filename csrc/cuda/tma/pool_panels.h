@@ -1,6 +1,6 @@
-// Pooled keys as wgmma reads them from shared memory: a tile of slots is a part of high halves and
-// one of low halves, each the bytes of one bulk copy. In a part, panels of kPanelDims dims follow
-// each other, with a row per slot, swizzled.
+// Pooled keys as wgmma reads them from shared memory: a tile of slots is one part of high halves
+// and one of low halves, each copied by one bulk copy. A part holds panels of kPanelDims dims one
+// after another, with a swizzled row per slot.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -13,8 +13,8 @@ namespace minference::tma {
 
 template <int kPaddedDim>
 struct KeyPanels {
-  /// 64 keys: a wgmma of 32 columns does not fill the tensor cores, but beside the 128 registers of
-  /// queries of 256 dims there is room for no more.
+  /// 64 keys; 32 beyond 128 dims: a wgmma of 32 columns does not fill the tensor cores, but beside
+  /// the 128 registers of queries of 256 dims no more fit.
   static constexpr int kTileKeys = kPaddedDim <= 128 ? 64 : 32;
   static constexpr arch::Swizzle kSwizzle =
       kPaddedDim % 64 == 0 ? arch::Swizzle::k128B : arch::Swizzle::k64B;

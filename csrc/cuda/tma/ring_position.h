@@ -1,4 +1,4 @@
-// Where a thread is in a ring of buffers that one part of a block fills and others read.
+// Position of a thread in a ring of stages that one part of a block fills and others read.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -8,11 +8,11 @@
 
 namespace minference::tma {
 
-/// Where a thread is in a ring of kStages buffers.
+/// Position in a ring of kStages stages.
 template <int kStages>
 struct RingPosition {
   int stage = 0;
-  uint32_t parity = 0;  // Of the round: of the phases in which its buffers are filled.
+  uint32_t parity = 0;  // Parity of the round, and so of the phases in which its stages are filled.
 
   __device__ void advance() {
     if (++stage < kStages) return;

@@ -12,8 +12,8 @@ bool has_stride(int64_t stride, int32_t size) {
   return size == 1 || (stride > 0 && stride < kEnd / kElementBytes);
 }
 
-/// Of a dimension of one element the tensor's stride may be anything; a row, which the driver's
-/// documentation wants at least, is a multiple of 16 bytes.
+/// If a dimension has one element, the tensor's stride may be anything; then this returns a row's
+/// size, the least that the driver's documentation allows: it is a multiple of 16 bytes.
 uint64_t stride_bytes(int64_t stride, int32_t size, int32_t dims) {
   return static_cast<uint64_t>((size == 1 ? dims : stride) * kElementBytes);
 }

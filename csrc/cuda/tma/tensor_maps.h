@@ -26,7 +26,7 @@ struct PanelLayout {
 };
 
 /// Whether TMA can address the tensor: a dimension of several elements must not repeat one (stride
-/// 0), and strides must be below 2^40 bytes. What api/ demands of CUDA tensors holds already.
+/// 0), and strides must be below 2^40 bytes. The checks of api/ for CUDA tensors are assumed.
 bool has_tensor_map(const ConstTokens& tensor, const RowSizes& sizes);
 
 /// @throws Error as arch::encode_tensor_map().

@@ -250,7 +250,7 @@ FAULTS = [
     ),
     # ---- Fences ----------------------------------------------------------------------------------
     Fault("no fence.proxy.async", "attention_sm90", r"fence\.proxy\.async\S*;", "", SM90, CHECKED),
-    # Those of attention_nonfinite.h: its function is inlined into the kernel from another file.
+    # Those of attention_mainloop.h: its function is inlined into the kernel from another file.
     Fault(
         "no fence behind ordinary reads of V",
         "attention_sm90",

@@ -1,7 +1,7 @@
 // sm80's attention kernel on emulated threads.
 // SPDX-License-Identifier: Apache-2.0
 #include "attention_checks.h"
-#include "cuda/sm80/attention.h"
+#include "cuda/sm80/kernels.h"
 
 int main(int argc, char** argv) {
   using namespace minference;

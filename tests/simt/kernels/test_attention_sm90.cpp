@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "attention_checks.h"
-#include "cuda/sm80/attention.h"
-#include "cuda/sm90/attention.h"
+#include "cuda/sm80/kernels.h"
+#include "cuda/sm90/kernels.h"
 #include "cuda/sm90/stages.h"
 
 int main(int argc, char** argv) {

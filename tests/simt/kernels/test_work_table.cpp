@@ -11,9 +11,8 @@
 
 #include "check.h"
 #include "core/key_tiles.h"
-#include "cuda/common/head_keys.h"
+#include "cuda/common/attention_launch.h"
 #include "cuda/common/stages.h"
-#include "cuda/common/work_table.h"
 #include "device_array.h"
 #include "random_heads.h"
 #include "simt/simt.h"

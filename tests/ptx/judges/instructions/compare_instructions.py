@@ -110,7 +110,7 @@ def check_coverage(functions: list[Function], kernels: dict[str, Kernel]) -> lis
 
 
 def check_wgmma_forms(operands: str, kernels: dict[str, Kernel]) -> list[str]:
-    """Check that every N of wgmma_operands.h is there with both types and majors."""
+    """Check that every N of wgmma.h is there with both types and majors."""
     missing = []
     for place in ("shared", "registers"):
         sizes = re.findall(rf"^ *MINF_WGMMA_{place.upper()}\((\d+),", operands, re.M)
@@ -122,7 +122,7 @@ def check_wgmma_forms(operands: str, kernels: dict[str, Kernel]) -> list[str]:
         ]
         missing += [f"{name} is not compared" for name in names if OURS + name not in kernels]
         if not names:
-            missing.append(f"no forms of wgmma with A in {place} found in wgmma_operands.h")
+            missing.append(f"no forms of wgmma with A in {place} found in wgmma.h")
     return missing
 
 
@@ -136,7 +136,7 @@ def main() -> int:
     kernels = compile_kernels(options)
     headers = sorted((options.source / "csrc/cuda/arch").glob("*.h"))
     functions = [function for header in headers for function in functions_of(header)]
-    operands = (options.source / "csrc/cuda/arch/wgmma_operands.h").read_text()
+    operands = (options.source / "csrc/cuda/arch/wgmma.h").read_text()
     faults = compare_pairs(kernels)
     faults += check_coverage(functions, kernels)
     faults += check_wgmma_forms(operands, kernels)

@@ -16,16 +16,13 @@
 #include <cute/arch/mma_sm80.hpp>
 
 #include "cuda/arch/async_copy.h"
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/bulk_copy.h"
-#include "cuda/arch/elect.h"
 #include "cuda/arch/element.h"
 #include "cuda/arch/math.h"
 #include "cuda/arch/matrix.h"
-#include "cuda/arch/mbarrier.h"
-#include "cuda/arch/named_barrier.h"
-#include "cuda/arch/proxy_fence.h"
-#include "cuda/arch/register_allocation.h"
 #include "cuda/arch/tensor_map.h"
+#include "cuda/arch/warp_specialization.h"
 #include "pairs.h"
 
 using namespace minference;
@@ -45,7 +42,7 @@ __device__ CutlassBarrier& barrier(int offset) {
 }
 __device__ uint64_t* bits(int offset) { return reinterpret_cast<uint64_t*>(shared + offset); }
 
-// ---- mbarrier.h ---------------------------------------------------------------------------------
+// ---- barrier.h: mbarriers -----------------------------------------------------------------------
 
 OURS(mbarrier_init)(int offset, int n) { arch::mbarrier_init(our_barrier(offset), n); }
 CUTLASS(mbarrier_init)(int offset, int n) { barrier(offset).init(n); }
@@ -99,7 +96,7 @@ CUTLASS(cp_async_mbarrier_arrive)(int offset) {
   cutlass::arch::cpasync_barrier_arrive_noinc(bits(offset));
 }
 
-// ---- proxy_fence.h, named_barrier.h, elect.h, register_allocation.h -----------------------------
+// ---- barrier.h: others; warp_specialization.h ---------------------------------------------------
 
 OURS(fence_proxy_async)() { arch::fence_proxy_async(); }
 CUTLASS(fence_proxy_async)() { cutlass::arch::fence_view_async_shared(); }

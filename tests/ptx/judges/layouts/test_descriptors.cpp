@@ -8,7 +8,7 @@
 #include <type_traits>
 
 #include "cuda/arch/element.h"
-#include "cuda/sm90/attention_softmax.h"
+#include "cuda/sm90/attention_mainloop.h"
 #include "cuda/sm90/estimate_block_sparse_kernel.h"
 #include "cuda/sm90/estimate_vertical_slash_kernels.h"
 #include "cuda/tma/pool_panels.h"
@@ -328,16 +328,16 @@ void check_block_sparse() {
   auto& storage = shared_storage<typename Traits::Storage>();
   Stream stream{storage, /*multiplier=*/1, {}, {}};
   const auto tiled_mma = product_of_registers<Stream::kTileKeys, Major::K>();
-  for (int unit = 0; unit < Traits::kUnits; ++unit) {
+  for (int stage = 0; stage < Traits::kStages; ++stage) {
     float sums[Stream::kSums];
-    stream.multiply(sums, stream.queries.high, unit, /*accumulate=*/false);
+    stream.multiply(sums, stream.queries.high, stage, /*accumulate=*/false);
     const auto products = take_products();
     const auto b = tiled_mma.get_thread_slice(0).partition_fragment_B(
-        pooled_tensor<typename Traits::Panels>(storage.keys[unit]));
-    columns.compare(products.size(), cute::size<2>(b), unit);
+        pooled_tensor<typename Traits::Panels>(storage.keys[stage]));
+    columns.compare(products.size(), cute::size<2>(b), stage);
     for (int step = 0; step < cute::size<2>(b); ++step) {
-      key_major.compare(products.at(step).b, descriptor(b, step), unit, step);
-      columns.compare(products.at(step).n, cute::tile_size<1>(tiled_mma), unit, step);
+      key_major.compare(products.at(step).b, descriptor(b, step), stage, step);
+      columns.compare(products.at(step).n, cute::tile_size<1>(tiled_mma), stage, step);
     }
   }
   check_pooled_keys<kDim>();

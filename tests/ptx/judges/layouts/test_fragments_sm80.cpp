@@ -8,11 +8,11 @@
 #include "judge.h"
 
 // clang-format off: attention's headers name a KeyTile of core/, score_tile.h brings another.
-#include "cuda/sm80/attention_finish.h"
-#include "cuda/sm80/attention_softmax.h"
+#include "cuda/sm80/attention_epilogue.h"
+#include "cuda/sm80/attention_mainloop.h"
 #include "cuda/sm80/attention_traits.h"
 #include "cuda/common/pool_rows_kernel.h"
-#include "cuda/device/row_fragments.h"
+#include "cuda/device/rows.h"
 #include "cuda/device/score_tile.h"
 #include "cuda/sm80/estimate_block_sparse_kernel.h"
 // clang-format on

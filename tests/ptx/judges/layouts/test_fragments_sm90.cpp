@@ -4,9 +4,8 @@
 #include <type_traits>
 
 #include "cuda/arch/swizzle.h"
-#include "cuda/sm90/attention_finish.h"
-#include "cuda/sm90/attention_nonfinite.h"
-#include "cuda/sm90/attention_softmax.h"
+#include "cuda/sm90/attention_epilogue.h"
+#include "cuda/sm90/attention_mainloop.h"
 #include "cuda/sm90/estimate_vertical_slash_scores.h"
 #include "judge.h"
 

@@ -1,13 +1,13 @@
-// Stage 3 on sm90: what becomes of a warpgroup's sums: divided, and stored by TMA as rows of out.
+// Stage 3 on sm90: a warpgroup's sums are divided, and stored by TMA as rows of out.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
 
+#include "cuda/arch/barrier.h"
 #include "cuda/arch/bulk_copy.h"
 #include "cuda/arch/matrix.h"
-#include "cuda/arch/proxy_fence.h"
-#include "cuda/sm90/attention_softmax.h"
+#include "cuda/sm90/attention_mainloop.h"
 
 namespace minference::sm90 {
 
@@ -22,7 +22,7 @@ __device__ inline void stage_out(typename Traits::OutTile& tile, RowState<Traits
   using Element = typename Traits::Element;
   const int lane = device::lane_index();
   const int row = static_cast<int>(threadIdx.x) % device::kWarpgroupThreads / 32 * 16 + lane % 16;
-  // stmatrix: lanes 0 to 15 have the rows' first 8 dims of 16, the others the next ones.
+  // stmatrix: lanes 0 to 15 address the rows' first 8 dims of 16, the others the next 8.
   const auto own =
       static_cast<uint32_t>(row) * Traits::kRowBytes + static_cast<uint32_t>(lane / 16 * 16);
 #pragma unroll
@@ -39,7 +39,7 @@ __device__ inline void stage_out(typename Traits::OutTile& tile, RowState<Traits
   }
 }
 
-/// By one thread: the copies are a group of its own.
+/// One thread calls it: the copies are a group of that thread.
 template <typename Traits>
 __device__ inline void store_out(const AttentionParams& params,
                                  const typename Traits::OutTile& tile, int32_t batch, int32_t head,
@@ -53,7 +53,7 @@ __device__ inline void store_out(const AttentionParams& params,
   arch::cp_async_bulk_commit();
 }
 
-/// `row`: the thread's first.
+/// `row`: the thread's first row.
 template <typename Traits>
 __device__ inline void store_lse(const AttentionParams& params, const RowState<Traits>& rows,
                                  int32_t batch, int32_t head, int32_t row) {

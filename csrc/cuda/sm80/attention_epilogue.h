@@ -1,5 +1,5 @@
-// Stage 3 on sm80: what becomes of a warp's sums: joined with those of the warp that had the other
-// keys, divided, and stored: as rows of out, or as a part of a result that is combined later.
+// Stage 3 on sm80: a warp's sums are joined with those of the warp that had the other keys,
+// divided, and stored: as rows of out, or as a partial result that is combined later.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -7,10 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "cuda/arch/opaque.h"
+#include "cuda/arch/math.h"
 #include "cuda/device/online_softmax.h"
-#include "cuda/sm80/attention.h"
-#include "cuda/sm80/attention_softmax.h"
+#include "cuda/sm80/attention_mainloop.h"
+#include "cuda/sm80/kernels.h"
 
 namespace minference::sm80 {
 
@@ -18,11 +18,11 @@ namespace minference::sm80 {
 struct WarpRows {
   int32_t batch;
   int32_t head;
-  int32_t first;  // Row of the call.
-  int32_t count;  // Of the warp's rows those that exist; may be 0 or negative.
+  int32_t first;  // The first row, within the call.
+  int32_t count;  // How many of the warp's rows exist; may be 0 or negative.
 };
 
-/// One warp's sums as another takes them over: lane by lane, in the order of its registers.
+/// One warp's sums, as another takes them over: lane by lane, in the order of its registers.
 template <typename Traits>
 struct alignas(16) WarpSums {
   float out[Traits::kRowMats * RowState<Traits>::kDimMats][32][4];
@@ -111,8 +111,8 @@ __device__ inline void for_each_row(const WarpRows& place, const Store& store) {
   }
 }
 
-/// Rows of out by way of shared memory, so that they are stored 16 bytes at a time. `staging` is
-/// the warp's own queries, which it no longer needs.
+/// Stores rows of out through shared memory, so that stores have 16 bytes each. `staging` is the
+/// memory of the warp's own queries, which it no longer needs.
 template <typename Traits>
 __device__ inline void store_out(const AttentionParams& params, const RowState<Traits>& rows,
                                  const WarpRows& place, std::byte* staging) {
@@ -158,7 +158,7 @@ __device__ inline void store_lse(const AttentionParams& params, const RowState<T
   });
 }
 
-/// A part of the result: small calls only, so straight from registers.
+/// Stores a partial result directly from registers: it occurs in small calls only.
 template <typename Traits>
 __device__ inline void store_partial(const AttentionParams& params, const RowState<Traits>& rows,
                                      const WarpRows& place, int64_t split) {

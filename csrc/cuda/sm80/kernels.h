@@ -1,4 +1,5 @@
-// Stage 3 on sm80: what the host hands to the attention kernel, and the kernels by dtype and dims.
+// The kernels of sm80 by dtype and padded dims, what the host hands to them, and the stages with
+// limits that only tests change.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -7,13 +8,16 @@
 
 #include "core/backend.h"
 #include "cuda/arch/emulation.h"
-#include "cuda/common/combine_splits.h"
-#include "cuda/common/work_table.h"
+#include "cuda/common/attention_launch.h"
+#include "cuda/common/estimate_block_sparse.h"
+#include "cuda/common/estimate_vertical_slash.h"
 
 namespace minference::sm80 {
 
-/// Bytes from a row of a head to another. From memory: in the loop they would be products of 64
-/// bits.
+// ---- Attention ----------------------------------------------------------------------------------
+
+/// Bytes from one row of a head to another. They are kept in memory: in the loop they would be
+/// 64-bit products.
 struct RowSteps {
   int64_t next;         // To the next row.
   int64_t next_copied;  // To the next row that the same thread copies.
@@ -37,7 +41,7 @@ struct AttentionParams {
   cuda::WorkTable table;
   unsigned long long* next_item;  // Items taken beyond the first of each block; 0 at the start.
 
-  int32_t num_splits;         // Parts of the keys that items of their own attend; 1: whole items.
+  int32_t num_splits;         // Parts of the keys, each an item of its own; 1: whole items.
   int32_t num_partial_heads;  // batch * num_heads_q
   cuda::PartialResults partial;
 
@@ -48,7 +52,7 @@ struct AttentionParams {
 /// An instance of the kernel.
 struct AttentionInstance {
   int32_t dim_v;  // Padded.
-  bool pairs;     // Computes two row blocks together.
+  bool pairs;     // Whether it computes two row blocks together.
   /// Thread blocks that a multiprocessor of the current device holds. @throws Error
   int32_t (*resident_blocks)();
   /// Enqueues the kernel on `num_blocks` blocks.
@@ -61,13 +65,34 @@ AttentionInstance attention_instance();
 
 /// Limits that only tests change, to reach with small sizes what large ones do.
 struct AttentionLimits {
-  int32_t resident_blocks = 0;  // Thread blocks that run at a time; 0: as the device has room.
+  int32_t resident_blocks = 0;  // Thread blocks that run at a time; 0: as many as the device holds.
 };
 
-/// The stage of stages.h, and its bytes of work memory, with other limits.
+/// The stage of stages.h, and the size of its work memory, with other limits.
 std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor,
                             const AttentionLimits& limits);
 void attention(const AttentionArgs& args, Workspace workspace, const Executor& executor,
                const AttentionLimits& limits);
+
+// ---- Estimation of block-sparse: all else is common/estimate_block_sparse.h's -------------------
+
+/// Defined in estimate_block_sparse_kernel.h, and instantiated for each of cuda::kHeadDims.
+template <int kPaddedDim>
+cuda::block_sparse::Kernels block_sparse_kernels();
+
+/// The stage of stages.h, and the size of its work memory, with other limits.
+std::size_t estimate_block_sparse_bytes(const EstimateBlockSparseArgs& args,
+                                        const cuda::BlockSparseLimits& limits);
+void estimate_block_sparse(const EstimateBlockSparseArgs& args, Workspace workspace,
+                           const Executor& executor, const cuda::BlockSparseLimits& limits);
+
+// ---- Estimation of vertical-slash: all else is common/estimate_vertical_slash.h's ---------------
+
+/// Defined in estimate_vertical_slash_kernels.h, and instantiated for each of cuda::kHeadDims.
+template <typename Element, int kHeadDim>
+cuda::ScoreKernels score_kernels();
+
+/// The kernels of the smallest padded head_dim that fits.
+cuda::ScoreKernels score_kernels(const Shape& shape);
 
 }  // namespace minference::sm80
