@@ -14,8 +14,7 @@
 
 namespace minference::cuda {
 
-// ---- Architectures that a build has code for
-// -----------------------------------------------------
+// ---- Architectures that a build has code for ----------------------------------------------------
 
 /// A GPU's compute capability: 86 for 8.6.
 using Architecture = int;

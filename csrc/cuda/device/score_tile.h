@@ -84,8 +84,9 @@ __device__ inline ScoreTile score_keys(const KeyTile<Element, kHeadDim>& tile, i
   return scores;
 }
 
-// ---- Tiles of 16 keys in this layout with any number of rows: kRowTiles, kThreadRows, at()
-// --------
+// ---- Tiles of 16 keys ---------------------------------------------------------------------------
+//
+// In this layout with any number of rows: Tile has kRowTiles, kThreadRows and at().
 
 /// FLT_MAX, the offset of rows that do not exist or are not finite.
 inline constexpr float kNoRow = 3.402823466e+38f;
