@@ -143,6 +143,12 @@ const char* minf_last_error(void) { return last_error; }
 
 minf_pattern minf_pattern_default(int32_t kind) { return default_pattern(kind); }
 
+const char* minf_pattern_name(int32_t kind) {
+  const auto infos = pattern_infos();
+  if (kind < 0 || static_cast<std::size_t>(kind) >= infos.size()) return nullptr;
+  return infos[static_cast<std::size_t>(kind)].name;
+}
+
 minf_status minf_pattern_from_numbers(const double* numbers, int64_t num_numbers,
                                       minf_pattern* pattern) {
   return guarded([&] {

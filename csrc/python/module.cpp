@@ -85,10 +85,9 @@ PYBIND11_MODULE(_C, module) {
   module.attr("DTYPES") =
       py::dict("float32"_a = int{MINF_FLOAT32}, "bfloat16"_a = int{MINF_BFLOAT16},
                "float16"_a = int{MINF_FLOAT16});
-  module.attr("PATTERN_KINDS") =
-      py::dict("dense"_a = int{MINF_DENSE}, "a_shape"_a = int{MINF_A_SHAPE},
-               "vertical_slash"_a = int{MINF_VERTICAL_SLASH},
-               "block_sparse"_a = int{MINF_BLOCK_SPARSE}, "tri_shape"_a = int{MINF_TRI_SHAPE});
+  py::dict kinds;
+  for (int kind = 0; const char* name = minf_pattern_name(kind); ++kind) kinds[name] = kind;
+  module.attr("PATTERN_KINDS") = kinds;
 
   module.def("version", &minference::version, "Version of libminference.");
   module.def("build_info", &minference::build_info, "Compiler, flags and build type, one line.");

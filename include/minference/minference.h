@@ -193,6 +193,10 @@ typedef struct minf_pattern {
  * gives a pattern that every call refuses. */
 MINF_API minf_pattern minf_pattern_default(int32_t kind);
 
+/* "dense", "a_shape", ...: what messages and files call a kind. Null for an unknown one: kinds are
+ * numbered from 0 without gaps, so a loop up to the first null names all that this library has. */
+MINF_API const char* minf_pattern_name(int32_t kind);
+
 /* Reads a pattern from numbers, as bindings and files store it: numbers[0] is the kind, then come
  * the fields of its struct in their order, without the `reserved` ones. Fields that are not given
  * keep their defaults; numbers beyond the last field must be 0. This checks only that an integer

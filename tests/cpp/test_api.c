@@ -60,6 +60,13 @@ static void test_forcing_an_instruction_set(void) {
   expect(minf_set_cpu_isa(NULL) == MINF_OK, "back to the best");
 }
 
+static void test_pattern_names(void) {
+  expect(strcmp(minf_pattern_name(MINF_DENSE), "dense") == 0, "the first kind's name");
+  expect(strcmp(minf_pattern_name(MINF_TRI_SHAPE), "tri_shape") == 0, "another kind's name");
+  expect(minf_pattern_name(-1) == NULL, "no kind -1");
+  expect(minf_pattern_name(MINF_TRI_SHAPE + 1) == NULL, "no kind past the last");
+}
+
 /* q = 0: every key weighs the same, so row i of a dense head is the mean of v[0..i]. */
 static void test_prefill(void) {
   float* q_data = calloc(SIZE, sizeof(float));
@@ -101,6 +108,7 @@ static void test_prefill(void) {
 int main(void) {
   test_information();
   test_forcing_an_instruction_set();
+  test_pattern_names();
   test_prefill();
   return num_failures == 0 ? 0 : 1;
 }

@@ -124,6 +124,8 @@ typedef struct minf_pattern {
 
 MINF_API minf_pattern minf_pattern_default(int32_t kind);
 
+MINF_API const char* minf_pattern_name(int32_t kind);
+
 MINF_API minf_status minf_pattern_from_numbers(const double* numbers, int64_t num_numbers,
                                                minf_pattern* pattern);
 
