@@ -107,10 +107,20 @@ function(minference_configure_cuda target)
 endfunction()
 
 # Adds the objects of a CUDA backend, target minference_<name>_objects, from
-# minference_<name>_sources for the given architectures. If there is a reason why they are not
-# built, cuda/not_built.cpp reports it; "cuda", which all backends share, is empty then.
-function(minference_add_cuda_backend name architectures no_reason)
+# minference_<name>_sources. What MinferenceCuda.cmake does not say of the backend alone, its
+# architectures and a reason why it is not built, is what it says of all. If there is a reason,
+# cuda/not_built.cpp reports it; "cuda", which all backends share, is empty then.
+function(minference_add_cuda_backend name)
   set(target minference_${name}_objects)
+  set_property(GLOBAL APPEND PROPERTY minference_backend_objects ${target})
+  set(architectures "${CMAKE_CUDA_ARCHITECTURES}")
+  if(DEFINED minference_${name}_architectures)
+    set(architectures "${minference_${name}_architectures}")
+  endif()
+  set(no_reason "${minference_no_cuda_reason}")
+  if(DEFINED minference_no_${name}_reason)
+    set(no_reason "${minference_no_${name}_reason}")
+  endif()
   if(NOT no_reason STREQUAL "" AND name STREQUAL "cuda")
     add_library(${target} INTERFACE)
     return()
@@ -128,6 +138,12 @@ function(minference_add_cuda_backend name architectures no_reason)
   target_sources(${target} PRIVATE ${minference_${name}_sources})
   set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES "${architectures}")
   minference_configure_cuda(${target})
+endfunction()
+
+# Links the library's objects: itself, and tests of what it hides.
+function(minference_link_objects target)
+  get_property(backends GLOBAL PROPERTY minference_backend_objects)
+  target_link_libraries(${target} PRIVATE minference_objects ${backends})
 endfunction()
 
 # Compiles the machine code of one generation from one PTX, that of its lowest requested

@@ -1,6 +1,7 @@
 # Sources of the CUDA backends, for nvcc and, in tests/simt/kernels, for emulated threads: absolute paths.
 # minference_cuda_sources are those of all backends, minference_<backend>_sources those of one.
 # SPDX-License-Identifier: Apache-2.0
+set(minference_cuda_backends sm80 sm90)
 set(
   minference_cuda_sources
   check.cpp
@@ -33,7 +34,7 @@ set(
   tma/attention_maps.cpp
   tma/tensor_maps.cpp
 )
-foreach(name IN ITEMS cuda sm80 sm90)
+foreach(name IN ITEMS cuda ${minference_cuda_backends})
   list(TRANSFORM minference_${name}_sources PREPEND "${CMAKE_CURRENT_LIST_DIR}/")
 endforeach()
 
@@ -51,13 +52,17 @@ if(minference_head_dims STREQUAL "" OR minference_attention_dims STREQUAL "")
   message(FATAL_ERROR "common/head_dims.h: no dims found")
 endif()
 
-# Adds <stage>'s kernels for the dims to the sources of each backend.
+# Adds <stage>'s kernels for the dims to the sources of each backend that has such kernels.
 function(minference_add_instances stage dim dim_v)
   set(dims ${dim})
   if(NOT dim STREQUAL dim_v)
     set(dims ${dim}_${dim_v})
   endif()
-  foreach(backend IN ITEMS sm80 sm90)
+  foreach(backend IN LISTS minference_cuda_backends)
+    file(GLOB kernels "${minference_SOURCE_DIR}/csrc/cuda/${backend}/${stage}_kernel*.h")
+    if(kernels STREQUAL "")
+      continue()
+    endif()
     set(instance "${minference_BINARY_DIR}/csrc/cuda/${backend}/${stage}_d${dims}.cu")
     configure_file("${minference_SOURCE_DIR}/csrc/cuda/instances/${stage}.cu.in" "${instance}" @ONLY)
     list(APPEND minference_${backend}_sources "${instance}")

@@ -18,7 +18,7 @@
 #include "buffer.h"
 #include "case.h"
 #include "minference/minference.h"
-#include "minference/types.hpp"
+#include "patterns.h"
 
 namespace minference::gpu_test {
 
@@ -185,10 +185,10 @@ class Calls {
     const auto size = [](int64_t value) { return static_cast<int32_t>(value); };
     switch (kind) {
       case MINF_A_SHAPE:
-        return a_shape(20, size(problem_.seqlen_k / 3 + 1));
+        return test::a_shape(20, size(problem_.seqlen_k / 3 + 1));
       case MINF_VERTICAL_SLASH: {
         minf_pattern pattern =
-            vertical_slash(size(problem_.vertical_size), size(problem_.slash_size));
+            test::vertical_slash(size(problem_.vertical_size), size(problem_.slash_size));
         const minf_vertical_slash_options options = vertical_slash_options();
         pattern.as.vertical_slash.last_q = options.last_q;
         pattern.as.vertical_slash.sink = options.sink;
@@ -197,12 +197,15 @@ class Calls {
         pattern.as.vertical_slash.slash_p = options.slash_p;
         return pattern;
       }
-      case MINF_BLOCK_SPARSE:
-        return block_sparse(size(problem_.top_k), problem_.mass);
+      case MINF_BLOCK_SPARSE: {
+        minf_pattern pattern = test::block_sparse(size(problem_.top_k));
+        pattern.as.block_sparse.top_p = problem_.mass;
+        return pattern;
+      }
       case MINF_TRI_SHAPE:
-        return tri_shape(5, size(problem_.seqlen_k / 5 + 1), size(problem_.seqlen_q / 2));
+        return test::tri_shape(5, size(problem_.seqlen_k / 5 + 1), size(problem_.seqlen_q / 2));
       default:
-        return dense();
+        return test::dense();
     }
   }
 
