@@ -211,7 +211,6 @@ void launch_scores(const EstimateVerticalSlashArgs& args, const ScoreKernels& ke
   const ScoreArgs scores{.sequences = args.shape.sequences(),
                          .q = args.q,
                          .k = args.k,
-                         .seqlen_q = args.shape.lengths.seqlen_q,
                          .seqlen_k = args.shape.lengths.seqlen_k,
                          .head_dim = args.shape.head_dim,
                          .heads_per_kv_head = args.shape.group_size(),

@@ -34,7 +34,6 @@ struct ScoreArgs {
   Sequences sequences;
   ConstTokens q;
   KvRows k;
-  int32_t seqlen_q;
   int32_t seqlen_k;
   int32_t head_dim;
   int32_t heads_per_kv_head;

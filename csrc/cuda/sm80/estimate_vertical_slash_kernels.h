@@ -103,9 +103,10 @@ __device__ inline device::KeyHead key_head(const ScoreArgs& args, const ScoreGro
 template <typename Traits>
 __device__ inline void load_queries(typename Traits::Query& query, const ScoreArgs& args,
                                     const ScoreGroup& group, const ScoreWarp& warp) {
-  const int64_t first_row = args.seqlen_q - args.last_q + warp.first_row;
-  const HeadRows rows = query_rows(args.q, args.sequences.at(group.batch), group.heads[warp.slot],
-                                   sizeof(typename Traits::Element));
+  const Sequence sequence = args.sequences.at(group.batch);
+  const int64_t first_row = sequence.lengths.seqlen_q - args.last_q + warp.first_row;
+  const HeadRows rows =
+      query_rows(args.q, sequence, group.heads[warp.slot], sizeof(typename Traits::Element));
   query.load(reinterpret_cast<const uint32_t*>(rows.row(first_row)), args.q.token_stride / 2,
              args.last_q - warp.first_row, args.head_dim, args.query_bits);
 }

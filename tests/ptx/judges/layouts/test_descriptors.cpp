@@ -223,7 +223,7 @@ void check_queries(typename Traits::Queries& queries) {
   }
   minference::cuda::ScoreArgs args = {};
   args.q = {.data = rows, .batch_stride = 0, .token_stride = kDim, .head_stride = kBlock * kDim};
-  args.seqlen_q = args.last_q = kBlock;
+  args.sequences.max.seqlen_q = args.last_q = kBlock;
   args.head_dim = kDim;
   const minference::cuda::ScoreGroup group = {
       .batch = 0, .first_target = 0, .num_heads = 2, .heads = {0, 1}};
