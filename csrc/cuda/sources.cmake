@@ -21,7 +21,6 @@ set(
   minference_sm80_sources
   sm80/attention.cu
   sm80/backend.cpp
-  sm80/estimate_block_sparse.cu
   sm80/estimate_vertical_slash.cu
 )
 # For Hopper alone: they need sm_90a.
@@ -29,7 +28,6 @@ set(
   minference_sm90_sources
   sm90/attention.cu
   sm90/backend.cpp
-  sm90/estimate_block_sparse.cu
   sm90/estimate_vertical_slash.cu
   tma/attention_maps.cpp
   tma/tensor_maps.cpp

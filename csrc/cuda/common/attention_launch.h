@@ -14,6 +14,11 @@
 
 namespace minference::cuda {
 
+/// Limits that only tests change, to reach with small sizes what large ones do.
+struct AttentionLimits {
+  int32_t resident_blocks = 0;  // Thread blocks that run at a time; 0: as many as the device holds.
+};
+
 // ---- Key sets -----------------------------------------------------------------------------------
 //
 // The key sets of all heads in device memory join patterns, which the host knows, with index lists,

@@ -16,6 +16,7 @@
 #include "core/check.h"
 #include "core/workspace.h"
 #include "cuda/common/estimate_block_sparse.h"
+#include "cuda/common/stages.h"
 #include "cuda/common/table.h"
 
 namespace minference::cuda {
@@ -195,6 +196,17 @@ void estimate_block_sparse(const EstimateBlockSparseArgs& args,
                            const block_sparse::Kernels& kernels, const BlockSparseLimits& limits,
                            Workspace workspace, cudaStream_t stream) {
   Estimator(args, limits, kernels).run(workspace, stream);
+}
+
+std::size_t estimate_block_sparse_bytes(const EstimateBlockSparseArgs& args,
+                                        BlockSparseKernels kernels) {
+  return estimate_block_sparse_bytes(args, kernels(args.shape), BlockSparseLimits{});
+}
+
+void estimate_block_sparse(const EstimateBlockSparseArgs& args, BlockSparseKernels kernels,
+                           Workspace workspace, const Executor& executor) {
+  estimate_block_sparse(args, kernels(args.shape), BlockSparseLimits{}, workspace,
+                        static_cast<cudaStream_t>(executor.stream));
 }
 
 }  // namespace minference::cuda

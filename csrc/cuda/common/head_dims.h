@@ -7,7 +7,9 @@
 #include <cstdint>
 #include <iterator>
 
+#include "core/arguments.h"
 #include "core/check.h"
+#include "cuda/arch/element.h"
 
 namespace minference::cuda {
 
@@ -22,6 +24,13 @@ struct AttentionDims {
 inline constexpr AttentionDims kAttentionDims[] = {{64, 64},   {96, 96},   {128, 128},
                                                    {192, 128}, {192, 192}, {256, 256}};
 inline constexpr int32_t kMaxDimV = std::end(kAttentionDims)[-1].dim_v;
+
+/// Returns what visit.operator()<Element>() returns for a dtype of 16 bits.
+template <typename Visit>
+auto with_element(DType dtype, const Visit& visit) {
+  return dtype == DType::kBFloat16 ? visit.template operator()<arch::BFloat16>()
+                                   : visit.template operator()<arch::Float16>();
+}
 
 /// Returns what visit.operator()<kDim>() returns for the first of kHeadDims that holds head_dim.
 /// api/ admits no dims beyond the last one. Lambdas capture by [&]: a lambda without a capture

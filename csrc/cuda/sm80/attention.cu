@@ -11,7 +11,6 @@
 
 #include "core/host_device.h"
 #include "core/workspace.h"
-#include "cuda/arch/element.h"
 #include "cuda/common/attention_launch.h"
 #include "cuda/common/head_dims.h"
 #include "cuda/device/online_softmax.h"
@@ -25,16 +24,12 @@ namespace {
 /// Registers allow no more; *_bytes uses it, because it knows no instance.
 constexpr int32_t kMaxResidentBlocks = 2;
 
-template <typename Element>
 AttentionInstance instance_of(const Shape& shape) {
-  return cuda::with_attention_dims(shape.head_dim, shape.head_dim_v, [&]<int kDim, int kDimV>() {
-    return attention_instance<Element, kDim, kDimV>();
+  return cuda::with_element(shape.dtype, [&]<typename Element>() {
+    return cuda::with_attention_dims(shape.head_dim, shape.head_dim_v, [&]<int kDim, int kDimV>() {
+      return attention_instance<Element, kDim, kDimV>();
+    });
   });
-}
-
-AttentionInstance instance_of(const Shape& shape) {
-  return shape.dtype == DType::kBFloat16 ? instance_of<arch::BFloat16>(shape)
-                                         : instance_of<arch::Float16>(shape);
 }
 
 int64_t num_row_blocks(const Shape& shape) {

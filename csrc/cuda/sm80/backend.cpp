@@ -28,12 +28,8 @@ constexpr Architecture kFirstArchitecture = 80;
 constexpr int32_t kMinSparseSeqlen = 4096;
 
 constexpr Estimator kEstimators[] = {
-    kVerticalSlashEstimator<
-        estimate_vertical_slash_bytes,
-        cuda::on_device_with_workspace<estimate_vertical_slash, EstimateVerticalSlashArgs>>,
-    kBlockSparseEstimator<
-        estimate_block_sparse_bytes,
-        cuda::on_device_with_workspace<estimate_block_sparse, EstimateBlockSparseArgs>>,
+    cuda::kVerticalSlash<estimate_vertical_slash_bytes, estimate_vertical_slash>,
+    cuda::kBlockSparse<block_sparse_kernels>,
 };
 
 bool serves(Architecture gpu) {

@@ -1,24 +1,21 @@
 // Stage 1 of vertical-slash on sm80, the host side: which kernels.
 // SPDX-License-Identifier: Apache-2.0
-#include "cuda/arch/element.h"
 #include "cuda/common/head_dims.h"
 #include "cuda/sm80/kernels.h"
 #include "cuda/sm80/stages.h"
 
 namespace minference::sm80 {
-namespace {
 
-template <typename Element>
-cuda::ScoreKernels kernels_for(const Shape& shape) {
+cuda::block_sparse::Kernels block_sparse_kernels(const Shape& shape) {
   return cuda::with_head_dim(shape.head_dim,
-                             [&]<int kHeadDim>() { return score_kernels<Element, kHeadDim>(); });
+                             [&]<int kPaddedDim>() { return block_sparse_kernels<kPaddedDim>(); });
 }
 
-}  // namespace
-
 cuda::ScoreKernels score_kernels(const Shape& shape) {
-  return shape.dtype == DType::kBFloat16 ? kernels_for<arch::BFloat16>(shape)
-                                         : kernels_for<arch::Float16>(shape);
+  return cuda::with_element(shape.dtype, [&]<typename Element>() {
+    return cuda::with_head_dim(shape.head_dim,
+                               [&]<int kHeadDim>() { return score_kernels<Element, kHeadDim>(); });
+  });
 }
 
 std::size_t estimate_vertical_slash_bytes(const EstimateVerticalSlashArgs& args, const Executor&) {

@@ -63,10 +63,7 @@ struct AttentionInstance {
 template <typename Element, int kDim, int kDimV>
 AttentionInstance attention_instance();
 
-/// Limits that only tests change, to reach with small sizes what large ones do.
-struct AttentionLimits {
-  int32_t resident_blocks = 0;  // Thread blocks that run at a time; 0: as many as the device holds.
-};
+using cuda::AttentionLimits;
 
 /// The stage of stages.h, and the size of its work memory, with other limits.
 std::size_t attention_bytes(const AttentionArgs& args, const Executor& executor,
@@ -79,12 +76,6 @@ void attention(const AttentionArgs& args, Workspace workspace, const Executor& e
 /// Defined in estimate_block_sparse_kernel.h, and instantiated for each of cuda::kHeadDims.
 template <int kPaddedDim>
 cuda::block_sparse::Kernels block_sparse_kernels();
-
-/// The stage of stages.h, and the size of its work memory, with other limits.
-std::size_t estimate_block_sparse_bytes(const EstimateBlockSparseArgs& args,
-                                        const cuda::BlockSparseLimits& limits);
-void estimate_block_sparse(const EstimateBlockSparseArgs& args, Workspace workspace,
-                           const Executor& executor, const cuda::BlockSparseLimits& limits);
 
 // ---- Estimation of vertical-slash: all else is common/estimate_vertical_slash.h's ---------------
 

@@ -10,7 +10,6 @@
 #include <cstdint>
 
 #include "core/workspace.h"
-#include "cuda/arch/element.h"
 #include "cuda/common/attention_launch.h"
 #include "cuda/common/gather_columns.h"
 #include "cuda/common/head_dims.h"
@@ -26,16 +25,12 @@ namespace {
 /// More columns are not gathered: at 128 dims they would take 270 MB of work memory for 32 heads.
 constexpr int32_t kMaxColumns = 16384;
 
-template <typename Element>
 AttentionInstance instance_of(const Shape& shape) {
-  return cuda::with_attention_dims(shape.head_dim, shape.head_dim_v, [&]<int kDim, int kDimV>() {
-    return attention_instance<Element, kDim, kDimV>();
+  return cuda::with_element(shape.dtype, [&]<typename Element>() {
+    return cuda::with_attention_dims(shape.head_dim, shape.head_dim_v, [&]<int kDim, int kDimV>() {
+      return attention_instance<Element, kDim, kDimV>();
+    });
   });
-}
-
-AttentionInstance instance_of(const Shape& shape) {
-  return shape.dtype == DType::kBFloat16 ? instance_of<arch::BFloat16>(shape)
-                                         : instance_of<arch::Float16>(shape);
 }
 
 /// Number of items: two row blocks each; if their number is odd, the last item has one.

@@ -5,26 +5,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
-#include "cuda/arch/element.h"
 #include "cuda/common/head_dims.h"
 #include "cuda/sm80/stages.h"
 #include "cuda/sm90/kernels.h"
 #include "cuda/sm90/stages.h"
 
 namespace minference::sm90 {
-namespace {
 
-template <typename Element>
-cuda::ScoreKernels kernels_for(const Shape& shape) {
+cuda::block_sparse::Kernels block_sparse_kernels(const Shape& shape) {
   return cuda::with_head_dim(shape.head_dim,
-                             [&]<int kHeadDim>() { return score_kernels<Element, kHeadDim>(); });
+                             [&]<int kPaddedDim>() { return block_sparse_kernels<kPaddedDim>(); });
 }
 
-}  // namespace
-
 cuda::ScoreKernels score_kernels(const Shape& shape) {
-  return shape.dtype == DType::kBFloat16 ? kernels_for<arch::BFloat16>(shape)
-                                         : kernels_for<arch::Float16>(shape);
+  return cuda::with_element(shape.dtype, [&]<typename Element>() {
+    return cuda::with_head_dim(shape.head_dim,
+                               [&]<int kHeadDim>() { return score_kernels<Element, kHeadDim>(); });
+  });
 }
 
 /// Enough for any strides of K.

@@ -6,15 +6,16 @@
 #include <cstddef>
 
 #include "core/backend.h"
+#include "cuda/common/stages.h"
 
 namespace minference::sm90 {
 
 std::size_t estimate_vertical_slash_bytes(const EstimateVerticalSlashArgs& args, const Executor&);
 void estimate_vertical_slash(const EstimateVerticalSlashArgs& args, Workspace workspace,
                              const Executor& executor);
-std::size_t estimate_block_sparse_bytes(const EstimateBlockSparseArgs& args, const Executor&);
-void estimate_block_sparse(const EstimateBlockSparseArgs& args, Workspace workspace,
-                           const Executor& executor);
+
+/// The kernels of the smallest padded head_dim that fits.
+cuda::block_sparse::Kernels block_sparse_kernels(const Shape& shape);
 
 /// See AttentionImplementation.
 const char* attention_refuses(const AttentionArgs& args);

@@ -46,11 +46,24 @@ struct Stage {
   std::size_t max_shared_bytes;
 };
 
-constexpr Stage kSm80 = {sm80::estimate_block_sparse_bytes, sm80::estimate_block_sparse,
-                         sm80::estimate_block_sparse_bytes, sm80::estimate_block_sparse, 99 * 1024};
-constexpr Stage kSm90 = {sm90::estimate_block_sparse_bytes, sm90::estimate_block_sparse,
-                         sm90::estimate_block_sparse_bytes, sm90::estimate_block_sparse,
-                         227 * 1024};
+template <cuda::BlockSparseKernels kKernels>
+constexpr Stage stage_of(std::size_t max_shared_bytes) {
+  return {.bytes = cuda::estimate_block_sparse_bytes<kKernels>,
+          .estimate = cuda::estimate_block_sparse<kKernels>,
+          .bytes_with =
+              [](const EstimateBlockSparseArgs& args, const Stage::Limits& limits) {
+                return cuda::estimate_block_sparse_bytes(args, kKernels(args.shape), limits);
+              },
+          .estimate_with =
+              [](const EstimateBlockSparseArgs& args, Workspace workspace, const Executor& executor,
+                 const Stage::Limits& limits) {
+                cuda::estimate_block_sparse(args, kKernels(args.shape), limits, workspace,
+                                            static_cast<cudaStream_t>(executor.stream));
+              },
+          .max_shared_bytes = max_shared_bytes};
+}
+constexpr Stage kSm80 = stage_of<sm80::block_sparse_kernels>(99 * 1024);
+constexpr Stage kSm90 = stage_of<sm90::block_sparse_kernels>(227 * 1024);
 const Stage* stage = nullptr;  // The one under test.
 
 int64_t num_lists = 0;
