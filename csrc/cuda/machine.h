@@ -110,7 +110,7 @@ inline constexpr Estimator kVerticalSlash =
     kVerticalSlashEstimator<kBytes, on_device_with_workspace<kEstimate, EstimateVerticalSlashArgs>>;
 template <BlockSparseKernels kKernels>
 inline constexpr Estimator kBlockSparse = kBlockSparseEstimator<
-    estimate_block_sparse_bytes<kKernels>,
-    on_device_with_workspace<estimate_block_sparse<kKernels>, EstimateBlockSparseArgs>>;
+    block_sparse_bytes<kKernels>,
+    on_device_with_workspace<estimate_block_sparse_with<kKernels>, EstimateBlockSparseArgs>>;
 
 }  // namespace minference::cuda

@@ -33,12 +33,12 @@ void estimate_block_sparse(const EstimateBlockSparseArgs& args, BlockSparseKerne
                            Workspace workspace, const Executor& executor);
 
 template <BlockSparseKernels kKernels>
-std::size_t estimate_block_sparse_bytes(const EstimateBlockSparseArgs& args, const Executor&) {
+std::size_t block_sparse_bytes(const EstimateBlockSparseArgs& args, const Executor&) {
   return estimate_block_sparse_bytes(args, kKernels);
 }
 template <BlockSparseKernels kKernels>
-void estimate_block_sparse(const EstimateBlockSparseArgs& args, Workspace workspace,
-                           const Executor& executor) {
+void estimate_block_sparse_with(const EstimateBlockSparseArgs& args, Workspace workspace,
+                                const Executor& executor) {
   estimate_block_sparse(args, kKernels, workspace, executor);
 }
 

@@ -48,8 +48,8 @@ struct Stage {
 
 template <cuda::BlockSparseKernels kKernels>
 constexpr Stage stage_of(std::size_t max_shared_bytes) {
-  return {.bytes = cuda::estimate_block_sparse_bytes<kKernels>,
-          .estimate = cuda::estimate_block_sparse<kKernels>,
+  return {.bytes = cuda::block_sparse_bytes<kKernels>,
+          .estimate = cuda::estimate_block_sparse_with<kKernels>,
           .bytes_with =
               [](const EstimateBlockSparseArgs& args, const Stage::Limits& limits) {
                 return cuda::estimate_block_sparse_bytes(args, kKernels(args.shape), limits);
