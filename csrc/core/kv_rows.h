@@ -14,38 +14,42 @@
 
 namespace minference {
 
-/// The rows of one head of one sequence, a row for each token.
+/// The rows of one head of one sequence, a row for each token. T is the element's type, or
+/// std::byte where code serves every dtype.
+template <typename T>
 struct HeadRows {
-  const std::byte* first = nullptr;
-  int64_t stride = 0;  // Bytes.
+  const T* first = nullptr;
+  int64_t stride = 0;  // Of T.
 
-  MINF_HOST_DEVICE const std::byte* row(int64_t token) const { return first + token * stride; }
+  MINF_HOST_DEVICE const T* row(int64_t token) const { return first + token * stride; }
 };
 
-/// `first_token`: the row of `tensor` at which the sequence begins.
-MINF_HOST_DEVICE inline HeadRows head_rows(const ConstTokens& tensor, int64_t sequence,
-                                           int64_t first_token, int64_t head,
-                                           int64_t element_bytes) {
+/// `first_token`: the row of `tensor` at which the sequence begins. `size`: of an element, in T.
+template <typename T>
+MINF_HOST_DEVICE HeadRows<T> head_rows(const ConstTokens& tensor, int64_t sequence,
+                                       int64_t first_token, int64_t head, int64_t size) {
   const int64_t offset = sequence * tensor.batch_stride + first_token * tensor.token_stride +
                          head * tensor.head_stride;
-  return {.first = static_cast<const std::byte*>(tensor.data) + offset * element_bytes,
-          .stride = tensor.token_stride * element_bytes};
+  return {.first = static_cast<const T*>(tensor.data) + offset * size,
+          .stride = tensor.token_stride * size};
 }
 
 /// K or V of a call.
 struct KvRows {
   ConstTokens tensor;
 
-  MINF_HOST_DEVICE HeadRows head(const Sequence& sequence, int32_t kv_head,
-                                 int64_t element_bytes) const {
-    return head_rows(tensor, sequence.index, sequence.first_key, kv_head, element_bytes);
+  template <typename T>
+  MINF_HOST_DEVICE HeadRows<T> head(const Sequence& sequence, int32_t kv_head,
+                                    int64_t size = 1) const {
+    return head_rows<T>(tensor, sequence.index, sequence.first_key, kv_head, size);
   }
 };
 
 /// The queries of one head.
-MINF_HOST_DEVICE inline HeadRows query_rows(const ConstTokens& q, const Sequence& sequence,
-                                            int32_t head, int64_t element_bytes) {
-  return head_rows(q, sequence.index, sequence.first_row, head, element_bytes);
+template <typename T>
+MINF_HOST_DEVICE HeadRows<T> query_rows(const ConstTokens& q, const Sequence& sequence,
+                                        int32_t head, int64_t size = 1) {
+  return head_rows<T>(q, sequence.index, sequence.first_row, head, size);
 }
 
 }  // namespace minference

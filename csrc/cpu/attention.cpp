@@ -211,8 +211,8 @@ class Worker {
                       .head_dim_v = head_dim_v};
     const int32_t kv_head = args_.shape.kv_head(item.head);
     TileBuilder builder(keys, sequence.lengths, item.first_row_block, item.num_row_blocks,
-                        args_.k.head(sequence, kv_head, element_bytes_),
-                        args_.v.head(sequence, kv_head, element_bytes_), element_bytes_);
+                        args_.k.head<std::byte>(sequence, kv_head, element_bytes_),
+                        args_.v.head<std::byte>(sequence, kv_head, element_bytes_), element_bytes_);
     Tile* tile = &memory_.tiles[0];
     Tile* ahead = &memory_.tiles[1];
     for (bool more = builder.next(*tile); more; std::swap(tile, ahead)) {
@@ -262,8 +262,8 @@ class Worker {
     }
   }
 
-  HeadRows queries(const Sequence& sequence, int32_t head) const {
-    return query_rows(args_.q, sequence, head, element_bytes_);
+  HeadRows<std::byte> queries(const Sequence& sequence, int32_t head) const {
+    return query_rows<std::byte>(args_.q, sequence, head, element_bytes_);
   }
 
   /// Deals the item's rows to units: row block by row block, head by head. Full row blocks give

@@ -128,8 +128,8 @@ class Estimator {
 
   void pool_keys(int32_t wave_head, int32_t begin, int32_t end) const {
     const BlockSparseTarget& target = args_.targets[first_of_head_[wave_head]];
-    const HeadRows keys =
-        args_.k.head(sequence_of(target), args_.shape.kv_head(target.head), element_bytes());
+    const HeadRows<std::byte> keys = args_.k.head<std::byte>(
+        sequence_of(target), args_.shape.kv_head(target.head), element_bytes());
     for (int32_t block = begin; block < end; ++block) {
       const int32_t first = block * kBlock;
       kernels_.mean_of_rows(keys.row(first), args_.k.tensor.token_stride,
@@ -141,7 +141,8 @@ class Estimator {
   /// One unit of row blocks of one head: pool, score against all key blocks in sight, select.
   void select_blocks(ThreadMemory& thread, std::size_t t, int32_t row_group) const {
     const BlockSparseTarget& target = args_.targets[t];
-    const HeadRows queries = query_rows(args_.q, sequence_of(target), target.head, element_bytes());
+    const HeadRows<std::byte> queries =
+        query_rows<std::byte>(args_.q, sequence_of(target), target.head, element_bytes());
     const int32_t head_dim = args_.shape.head_dim;
     const int32_t first_block = row_group * mean_kernels_.rows;
     Unit& unit = *thread.unit;

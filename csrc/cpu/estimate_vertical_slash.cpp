@@ -337,8 +337,8 @@ class Estimator {
     const int32_t first_row = args_.shape.lengths.seqlen_q - args_.last_q;
     for (int32_t i = 0; i < group.num_targets; ++i) {
       const VerticalSlashTarget& target = args_.targets[group.first_target + i];
-      const HeadRows queries =
-          query_rows(args_.q, sequence_of(target), target.head, dtype_bytes(args_.shape.dtype));
+      const HeadRows<std::byte> queries = query_rows<std::byte>(
+          args_.q, sequence_of(target), target.head, dtype_bytes(args_.shape.dtype));
       for (int u = 0; u < units_per_head_; ++u) {
         Unit& unit = thread.units[i * units_per_head_ + u];
         const int32_t begin = u * kernels_.rows;
@@ -359,8 +359,8 @@ class Estimator {
   /// Keys [begin, end) of the target's KV head, which only rows before them do not see.
   void set_tile(ThreadMemory& thread, const VerticalSlashTarget& target, int32_t begin,
                 int32_t end) const {
-    const HeadRows keys = args_.k.head(sequence_of(target), args_.shape.kv_head(target.head),
-                                       dtype_bytes(args_.shape.dtype));
+    const HeadRows<std::byte> keys = args_.k.head<std::byte>(
+        sequence_of(target), args_.shape.kv_head(target.head), dtype_bytes(args_.shape.dtype));
     Tile& tile = *thread.tile;
     tile.num_slots = (end - begin + kBlock - 1) / kBlock;
     for (int32_t s = 0; s < tile.num_slots; ++s) {

@@ -8,8 +8,8 @@
 namespace minference::cpu {
 
 TileBuilder::TileBuilder(const HeadKeys& head, const Lengths& lengths, int32_t first_row_block,
-                         int32_t num_streams, const HeadRows& keys, const HeadRows& values,
-                         int64_t element_bytes)
+                         int32_t num_streams, const HeadRows<std::byte>& keys,
+                         const HeadRows<std::byte>& values, int64_t element_bytes)
     : head_(head),
       keys_(keys),
       values_(values),

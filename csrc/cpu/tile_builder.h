@@ -14,8 +14,8 @@ class TileBuilder {
   /// Streams are the row blocks [first_row_block, first_row_block + num_streams) of one head. keys,
   /// values: its KV head's, whose elements have `element_bytes`.
   TileBuilder(const HeadKeys& head, const Lengths& lengths, int32_t first_row_block,
-              int32_t num_streams, const HeadRows& keys, const HeadRows& values,
-              int64_t element_bytes);
+              int32_t num_streams, const HeadRows<std::byte>& keys,
+              const HeadRows<std::byte>& values, int64_t element_bytes);
 
   /// Fills the next tile: slots, positions, row pointers. False when all keys have been given out.
   bool next(Tile& tile);
@@ -37,8 +37,8 @@ class TileBuilder {
   static void finish_slot(Tile& tile, Slot& slot);
 
   const HeadKeys& head_;
-  HeadRows keys_;
-  HeadRows values_;
+  HeadRows<std::byte> keys_;
+  HeadRows<std::byte> values_;
   int64_t value_stride_;  // Elements.
   int32_t num_streams_;
   Stream streams_[kMaxStreams];

@@ -33,8 +33,6 @@ struct Wave {
   std::size_t num_key_heads = 0;
 };
 
-constexpr int64_t kElementBytes = 2;
-
 class Estimator {
  public:
   Estimator(const EstimateBlockSparseArgs& args, const BlockSparseLimits& limits,
@@ -93,8 +91,8 @@ class Estimator {
       key_heads = std::max(key_heads, wave.num_key_heads);
     }
     targets_ = memory.take<SelectTarget>(args_.targets.size()).data();
-    query_rows_ = memory.take<HeadRows>(args_.targets.size()).data();
-    key_rows_ = memory.take<HeadRows>(key_heads_.size()).data();
+    query_rows_ = memory.take<HeadRows<uint16_t>>(args_.targets.size()).data();
+    key_rows_ = memory.take<HeadRows<uint16_t>>(key_heads_.size()).data();
     queries_ = memory.take<SplitFragment>(targets * static_cast<std::size_t>(fragments(row_slots_)))
                    .data();
     keys_ = memory.take<SplitFragment>(key_heads * static_cast<std::size_t>(fragments(key_slots_)))
@@ -103,7 +101,7 @@ class Estimator {
 
   void store_tables(cudaStream_t stream) const {
     std::vector<SelectTarget> targets;
-    std::vector<HeadRows> query_heads, key_heads;
+    std::vector<HeadRows<uint16_t>> query_heads, key_heads;
     const Sequences sequences = args_.shape.sequences();
     for (const Wave& wave : waves_) {
       int32_t key_head = -1;
@@ -115,13 +113,13 @@ class Estimator {
                            .top_k = target.top_k,
                            .key_head = key_head});
         query_heads.push_back(
-            query_rows(args_.q, sequences.at(target.batch), target.head, kElementBytes));
+            query_rows<uint16_t>(args_.q, sequences.at(target.batch), target.head));
       }
     }
     for (const std::size_t t : key_heads_) {
       const BlockSparseTarget& target = args_.targets[t];
-      key_heads.push_back(args_.k.head(sequences.at(target.batch), args_.shape.kv_head(target.head),
-                                       kElementBytes));
+      key_heads.push_back(
+          args_.k.head<uint16_t>(sequences.at(target.batch), args_.shape.kv_head(target.head)));
     }
     store_table(targets.data(), targets.size(), targets_, stream);
     store_table(query_heads.data(), query_heads.size(), query_rows_, stream);
@@ -176,12 +174,12 @@ class Estimator {
   const int64_t row_slots_;
   const int64_t key_slots_;
   std::vector<Wave> waves_;
-  std::vector<std::size_t> key_heads_;  // Per wave and KV head, a target that reads it.
-  SelectTarget* targets_ = nullptr;     // [targets]
-  HeadRows* query_rows_ = nullptr;      // [targets]
-  HeadRows* key_rows_ = nullptr;        // [key_heads_]
-  SplitFragment* queries_ = nullptr;    // [a wave's targets][row_slots_]
-  SplitFragment* keys_ = nullptr;       // [a wave's KV heads][key_slots_]
+  std::vector<std::size_t> key_heads_;        // Per wave and KV head, a target that reads it.
+  SelectTarget* targets_ = nullptr;           // [targets]
+  HeadRows<uint16_t>* query_rows_ = nullptr;  // [targets]
+  HeadRows<uint16_t>* key_rows_ = nullptr;    // [key_heads_]
+  SplitFragment* queries_ = nullptr;          // [a wave's targets][row_slots_]
+  SplitFragment* keys_ = nullptr;             // [a wave's KV heads][key_slots_]
 };
 
 }  // namespace

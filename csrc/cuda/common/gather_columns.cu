@@ -33,7 +33,7 @@ struct GatherParams {
 /// Copies the rows of columns [first, first + 64), as far as there is space; zeros past the last
 /// column.
 template <typename Traits>
-__device__ inline void gather_rows(const HeadRows& from, const GatheredRows& to,
+__device__ inline void gather_rows(const HeadRows<std::byte>& from, const GatheredRows& to,
                                    const HeadKeys& head, int64_t head_idx, int32_t first) {
   constexpr int kPieceBytes = 16;
   const int32_t row_pieces = to.dims * kElementBytes / kPieceBytes;
@@ -62,10 +62,10 @@ __global__ void __launch_bounds__(Traits::kThreads)
   if (head.form != Form::kRuns || first >= head.num_columns) return;
   const Sequence sequence = params.sequences.at(head_idx / params.num_heads_q);
   const int32_t head_kv = head_idx % params.num_heads_q / params.group_size;
-  gather_rows<Traits>(params.k.head(sequence, head_kv, kElementBytes), params.keys, head, head_idx,
-                      first);
-  gather_rows<Traits>(params.v.head(sequence, head_kv, kElementBytes), params.values, head,
+  gather_rows<Traits>(params.k.head<std::byte>(sequence, head_kv, kElementBytes), params.keys, head,
                       head_idx, first);
+  gather_rows<Traits>(params.v.head<std::byte>(sequence, head_kv, kElementBytes), params.values,
+                      head, head_idx, first);
 }
 
 }  // namespace

@@ -175,8 +175,10 @@ void prepare_head_keys(const Shape& shape, std::span<const HeadKeys> patterns,
 
 namespace {
 
-/// 1024 row blocks a step, 16 steps at 1M tokens. One block per head, on an SM of its own.
+/// 1024 row blocks a step, 16 steps at 1M tokens. One block per head, on an SM of its own:
+/// left to itself, ptxas makes room for two on sm_80 and spills.
 struct CountTraits {
+  static constexpr int kBlocksPerSm = 1;
   static constexpr int kThreads = 1024;
   using Group = device::BlockGroup<kThreads>;
   struct SharedStorage {
@@ -188,7 +190,7 @@ struct CountTraits {
 
 /// Grid: batch * chunk.num_heads.
 template <typename Traits>
-__global__ void __launch_bounds__(Traits::kThreads)
+__global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerSm)
     count_key_tiles_kernel(const __grid_constant__ HeadChunk chunk,
                            const __grid_constant__ HeadLists<int64_t> tiles) {
   using Group = typename Traits::Group;

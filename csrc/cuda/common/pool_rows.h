@@ -61,7 +61,7 @@ MINF_HOST_DEVICE inline int64_t slot_of(SlotOrder order, int64_t block) {
 
 /// The heads of one tensor that a launch pools.
 struct PoolHeads {
-  const HeadRows* rows;  // [num_heads], in device memory; 16-byte aligned.
+  const HeadRows<uint16_t>* rows;  // [num_heads], in device memory; 16-byte aligned.
   int32_t num_heads;
   int32_t num_rows;
   int64_t slots;          // padded_slots() of the head's blocks.

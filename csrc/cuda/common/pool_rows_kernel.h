@@ -33,14 +33,13 @@ struct PoolTraits {
 /// Sums dims [8 lane, 8 lane + 8) of up to 64 rows from `first` on in `sum`, on the first
 /// kLanesPerRow lanes.
 template <typename Traits>
-__device__ inline void sum_rows(const HeadRows& rows, int64_t first, int32_t num_rows,
+__device__ inline void sum_rows(const HeadRows<uint16_t>& rows, int64_t first, int32_t num_rows,
                                 int32_t head_dim, float (&sum)[8]) {
   constexpr int kStep = Traits::kRowsPerLoad * Traits::kLoads;
   const int lane = device::lane_index();
   const int first_row = lane / Traits::kLanesPerRow;
   const int first_dim = lane % Traits::kLanesPerRow * 8;
-  const std::byte* const source =
-      rows.row(first) + first_dim * static_cast<int>(sizeof(typename Traits::Element));
+  const uint16_t* const source = rows.row(first) + first_dim;
   const bool loads = first_row < Traits::kRowsPerLoad && first_dim < head_dim;
 #pragma unroll 1
   for (int begin = 0; begin < num_rows; begin += kStep) {

@@ -28,8 +28,9 @@ struct KeyTile {
 };
 
 /// The keys of one sequence and KV head, and how many there are.
+template <typename Element>
 struct KeyHead {
-  HeadRows rows;
+  HeadRows<Element> rows;
   int32_t seqlen_k;
   int32_t head_dim;
 };
@@ -38,7 +39,7 @@ struct KeyHead {
 /// vector of each of its rows: blockDim.x is a multiple of 32. (At kHeadDim 96 and 192 a quarter of
 /// the threads idle; dividing by 12 or 24 would take longer.)
 template <typename Element, int kHeadDim>
-__device__ inline void load_key_tile(KeyTile<Element, kHeadDim>& tile, const KeyHead& head,
+__device__ inline void load_key_tile(KeyTile<Element, kHeadDim>& tile, const KeyHead<Element>& head,
                                      int32_t first_key) {
   using Tile = KeyTile<Element, kHeadDim>;
   const auto dim = static_cast<int>(threadIdx.x % Tile::kRowThreads * kPieceElements);
@@ -46,8 +47,7 @@ __device__ inline void load_key_tile(KeyTile<Element, kHeadDim>& tile, const Key
   const auto step = static_cast<int>(blockDim.x / Tile::kRowThreads);
   if (dim >= kHeadDim) return;
   const int num_rows = dim < head.head_dim ? head.seqlen_k - first_key : 0;
-  const std::byte* source =
-      head.rows.row(first_key + first_row) + dim * static_cast<int>(sizeof(Element));
+  const Element* source = head.rows.row(first_key + first_row) + dim;
   for (int row = first_row; row < kBlock; row += step) {
     const bool exists = row < num_rows;
     arch::cp_async_16(&tile.rows[row * Tile::kPitch + dim], exists ? source : head.rows.first,
@@ -70,7 +70,8 @@ class KeyStream {
   };
   static_assert(kStages >= 2);
 
-  __device__ KeyStream(Buffers& buffers, const KeyHead& head, int32_t first_key, int32_t num_tiles)
+  __device__ KeyStream(Buffers& buffers, const KeyHead<Element>& head, int32_t first_key,
+                       int32_t num_tiles)
       : buffers_(buffers), head_(head), first_key_(first_key), num_tiles_(num_tiles) {
     for (int tile = 0; tile < kStages - 1; ++tile) prefetch(tile);
   }
@@ -93,7 +94,7 @@ class KeyStream {
   }
 
   Buffers& buffers_;
-  const KeyHead head_;
+  const KeyHead<Element> head_;
   const int32_t first_key_;
   const int32_t num_tiles_;
 };

@@ -127,8 +127,8 @@ __device__ inline void attend(typename Traits::SharedStorage& storage,
   const device::RowTile& row_tile = walk.row_tile();
   const int32_t head_q = row_tile.head_idx % params.num_heads_q;
   const int32_t first_row = row_tile.row_block * kBlock;
-  load_query<Traits>(storage, query_rows(params.q, sequence, head_q, sizeof(Element)),
-                     params.head_dim, first_row,
+  load_query<Traits>(storage, query_rows<Element>(params.q, sequence, head_q), params.head_dim,
+                     first_row,
                      min(row_tile.num_row_blocks * kBlock, lengths.seqlen_q - first_row));
   Ring ring(storage, walk, params, sequence, head_q / params.group_size);
 

@@ -47,8 +47,10 @@ struct CopyShare {
   /// Offset of the thread's piece of its first row in shared memory.
   __device__ uint32_t place() const { return Rows::offset(first, piece); }
   /// Where the thread's piece of its first row is read, of rows from `row` on.
-  __device__ const std::byte* source(const HeadRows& from, int64_t row) const {
-    return from.row(row + first) + piece * device::kPieceBytes;
+  template <typename Element>
+  __device__ const std::byte* source(const HeadRows<Element>& from, int64_t row) const {
+    return reinterpret_cast<const std::byte*>(from.row(row + first) +
+                                              piece * device::kPieceElements);
   }
 };
 
@@ -69,16 +71,19 @@ __device__ inline void copy_rows(uint32_t to, const std::byte* from, int64_t ste
 
 /// The first `num_rows` of the kRows queries from row `first` on, of `dims` dimensions.
 template <typename Traits>
-__device__ inline void load_query(typename Traits::SharedStorage& storage, const HeadRows& q,
-                                  int32_t dims, int32_t first, int32_t num_rows) {
+__device__ inline void load_query(typename Traits::SharedStorage& storage,
+                                  const HeadRows<typename Traits::Element>& q, int32_t dims,
+                                  int32_t first, int32_t num_rows) {
   using Rows = typename Traits::QueryRows;
   using Share = CopyShare<Rows, Traits::kThreads>;
   const Share share;
   if (!share.has_piece()) return;
   const int piece_bytes = share.piece_bytes(dims);
+  const int64_t row_bytes = q.stride * static_cast<int64_t>(sizeof(typename Traits::Element));
   copy_rows<Rows, Traits::kRows, Share::kStep, 4>(
       arch::shared_address(storage.query) + share.place(), share.source(q, first),
-      Share::kStep * q.stride, [&](int i) { return share.first + i < num_rows ? piece_bytes : 0; });
+      Share::kStep * row_bytes,
+      [&](int i) { return share.first + i < num_rows ? piece_bytes : 0; });
 }
 
 /// The ring of buffers, filled for the tiles of a walk. All threads of the block call together.
@@ -94,8 +99,8 @@ class KeyValueRing {
                           const AttentionParams& params, const Sequence& sequence, int32_t head_kv)
       : storage_(storage),
         walk_(walk),
-        k_(params.k.head(sequence, head_kv, sizeof(Element)), params.head_dim, params.k_steps),
-        v_(params.v.head(sequence, head_kv, sizeof(Element)), params.head_dim_v, params.v_steps),
+        k_(params.k.head<Element>(sequence, head_kv), params.head_dim, params.k_steps),
+        v_(params.v.head<Element>(sequence, head_kv), params.head_dim_v, params.v_steps),
         last_(arch::shared_address(storage.fills[Traits::kFills - 1])) {
 #pragma unroll 1
     for (int fill = 0; fill < Traits::kFills - 1; ++fill) {
@@ -120,7 +125,7 @@ class KeyValueRing {
     uint32_t place;
     const RowSteps& steps;
 
-    __device__ Source(const HeadRows& from, int32_t dims, const RowSteps& row_steps)
+    __device__ Source(const HeadRows<Element>& from, int32_t dims, const RowSteps& row_steps)
         : steps(row_steps) {
       const CopyShare<Rows, Traits::kThreads> share;
       begin = share.source(from, 0);

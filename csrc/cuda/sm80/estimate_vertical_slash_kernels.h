@@ -91,10 +91,11 @@ struct ScoreWarp {
 };
 
 template <typename Traits>
-__device__ inline device::KeyHead key_head(const ScoreArgs& args, const ScoreGroup& group) {
+__device__ inline device::KeyHead<typename Traits::Element> key_head(const ScoreArgs& args,
+                                                                     const ScoreGroup& group) {
+  using Element = typename Traits::Element;
   const int32_t kv_head = group.heads[0] / args.heads_per_kv_head;
-  return {.rows = args.k.head(args.sequences.at(group.batch), kv_head,
-                              sizeof(typename Traits::Element)),
+  return {.rows = args.k.head<Element>(args.sequences.at(group.batch), kv_head),
           .seqlen_k = args.seqlen_k,
           .head_dim = args.head_dim};
 }
@@ -105,9 +106,8 @@ __device__ inline void load_queries(typename Traits::Query& query, const ScoreAr
                                     const ScoreGroup& group, const ScoreWarp& warp) {
   const Sequence sequence = args.sequences.at(group.batch);
   const int64_t first_row = sequence.lengths.seqlen_q - args.last_q + warp.first_row;
-  const HeadRows rows =
-      query_rows(args.q, sequence, group.heads[warp.slot], sizeof(typename Traits::Element));
-  query.load(reinterpret_cast<const uint32_t*>(rows.row(first_row)), args.q.token_stride / 2,
+  const auto rows = query_rows<typename Traits::Element>(args.q, sequence, group.heads[warp.slot]);
+  query.load(reinterpret_cast<const uint32_t*>(rows.row(first_row)), rows.stride / 2,
              args.last_q - warp.first_row, args.head_dim, args.query_bits);
 }
 

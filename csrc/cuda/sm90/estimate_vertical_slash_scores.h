@@ -237,10 +237,9 @@ __device__ inline void load_queries(typename Traits::Queries& tile, const cuda::
     const int dim = i % kPieces * device::kPieceElements;
     device::RowPiece piece = {};
     if (head < consumer.num_heads && row < args.last_q && dim < args.head_dim) {
-      const HeadRows rows = query_rows(args.q, sequence, group.heads[consumer.slot_of(head)],
-                                       sizeof(typename Traits::Element));
-      piece = *reinterpret_cast<const device::RowPiece*>(
-          rows.row(first_row + row) + dim * static_cast<int>(sizeof(typename Traits::Element)));
+      const auto rows = query_rows<typename Traits::Element>(args.q, sequence,
+                                                             group.heads[consumer.slot_of(head)]);
+      piece = *reinterpret_cast<const device::RowPiece*>(rows.row(first_row + row) + dim);
     }
 #pragma unroll
     for (uint32_t& word : piece.words) {
