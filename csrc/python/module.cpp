@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -23,7 +24,7 @@ using Description = std::tuple<std::uintptr_t, std::int32_t, bool, std::int32_t,
 minference::ConstTensorView view_of(const Description& tensor) {
   const auto& [address, dtype, cuda, index, shape, strides] = tensor;
   using minference::DeviceType;
-  return {reinterpret_cast<const void*>(address),
+  return {std::bit_cast<const void*>(address),
           static_cast<minference::DType>(dtype),
           {shape.data(), shape.size()},
           {strides.data(), strides.size()},

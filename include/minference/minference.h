@@ -238,6 +238,7 @@ typedef struct minf_vertical_slash_options {
   double slash_p;
 } minf_vertical_slash_options;
 
+/* NOLINTBEGIN(modernize-use-nullptr): this is C. */
 /* MINF_DEFAULT_*, no mass budget, default scale. Inline, as is the other default below: the size is
  * that of the struct the program was built with. */
 static inline minf_vertical_slash_options minf_vertical_slash_options_default(void) {
@@ -251,6 +252,7 @@ static inline minf_vertical_slash_options minf_vertical_slash_options_default(vo
                                                1};
   return options;
 }
+/* NOLINTEND(modernize-use-nullptr) */
 
 /* Selects, per query head, the key columns and the distances that the last rows attend most.
  *
@@ -283,10 +285,12 @@ typedef struct minf_block_sparse_options {
   double top_p;                /* As in minf_block_sparse. */
 } minf_block_sparse_options;
 
+/* NOLINTBEGIN(modernize-use-nullptr): this is C. */
 static inline minf_block_sparse_options minf_block_sparse_options_default(void) {
   const minf_block_sparse_options options = {sizeof(minf_block_sparse_options), NULL, 1};
   return options;
 }
+/* NOLINTEND(modernize-use-nullptr) */
 
 /* Selects, per query head and row block, the key blocks with the largest mean-pooled score.
  *

@@ -24,6 +24,7 @@ struct AttentionDims {
 inline constexpr AttentionDims kAttentionDims[] = {{64, 64},   {96, 96},   {128, 128},
                                                    {192, 128}, {192, 192}, {256, 256}};
 inline constexpr int32_t kMaxDimV = std::end(kAttentionDims)[-1].dim_v;
+static_assert(kMaxDimV == MINF_MAX_HEAD_DIM && std::end(kHeadDims)[-1] == MINF_MAX_HEAD_DIM);
 
 /// Returns what visit.operator()<Element>() returns for a dtype of 16 bits.
 template <typename Visit>
