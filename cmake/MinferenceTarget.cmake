@@ -107,8 +107,8 @@ function(minference_configure_cuda target)
 endfunction()
 
 # Adds the objects of a CUDA backend, target minference_<name>_objects, from
-# minference_<name>_sources. What MinferenceCuda.cmake does not say of the backend alone, its
-# architectures and a reason why it is not built, is what it says of all. If there is a reason,
+# minference_<name>_sources. MinferenceCuda.cmake may set the architectures of one backend and a
+# reason why it is not built; otherwise those of all CUDA code hold. If there is a reason,
 # cuda/not_built.cpp reports it; "cuda", which all backends share, is empty then.
 function(minference_add_cuda_backend name)
   set(target minference_${name}_objects)

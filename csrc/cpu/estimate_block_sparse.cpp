@@ -43,6 +43,7 @@ class Estimator {
         executor_(executor),
         kernels_(kernels_for(args.shape.dtype)),
         mean_kernels_(kernels_for(DType::kFloat32)),
+        sequences_(args.shape.sequences()),
         lengths_(args.shape.lengths),
         row_groups_((lengths_.row_blocks() + mean_kernels_.rows - 1) / mean_kernels_.rows),
         padded_blocks_((lengths_.key_blocks() + 3) / 4 * 4) {
@@ -129,7 +130,7 @@ class Estimator {
   void pool_keys(int32_t wave_head, int32_t begin, int32_t end) const {
     const BlockSparseTarget& target = args_.targets[first_of_head_[wave_head]];
     const HeadRows<std::byte> keys = args_.k.head<std::byte>(
-        sequence_of(target), args_.shape.kv_head(target.head), element_bytes());
+        sequences_.at(target.batch), args_.shape.kv_head(target.head), element_bytes());
     for (int32_t block = begin; block < end; ++block) {
       const int32_t first = block * kBlock;
       kernels_.mean_of_rows(keys.row(first), args_.k.tensor.token_stride,
@@ -142,7 +143,7 @@ class Estimator {
   void select_blocks(ThreadMemory& thread, std::size_t t, int32_t row_group) const {
     const BlockSparseTarget& target = args_.targets[t];
     const HeadRows<std::byte> queries =
-        query_rows<std::byte>(args_.q, sequence_of(target), target.head, element_bytes());
+        query_rows<std::byte>(args_.q, sequences_.at(target.batch), target.head, element_bytes());
     const int32_t head_dim = args_.shape.head_dim;
     const int32_t first_block = row_group * mean_kernels_.rows;
     Unit& unit = *thread.unit;
@@ -231,15 +232,13 @@ class Estimator {
            (int64_t{wave_head} * lengths_.key_blocks() + block) * args_.shape.head_dim;
   }
 
-  Sequence sequence_of(const BlockSparseTarget& target) const {
-    return args_.shape.sequences().at(target.batch);
-  }
   int64_t element_bytes() const { return dtype_bytes(args_.shape.dtype); }
 
   const EstimateBlockSparseArgs& args_;
   const Executor& executor_;
   const KernelTable& kernels_;       // Reads q and k.
   const KernelTable& mean_kernels_;  // Scores fp32 means.
+  const Sequences sequences_;
   const Lengths lengths_;
   const int32_t row_groups_;
   const int32_t padded_blocks_;

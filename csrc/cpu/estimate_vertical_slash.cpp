@@ -69,6 +69,7 @@ class Estimator {
         executor_(executor),
         kernels_(kernels_for(args.shape.dtype)),
         scale_(args.softmax_scale),
+        sequences_(args.shape.sequences()),
         seqlen_k_(args.shape.lengths.seqlen_k),
         num_chunks_((seqlen_k_ + kChunkKeys - 1) / kChunkKeys),
         units_per_head_((args.last_q + kernels_.rows - 1) / kernels_.rows),
@@ -321,10 +322,6 @@ class Estimator {
     return wave_.slash + int64_t{target - wave_first_} * seqlen_k_;
   }
 
-  Sequence sequence_of(const VerticalSlashTarget& target) const {
-    return args_.shape.sequences().at(target.batch);
-  }
-
   AttendArgs attend_args(const ThreadMemory& thread) const {
     return {.tile = thread.tile,
             .visibility = {},
@@ -338,7 +335,7 @@ class Estimator {
     for (int32_t i = 0; i < group.num_targets; ++i) {
       const VerticalSlashTarget& target = args_.targets[group.first_target + i];
       const HeadRows<std::byte> queries = query_rows<std::byte>(
-          args_.q, sequence_of(target), target.head, dtype_bytes(args_.shape.dtype));
+          args_.q, sequences_.at(target.batch), target.head, dtype_bytes(args_.shape.dtype));
       for (int u = 0; u < units_per_head_; ++u) {
         Unit& unit = thread.units[i * units_per_head_ + u];
         const int32_t begin = u * kernels_.rows;
@@ -359,8 +356,9 @@ class Estimator {
   /// Keys [begin, end) of the target's KV head, which only rows before them do not see.
   void set_tile(ThreadMemory& thread, const VerticalSlashTarget& target, int32_t begin,
                 int32_t end) const {
-    const HeadRows<std::byte> keys = args_.k.head<std::byte>(
-        sequence_of(target), args_.shape.kv_head(target.head), dtype_bytes(args_.shape.dtype));
+    const HeadRows<std::byte> keys =
+        args_.k.head<std::byte>(sequences_.at(target.batch), args_.shape.kv_head(target.head),
+                                dtype_bytes(args_.shape.dtype));
     Tile& tile = *thread.tile;
     tile.num_slots = (end - begin + kBlock - 1) / kBlock;
     for (int32_t s = 0; s < tile.num_slots; ++s) {
@@ -385,6 +383,7 @@ class Estimator {
   const Executor& executor_;
   const KernelTable& kernels_;
   const QueryScale scale_;
+  const Sequences sequences_;
   const int32_t seqlen_k_;
   const int32_t num_chunks_;
   const int units_per_head_;

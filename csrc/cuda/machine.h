@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "core/backend.h"
-#include "cuda/common/stages.h"
 #include "minference/minference.h"
 
 namespace minference::cuda {
@@ -103,14 +102,5 @@ void on_device_with_workspace(const Args& args, Workspace workspace, const Execu
   const CurrentDevice current(executor.device_index);
   kStage(args, workspace, executor);
 }
-
-/// Entries of a backend's list of estimators.
-template <auto kBytes, auto kEstimate>
-inline constexpr Estimator kVerticalSlash =
-    kVerticalSlashEstimator<kBytes, on_device_with_workspace<kEstimate, EstimateVerticalSlashArgs>>;
-template <BlockSparseKernels kKernels>
-inline constexpr Estimator kBlockSparse = kBlockSparseEstimator<
-    block_sparse_bytes<kKernels>,
-    on_device_with_workspace<estimate_block_sparse_with<kKernels>, EstimateBlockSparseArgs>>;
 
 }  // namespace minference::cuda

@@ -11,6 +11,7 @@
 #include <span>
 
 #include "core/backend.h"
+#include "cuda/machine.h"
 
 namespace minference::cuda {
 
@@ -41,5 +42,14 @@ void estimate_block_sparse_with(const EstimateBlockSparseArgs& args, Workspace w
                                 const Executor& executor) {
   estimate_block_sparse(args, kKernels, workspace, executor);
 }
+
+/// Entries of a backend's list of estimators.
+template <auto kBytes, auto kEstimate>
+inline constexpr Estimator kVerticalSlash =
+    kVerticalSlashEstimator<kBytes, on_device_with_workspace<kEstimate, EstimateVerticalSlashArgs>>;
+template <BlockSparseKernels kKernels>
+inline constexpr Estimator kBlockSparse = kBlockSparseEstimator<
+    block_sparse_bytes<kKernels>,
+    on_device_with_workspace<estimate_block_sparse_with<kKernels>, EstimateBlockSparseArgs>>;
 
 }  // namespace minference::cuda
