@@ -215,7 +215,7 @@ std::vector<Row> make_rows(const Inputs& inputs, const Tensor& out, const mi::Ex
          patterns,
          {},
          [=](const mi::Exec& on) { mi::prefill_attention(q, k, v, patterns, o, {}, on); },
-         mi::prefill_attention_workspace_bytes(q, k, patterns, {}, exec)});
+         mi::prefill_attention_workspace_bytes(q, k, patterns, exec)});
   };
   // Adds the stages of a pattern that has them. `estimate` fills `index`, and reads `bytes_read`.
   const auto add_stages = [&](const std::string& name, const mi::SparseIndex& index,
